@@ -105,9 +105,10 @@ $(HTMX): $(ASSETS)/package-lock.json $(ASSETS)/icons.txt | $(VENV)/bin/python
 .PHONY: system-packages
 system-packages: ## Install the Debian packages that the tests use
 	@missing=; \
-	for package in chromium curl default-jre-headless e2fsprogs eapoltest fonts-droid-fallback freeradius freeradius-utils gcc git iproute2 iptables jq libc6-dev \
-		libpam-radius-auth man-db mount nftables nginx oathtool openssh-client openssh-server openssl openvpn pamtester promtool \
-		radsecproxy rsyslog rsyslog-openssl softhsm2 stoken strace sudo systemd util-linux xfsprogs; do \
+	for package in chromium curl default-jre-headless e2fsprogs eapoltest fonts-droid-fallback freeradius freeradius-utils gcc git iproute2 iptables jq libauthen-radius-perl libc6-dev \
+		libcharon-extra-plugins libpam-radius-auth libstrongswan-standard-plugins man-db mount nftables nginx oathtool openssh-client openssh-server \
+		openssl openvpn openvpn-auth-radius pamtester promtool \
+		radsecproxy rsyslog rsyslog-openssl softhsm2 stoken strace strongswan-charon strongswan-swanctl sudo systemd util-linux xfsprogs; do \
 		dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null \
 			| grep -qx installed || missing+=" $$package"; \
 	done; \
@@ -366,6 +367,17 @@ rules: $(INSTALLED) ## List the rules with their tests and those on three nodes;
 .PHONY: screenshots
 screenshots: $(INSTALLED) ## Take pictures of all console pages into var/screenshots/; needs chromium
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.console.screenshots
+
+.PHONY: looks
+looks: $(INSTALLED) ## Check every page of the console in every look and language; needs chromium
+	@PYTHONHASHSEED=0 $(PYTHON) -m pytest --every-look $(ARGS) \
+		-k 'axe or contrast or every_page or no_page or pages_are' \
+		$(addprefix tests/console/test_,at_the_desk.py looks.py)
+
+.PHONY: steps
+steps: $(INSTALLED) ## Take pictures of the twelve steps of issuing codes into var/steps/; needs chromium
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.console.steps
+
 .PHONY: baseline
 baseline: $(INSTALLED) ## Build the earlier releases that the tests upgrade from, into var/baseline/
 	@$(PYTHON) -m tests.compatibility.baseline
@@ -390,11 +402,23 @@ sim-nodes: $(INSTALLED) ## Simulate SEEDS=200 runs of whole nodes, with dying li
 	@$(SIMULATION) --whole --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 
+.PHONY: sim-mixed
+sim-mixed: SEEDS = 20
+sim-mixed: $(INSTALLED) ## Simulate SEEDS=20 long runs of whole nodes, each with faults, bounds and releases of its own [FIRST=0] [NODES=3], or one SEED=n
+	@$(SIMULATION) --mixed --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
+		--first $(FIRST) --record)
+
+.PHONY: sim-lost
+sim-lost: SEEDS = 40
+sim-lost: $(INSTALLED) ## Simulate SEEDS=40 short runs whose cluster is lost, and recovered or restored [FIRST=0] [NODES=3], or one SEED=n
+	@$(SIMULATION) --lost --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
+		--first $(FIRST) --record)
+
 .PHONY: sim-outbox
 sim-outbox: SEEDS = 200
 sim-outbox: $(INSTALLED) ## Simulate SEEDS=200 runs with channels and receivers of notices [FIRST=0] [NODES=3], or one SEED=n
 	@$(SIMULATION) --outbox --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
-		--first $(FIRST))
+		--first $(FIRST) --record)
 
 .PHONY: sim-disks
 sim-disks: SEEDS = 400
@@ -406,6 +430,16 @@ sim-disks: $(INSTALLED) ## Simulate SEEDS=400 runs with the states' files on sim
 sim-groups: SEEDS = 100
 sim-groups: $(INSTALLED) ## Simulate SEEDS=100 runs of several clusters, with moves of slots between them [FIRST=0]
 	@$(SIMULATION).groups --seeds $(SEEDS) --first $(FIRST)
+
+.PHONY: sim-hours
+sim-hours: HOURS = 8
+sim-hours: $(INSTALLED) ## Simulate new seeds of all kinds in turns, for HOURS=8; fail if one breaks a promise
+	@$(SIMULATION).hours --hours $(HOURS)
+
+.PHONY: sim-coverage
+sim-coverage: SEEDS = 24
+sim-coverage: $(INSTALLED) ## Report which branches of replication/ SEEDS=24 simulated runs of each kind reach
+	@$(SIMULATION).branches --seeds $(SEEDS)
 
 .PHONY: sim-inherited
 sim-inherited: $(INSTALLED) ## Count the statements of PySyncObj that simulated runs reach, and ours
@@ -457,6 +491,10 @@ bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 3 minutes
 bench-doors: $(INSTALLED) ## Compare RADIUS and HTTP with gRPC, also their refusals: 4 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.doors
 
+.PHONY: bench-notices
+bench-notices: $(INSTALLED) ## Compare sign-ins without channels and while all of them hang: 2 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.notices
+
 .PHONY: bench-hashing
 bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in three nodes: 4 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.hashing
@@ -468,6 +506,10 @@ bench-smoke: $(INSTALLED) ## Measure the most important loads in less than 3 min
 .PHONY: bench-compare
 bench-compare: $(INSTALLED) ## Run those loads of two commits in turn (REV=..., against what is here)
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.compare $(REV)
+
+.PHONY: bench-profile
+bench-profile: $(INSTALLED) ## Show where the processor time of a call goes; a minute (ARGS="--clients 1")
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.cpu_profile $(ARGS)
 
 EVENTS ?= 20000000
 MILLION ?= 1000000
@@ -504,7 +546,7 @@ notices-kills: $(INSTALLED) ## Kill the primary KILLS=20 times while it delivers
 
 .PHONY: faults-series
 faults-series: ## Run all series: power cuts on ext4 and XFS, failover, rolling restarts, ...; root
-	@for series in power-ext4 power-xfs failover rolling-restart disks-and-links ghosts; do \
+	@for series in power-ext4 power-xfs failover rolling-restart disks-and-links points ghosts; do \
 		$(MAKE) --no-print-directory faults SERIES=$$series; \
 	done
 

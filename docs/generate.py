@@ -25,6 +25,7 @@ os.environ.update(COLUMNS="80", TERM="dumb", NO_COLOR="1")
 from sparecode_client.cli import app as client_app
 from sparecode_node.__main__ import app as node_app
 from sparecode_node.daemon.metrics.catalog import CATALOG
+from sparecode_node.domain.notices import CLASSES
 from sparecode_node.services.error_table import EXCEPTIONS, REASONS, Answer
 from sparecode_node.statemachine.commands import Command
 from sparecode_node.statemachine.machine import UNRECORDED
@@ -222,8 +223,8 @@ with that id, and its consequences; their details begin with it.
 
 
 def _consequences() -> set[str]:
-    """Return the actions that the code names in `action = "..."`."""
-    actions = set()
+    """Return the actions that no command has: in the classes, and in `action = "..."`."""
+    actions = {action for action in CLASSES if action.isupper()}
     for folder in DECIDING:
         for path in (ROOT / "node/sparecode_node" / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):

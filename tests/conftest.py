@@ -61,6 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="leave out the modules that start nodes or browsers, or measure time, in "
         "folders that otherwise do not",
     )
+    parser.addoption(
+        "--every-look",
+        action="store_true",
+        help="check the contrast of every page of the console in every look: make looks",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -15,16 +15,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "results"
+UNKNOWN, WITH_CHANGES = "unknown", " with changes"
+"""Of a commit: there is none, or files have changed since."""
 
 
 def now_and_here() -> dict[str, str]:
     """Return the date, commit and machine of this run."""
-    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
+    commit = _git("rev-parse", "--short=12", "HEAD") or UNKNOWN
     # Leaves docs out: writing the page changes it.
     changed = _git("status", "--porcelain", "--", "node", "protos", "tests")
     return {
         "date": f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC",
-        "commit": commit + (" with changes" if changed else ""),
+        "commit": commit + (WITH_CHANGES if changed else ""),
         "machine": f"{os.cpu_count()} cores, {platform.system()},"
         f" Python {platform.python_version()}",
     }

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from sparecode_node.durable_files import write_file
 from sparecode_node.membership.certificates import (
     CertificatesError,
     write_certificates,
-    write_file,
 )
 from sparecode_node.replication.members import key_in
 

@@ -111,29 +111,6 @@ def test_the_next_step_of_a_replacement_is_named(tmp_path: Path) -> None:
     assert "replace-authorities n4 --finish" in words()
 
 
-def test_notices_that_wait_too_long_are_found(tmp_path: Path) -> None:
-    """(N2) Dead letters, and a receiver that is down."""
-    path = state(tmp_path, key=dt.timedelta(), backup=dt.timedelta())
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        for name in ("late", "new", "given-up"):
-            db.execute(
-                "INSERT INTO channels VALUES (?, ?, 'webhook', 1, '', 'tokens', 0, '', "
-                "X'', 1, 1, 1, 0, 0, 0, '', '', '')",
-                (name, name),
-            )
-        for name, minutes, dead in (("late", 21, 0), ("new", 1, 0), ("given-up", 9, 1)):
-            db.execute(
-                "INSERT INTO notices VALUES (NULL, ?, 'c-1-1', 1, 'tokens', 1, ?, '', "
-                "'', '', '', '', '', '', 0, ?, '', '', '', '', '', 0, '', 0)",
-                (name, ms(dt.timedelta(minutes=minutes)), dead),
-            )
-        db.commit()
-    notices = [each for each in check_ages(path, NOW) if each.subject == "notices"]
-    assert [each.verdict for each in notices] == [Verdict.WARN] * 2
-    assert notices[0].words.startswith("channel given-up has 1 dead letter")
-    assert "channel late has not delivered an event for 21 minutes" in notices[1].words
-
-
 def test_missing_backup_is_found(tmp_path: Path) -> None:
     path = state(tmp_path, key=dt.timedelta(), backup=None)
     result = list(check_ages(path, NOW))

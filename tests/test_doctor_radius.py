@@ -58,7 +58,7 @@ def found(path: Path, *, radius: object = LISTEN) -> list[Finding]:
 def test_a_door_without_clients_is_found(tmp_path: Path) -> None:
     (finding,) = found(state(tmp_path))
     assert finding.verdict is Verdict.WARN
-    assert "sparecode agents register-radius" in finding.words
+    assert "sparecode agents add --radius" in finding.words
 
 
 def test_a_door_of_an_older_level_is_found(tmp_path: Path) -> None:

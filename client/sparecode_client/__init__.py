@@ -64,13 +64,20 @@ from sparecode_client.values.audit import (
     AuditExport,
     AuditExportFormat,
     AuditFilter,
+    AuditPage,
     ChainVerdict,
     Checkpoint,
 )
 from sparecode_client.values.authentication import Authentication, Decision
 from sparecode_client.values.backups import Backup
 from sparecode_client.values.bulk_issue import BulkIssueResult, BulkIssueRow
-from sparecode_client.values.cluster import ClusterStatus, Member, MemberRole
+from sparecode_client.values.cluster import (
+    AuditArchive,
+    AuditRetention,
+    ClusterStatus,
+    Member,
+    MemberRole,
+)
 from sparecode_client.values.emergency_access import (
     EmergencyAccess,
     GeneratedTokencodes,
@@ -85,6 +92,14 @@ from sparecode_client.values.emergency_access import (
 )
 from sparecode_client.values.imports import ImportedToken, ImportedUser, TokenFileFormat
 from sparecode_client.values.membership import JoinTicket, ListedMember, MemberStanding
+from sparecode_client.values.moves import (
+    Move,
+    MoveFileError,
+    MoveKey,
+    MoveReceipt,
+    MoveState,
+    MoveTicket,
+)
 from sparecode_client.values.policy import Policy, UpdatedPolicy
 from sparecode_client.values.results import Commit, Page, ReadPosition
 from sparecode_client.values.review import (
@@ -121,10 +136,13 @@ __all__ = [
     "AsyncAgent",
     "AsyncRoutedAgent",
     "Attempt",
+    "AuditArchive",
     "AuditEvent",
     "AuditExport",
     "AuditExportFormat",
     "AuditFilter",
+    "AuditPage",
+    "AuditRetention",
     "Authentication",
     "Backup",
     "Blocker",
@@ -151,6 +169,12 @@ __all__ = [
     "Member",
     "MemberRole",
     "MemberStanding",
+    "Move",
+    "MoveFileError",
+    "MoveKey",
+    "MoveReceipt",
+    "MoveState",
+    "MoveTicket",
     "NewAgentKey",
     "NewRadiusSecret",
     "NewToken",

@@ -13,7 +13,7 @@ The layers, the highest first; each imports only layers below it (node/DESIGN.md
     services
     replication | queries
     statemachine
-    domain
+    domain | durable_files | fault_points
 """
 
 import importlib

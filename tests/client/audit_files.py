@@ -70,3 +70,15 @@ def signed(records, sequence: int, ring: KeyRing = RING) -> ClientCheckpoint:
 def write_checkpoint(path: Path, checkpoint: ClientCheckpoint) -> Path:
     path.write_text(checkpoint_text(checkpoint))
     return path
+
+
+def write_archive(folder: Path, count: int, events: int = 5) -> Path:
+    """Write an archive of *count* segments, each of *events* events, as nodes do."""
+    folder.mkdir(exist_ok=True)
+    records = log(count * events)
+    for number in range(1, count + 1):
+        last = number * events
+        name = f"{number:08}-{records[last - 1].hash.hex()[:16]}"
+        write(folder / f"{name}.jsonl", records[last - events : last])
+        write_checkpoint(folder / f"{name}.checkpoint.json", signed(records, last))
+    return folder

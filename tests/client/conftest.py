@@ -2,8 +2,10 @@
 """Fake nodes, and clients that retry without waiting."""
 
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +43,23 @@ def start_node() -> Iterator[Callable[..., FakeNode]]:
 def nodes(start_node: Callable[..., FakeNode]) -> list[FakeNode]:
     """Three nodes."""
     return [start_node() for _ in range(3)]
+
+
+@pytest.fixture
+def closed_address() -> Iterator[Callable[[], str]]:
+    """
+    Return a function that returns an address where nothing listens.
+
+    It stays bound, so that no other program gets it while the test runs.
+    """
+    with ExitStack() as held:
+
+        def hold() -> str:
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            return f"127.0.0.1:{probe.getsockname()[1]}"
+
+        yield hold
 
 
 class Waits(list[float]):
@@ -123,10 +142,12 @@ class Cli:
     ca: Path
     session_file: Path
 
-    def __call__(self, *args: str, text: str | None = None) -> Result:
+    def __call__(
+        self, *args: str, text: str | None = None, columns: int = 80
+    ) -> Result:
         runner = CliRunner(
             env={
-                "COLUMNS": "80",
+                "COLUMNS": str(columns),
                 "SPARECODE_NODES": self.node.address,
                 "SPARECODE_CA": str(self.ca),
                 "SPARECODE_SESSION_FILE": str(self.session_file),

@@ -15,10 +15,12 @@ from sparecode.v1 import (
     agents_pb2,
     cluster_pb2,
     emergency_access_pb2,
+    moves_pb2,
     tokens_pb2,
     users_pb2,
 )
 from sparecode_client.cli import app
+from sparecode_client.values.moves import MoveKey, MoveReceipt, MoveTicket
 from tests.client import answers, audit_files
 from tests.client.conftest import Cli, Pki
 from tests.client.fakes import FakeNode
@@ -46,13 +48,17 @@ ARGUMENTS = {
     "session_id": "5d41402abc4b2a76",
     "path": "new.file",
     "reason": "WRONG_PIN",
+    "move": "m1",
+    "ticket": "move.ticket",
+    "receipt": "move.receipt",
+    "source": "source.key",
+    "folder": "archive",
 }
 OPTIONS = {
     "tokens enroll": ["--seed-file", "seed"],
     "tokens expire": ["--never"],
     "users update": ["--email", "alice@example.com"],
     "agents update": ["--protects", "cloud"],
-    "agents register-radius": ["--network", "10.0.0.1"],
     "agents update-radius": ["--network", "10.0.0.1"],
     "notices channels create": ["--event", "tokens", "--secret-file", "hook.secret"],
     "notices channels update": ["--event", "tokens"],
@@ -62,18 +68,25 @@ OPTIONS = {
     "admins create": ["--role", "auditor", "--no-user"],
     "admins update": ["--role", "auditor"],
     "cluster declare-lost": ["--reason", "its disk was destroyed"],
+    "cluster export-users reclaim": ["--reason", "its site burned"],
     "cluster keep-authorities": ["--reason", "its disk was destroyed"],
     "cluster remove": ["--yes"],
     "cluster watch": ["--count", "1"],
     "authenticate": ["--certificate", "agent.pem", "--key", "agent.key"],
     "agents test": ["--certificate", "agent.pem", "--key", "agent.key"],
     "audit verify": ["--checkpoint", "checkpoint"],
+    "audit confirm-archive": ["--place", "a disk in the vault"],
+    "audit withdraw-archive": ["--reason", "its disk is damaged"],
 }
 INPUT = {
     "users import": ("people.csv", "username\nuser1\n"),
     "tokens import": ("tokens.csv", "serial,seed\n1,GEZDGNBVGY3TQOJQ\n"),
     "emergency bulk": ("lost.csv", "serial\n11\n"),
     "audit verify": ("log", ""),
+    "cluster import-users load": (
+        "users.export",
+        "sparecode moved users 1\n\0\0\0\4\n\2m1",
+    ),
 }
 """The file that a command reads: its name, and its content if it is not made below."""
 ONE_ROW: Mapping[str, Message] = {
@@ -98,6 +111,21 @@ ONE_ROW: Mapping[str, Message] = {
     "ClusterService/CreateBackup": cluster_pb2.CreateBackupResponse(
         content=b"whole", index=1042, digest="ab", take_time=answers.at(answers.END)
     ),
+    "MoveService/ListMoves": moves_pb2.ListMovesResponse(
+        moves=[
+            moves_pb2.Move(
+                ticket=moves_pb2.MoveTicket(move_id="m1", last_slot=4095),
+                state=moves_pb2.MOVE_STATE_ARRIVING,
+            )
+        ]
+    ),
+    "MoveService/ExportMovedUsers": moves_pb2.ExportMovedUsersResponse(
+        piece=moves_pb2.SealedPiece(move_id="m1", last=True)
+    ),
+    "MoveService/ReclaimMove": moves_pb2.ReclaimMoveResponse(
+        state=moves_pb2.MOVE_STATE_RETURNED
+    ),
+    "MoveService/DeleteMovedUsers": moves_pb2.DeleteMovedUsersResponse(),
     "ClusterService/RotateKeys": cluster_pb2.RotateKeysResponse(
         phase=cluster_pb2.ROTATION_PHASE_DONE, key_id=2, done=1, total=1
     ),
@@ -131,6 +159,7 @@ FILES = (
     "authentication",
     "cluster",
     "emergency_access",
+    "moves",
     "notices",
     "policy",
     "sessions",
@@ -168,12 +197,33 @@ def answer_everything(
 
 def _write_files(name: str, pki: Pki) -> None:
     Path("hook.secret").write_text("whsec_c2VjcmV0")
+    ticket = MoveTicket(
+        move_id="m1",
+        first_slot=0,
+        last_slot=4095,
+        source="east",
+        target="west",
+        source_key_id=1,
+        public_key=bytes(32),
+        activated_lock=bytes(32),
+        canceled_lock=bytes(32),
+    )
+    receipt = MoveReceipt(move_id="m1", receipt=bytes(32))
+    key = MoveKey(cluster_id="east", key_id=1, public_key=bytes(32))
+    for file, content in (
+        ("move.ticket", ticket),
+        ("move.receipt", receipt),
+        ("source.key", key),
+    ):
+        Path(file).write_text(content.to_text())
     Path("seed").write_bytes(base64.b32encode(b"a seed of twenty byt"))
     shutil.copy(pki.agent.certificate, "agent.pem")
     shutil.copy(pki.agent.key, "agent.key")
     if name in INPUT:
         file, content = INPUT[name]
         Path(file).write_text(content)
+    if name == "audit confirm-archive":
+        audit_files.write_archive(Path("archive"), 7)
     if name == "audit verify":
         records = audit_files.log()
         audit_files.write(Path("log"), records)

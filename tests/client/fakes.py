@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fake nodes in this process, which answer as a test tells them to."""
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -200,10 +199,3 @@ class _Handlers(grpc.GenericRpcHandler):
             return self._node.handle(called, request, context)
 
         return grpc.unary_unary_rpc_method_handler(handle, **codecs)
-
-
-def closed_address() -> str:
-    """Return an address where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"

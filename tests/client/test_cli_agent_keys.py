@@ -8,7 +8,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sparecode.v1 import agents_pb2 as pb
-from sparecode_client.cli.terminal.exit_codes import UsageError
 from tests.client import answers
 from tests.client.conftest import Cli
 
@@ -45,7 +44,8 @@ def test_overlap_and_networks_are_sent(keys: Cli) -> None:
 
 def test_an_overlap_is_a_duration(keys: Cli) -> None:
     result = keys("agents", "key", "portal", "--overlap", "2030-01-01")
-    assert isinstance(result.exception, UsageError)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--overlap takes a duration" in result.stderr
 
 
 def test_an_agent_is_shown_with_the_times_of_its_keys(keys: Cli) -> None:

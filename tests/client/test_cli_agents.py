@@ -217,7 +217,7 @@ def test_an_agent_has_the_identity_that_the_node_certifies(cli: Cli) -> None:
     cli.node.answer(f"{SERVICE}/RegisterAgent", pb.RegisterAgentResponse())
 
     options = ("--filter-id", "staff", "--class", "c", "--session-timeout", "60")
-    assert cli("agents", "register", "vpn", *options).exit_code == 0
+    assert cli("agents", "add", "vpn", *options).exit_code == 0
 
     (request,) = cli.node.requests(f"{SERVICE}/RegisterAgent")
     assert request.certificate_identity == "sparecode://agent/vpn"

@@ -38,6 +38,17 @@ APPROVALS = pb.ListApprovalsResponse(
             end_time=answers.at(answers.END),
             approver="root",
         ),
+        pb.Approval(
+            approval_id=9,
+            author="dora",
+            action="SaveEmergencyAccess",
+            target="11",
+            description="codes for token 11, by message to the user's manager",
+            serials=["11"],
+            usernames=["alice"],
+            end_time=answers.at(answers.END),
+            recipient="boss@example.com",
+        ),
     ],
     position=answers.POSITION,
 )
@@ -100,7 +111,18 @@ def test_approvals_as_json(approvals: Cli) -> None:
         "ask_time": None,
         "end_time": "2026-12-01T12:00:00Z",
         "approver": "root",
+        "recipient": "",
     }
+    assert answer["approvals"][2]["recipient"] == "boss@example.com"
+
+
+def test_an_approver_reads_to_whom_codes_go_by_message(approvals: Cli) -> None:
+    """(P3, I13) By message, to whom, and to which address."""
+    result = approvals("approvals", "list", columns=240)
+    assert (
+        "codes for token 11, by message to the user's manager: 11 of alice "
+        "(boss@example.com)"
+    ) in result.stdout
 
 
 @pytest.mark.parametrize("word", ["approve", "reject"])

@@ -18,6 +18,7 @@ from tests.client.audit_files import (
     log,
     signed,
     write,
+    write_archive,
     write_checkpoint,
 )
 from tests.client.conftest import Cli
@@ -160,6 +161,7 @@ def test_export_to_the_standard_output_and_as_json(cli: Cli, tmp_path: Path) -> 
         "file": str(path),
         "events": 1,
         "last_sequence": 1,
+        "removed": None,
     }
 
 
@@ -318,12 +320,7 @@ def test_verify_names_the_problem(stranger: Cli, files: dict[str, str]) -> None:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     """Return an archive of two segments of five events."""
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    for number, first in ((1, 0), (2, 5)):
-        name = f"{number:08}-{log()[first + 4].hash.hex()[:16]}"
-        write(folder / f"{name}.jsonl", log()[first : first + 5])
-        write_checkpoint(folder / f"{name}.checkpoint.json", signed(log(), first + 5))
+    folder = write_archive(tmp_path / "archive", 2)
     (folder / ".half.n1.part").write_text("{")
     return folder
 

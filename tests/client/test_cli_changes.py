@@ -135,7 +135,7 @@ def test_change_reports_where_it_was_committed(cli: Cli) -> None:
             {"serial": SERIAL, "reinstate_token": True},
         ),
         (
-            ["agents", "register", "vpn", "spiffe://vpn", "--protects", "cloud"],
+            ["agents", "add", "vpn", "spiffe://vpn", "--protects", "cloud"],
             "AgentService/RegisterAgent",
             agents_pb2.RegisterAgentResponse(),
             {

@@ -59,7 +59,8 @@ def test_another_administrator_sends_no_cookie(known: Cli) -> None:
 
 def test_another_cluster_gets_no_cookie(known: Cli, pki: Pki) -> None:
     """Its node cannot be reached with that CA; the cookie is not even read."""
-    known("--ca", str(pki.foreign_ca), "login", "root", text="correct horse\n")
+    elsewhere = ("--timeout", "1", "--ca", str(pki.foreign_ca))
+    known(*elsewhere, "login", "root", text="correct horse\n")
     assert sent(known) == [""]
 
 

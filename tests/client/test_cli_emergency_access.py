@@ -200,7 +200,11 @@ def test_options_of_issue_reach_the_node(issuing: Cli) -> None:
 
 
 def mailed(
-    issuing: Cli, outcome: emergency_access_pb2.MailOutcome, cause: str = ""
+    issuing: Cli,
+    outcome: emergency_access_pb2.MailOutcome,
+    cause: str = "",
+    *,
+    to_manager: bool = False,
 ) -> None:
     """Let the node answer that codes went by message."""
     issuing.node.answer(
@@ -212,6 +216,7 @@ def mailed(
                 recipient="alice@example.com",
                 cause=cause,
                 end_time=answers.at(answers.END),
+                to_manager=to_manager,
             ),
         ),
     )
@@ -288,6 +293,39 @@ def test_what_became_of_codes_by_message_is_said(
     assert answer["cause"] == cause
     assert answer["open_until"] == "2026-12-01T12:00:00Z"
     assert "codes" not in answer
+
+
+def test_codes_go_by_message_to_the_manager(issuing: Cli) -> None:
+    """(I13) The request names the recipient, and the answer says who it was."""
+    mailed(issuing, emergency_access_pb2.MAIL_OUTCOME_SENT, "", to_manager=True)
+    call = ("emergency", "issue", SERIAL, "--by-message", "--to", "manager")
+
+    result = issuing(*call)
+
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "A link to the codes was mailed to the manager of alice at alice@example.com.\n"
+        "It shows them once. You cannot see them.\n"
+        "The manager gives them to alice in person.\n"
+        "If they are not opened by 2026-12-01 12:00 UTC, the codes are void.\n"
+    )
+    (issue,) = issuing.node.requests("EmergencyAccessService/IssueTokencodes")
+    assert issue.by_message
+    assert issue.to_manager
+    assert json.loads(issuing(*call, "-o", "json").stdout)["to_manager"] is True
+
+    issuing("emergency", "issue", SERIAL, "--by-message", "--to", "user")
+
+    *_, issue = issuing.node.requests("EmergencyAccessService/IssueTokencodes")
+    assert not issue.to_manager
+
+
+def test_a_recipient_is_only_for_codes_by_message(issuing: Cli) -> None:
+    result = issuing("emergency", "issue", SERIAL, "--to", "manager")
+
+    assert result.exit_code == 2
+    assert "--to is only for --by-message" in result.stderr
+    assert not issuing.node.requests("EmergencyAccessService/GenerateTokencodes")
 
 
 def test_codes_by_message_that_are_refused_say_what_to_do(issuing: Cli) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors: exit codes, and one or two lines on stderr."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from tests.client.fakes import (
     NO_QUORUM_FOR_LONG,
     OUTCOME_UNKNOWN,
     Failure,
-    closed_address,
 )
 
 SERIAL = "000123456789"
@@ -78,7 +78,9 @@ def test_unknown_outcome_names_the_request_id(cli: Cli) -> None:
     assert cli.node.requests("UserService/CreateUser")[-1].request_id == request_id
 
 
-def test_no_node_reachable_is_exit_code_3(cli: Cli) -> None:
+def test_no_node_reachable_is_exit_code_3(
+    cli: Cli, closed_address: Callable[[], str]
+) -> None:
     """With enough time for at least one refused connection on a busy machine."""
     down = closed_address()
 
@@ -89,7 +91,7 @@ def test_no_node_reachable_is_exit_code_3(cli: Cli) -> None:
     assert "Check --node" in result.stderr
 
 
-def test_commands_fail_over(cli: Cli) -> None:
+def test_commands_fail_over(cli: Cli, closed_address: Callable[[], str]) -> None:
     cli.node.answer("UserService/ListUsers", answers.USERS)
 
     result = cli("--node", f"{closed_address()},{cli.node.address}", "users", "list")

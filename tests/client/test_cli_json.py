@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Message]] = {
         )
     },
     "agents list": {"AgentService/ListAgents": answers.AGENTS},
-    "agents register vpn spiffe://example.com/vpn": {
+    "agents add vpn spiffe://example.com/vpn": {
         "AgentService/RegisterAgent": agents_pb2.RegisterAgentResponse(
             commit=answers.COMMIT
         )

@@ -70,6 +70,7 @@ def test_a_review_shows_what_to_check_and_the_next_step(restored: Cli) -> None:
     for words in (
         "agents are NOT SERVED",
         "2027-01-15 05:13:20 UTC (log entry 1042)",
+        "sparecode cluster export-users freeze TICKET",
         "eve",
         "mallory",
         "vpn.example",

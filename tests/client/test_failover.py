@@ -18,7 +18,7 @@ from sparecode_client import (
     Refused,
     Unavailable,
 )
-from sparecode_client.connection.client import Client
+from sparecode_client.connection.client import Client, Stubs
 from tests.client.conftest import Waits
 from tests.client.fakes import (
     NO_QUORUM,
@@ -26,7 +26,6 @@ from tests.client.fakes import (
     OUTCOME_UNKNOWN,
     Failure,
     FakeNode,
-    closed_address,
 )
 
 CREATE = "UserService/CreateUser"
@@ -49,7 +48,10 @@ def ids(*nodes: FakeNode) -> set[str]:
 
 
 async def test_call_goes_to_the_next_node_when_one_is_down(
-    connect: Connect, nodes: list[FakeNode], waits: Waits
+    connect: Connect,
+    nodes: list[FakeNode],
+    waits: Waits,
+    closed_address: Callable[[], str],
 ) -> None:
     nodes[0].answer(CREATE, CREATED)
     admin = AsyncAdmin.over(connect(closed_address(), nodes[0].address))
@@ -110,7 +112,10 @@ async def test_what_keeps_the_members_from_answering_is_told_first(
 
 
 async def test_call_ends_when_no_node_has_a_quorum_for_two_rounds(
-    connect: Connect, nodes: list[FakeNode], waits: Waits
+    connect: Connect,
+    nodes: list[FakeNode],
+    waits: Waits,
+    closed_address: Callable[[], str],
 ) -> None:
     """An election is over by then: the caller hears it now, not at the deadline."""
     nodes[0].answer(CREATE, NO_QUORUM)
@@ -147,7 +152,10 @@ async def test_call_that_was_perhaps_applied_goes_on_without_a_quorum(
 
 
 async def test_call_goes_on_while_all_nodes_are_only_unreachable(
-    connect: Connect, start_node: Callable[..., FakeNode], waits: Waits
+    connect: Connect,
+    start_node: Callable[..., FakeNode],
+    waits: Waits,
+    closed_address: Callable[[], str],
 ) -> None:
     """Nodes that start again are awaited until the deadline."""
     down = closed_address()
@@ -156,6 +164,22 @@ async def test_call_goes_on_while_all_nodes_are_only_unreachable(
     with pytest.raises(Unavailable):
         await admin.create_user("alice")
     assert len(waits) > 2
+
+
+async def test_nothing_is_sent_without_a_connection(
+    connect: Connect, closed_address: Callable[[], str]
+) -> None:
+    """(A7) A request that waits for a connection would leave its caller in doubt."""
+    sent: list[Stubs] = []
+
+    def create(stubs: Stubs) -> grpc.aio.UnaryUnaryMultiCallable:
+        sent.append(stubs)
+        return stubs.users.CreateUser
+
+    client = connect(closed_address(), timeout_s=0.5)
+    with pytest.raises(Unavailable):
+        await client.unary(create, users_pb2.CreateUserRequest(request_id="r1"))
+    assert sent == []
 
 
 async def test_every_try_carries_the_same_request_id(
@@ -355,7 +379,9 @@ async def test_broken_connection_may_have_applied_it(
         await AsyncAdmin.over(client).create_user("alice")
 
 
-async def test_no_node_can_be_reached(connect: Connect) -> None:
+async def test_no_node_can_be_reached(
+    connect: Connect, closed_address: Callable[[], str]
+) -> None:
     """The message names each address and its problem."""
     down, also_down = closed_address(), closed_address()
     admin = AsyncAdmin.over(connect(down, also_down, timeout_s=1.0))
@@ -369,7 +395,7 @@ async def test_no_node_can_be_reached(connect: Connect) -> None:
 
 
 async def test_reason_of_a_node_outweighs_unreachable_nodes(
-    connect: Connect, nodes: list[FakeNode]
+    connect: Connect, nodes: list[FakeNode], closed_address: Callable[[], str]
 ) -> None:
     nodes[0].answer(CREATE, NO_QUORUM_FOR_LONG)
     admin = AsyncAdmin.over(connect(closed_address(), nodes[0].address))

@@ -2,7 +2,7 @@
 """Every page of the console with data on it, for screenshots and for axe."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -63,6 +63,8 @@ class Exhibit:
     name: str
     path: str
     prepare: Callable[[Page], None] | None = None
+    needs_former: bool = False
+    """Whether it needs what was done on the page before."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,6 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("approvals", "/approvals")
     yield Exhibit("policy", "/policy")
     yield Exhibit("policy-refused", "/policy", _bad_policy)
-    yield Exhibit("audit", "/audit")
-    yield Exhibit("audit-verified", "/audit", _verify)
     yield Exhibit("find", "/find?q=example")
     yield Exhibit("find-nothing", "/find?q=nothing")
     yield from _channel_exhibits()
@@ -192,6 +192,9 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     yield Exhibit("second-factor", "/account/second-factor")
     yield Exhibit("second-factor-shown", "/account/second-factor", _second_factor)
     yield Exhibit("not-found", "/tokens/404")
+    # Last, so that it has the events of all pages before.
+    yield Exhibit("audit", "/audit")
+    yield Exhibit("audit-verified", "/audit", _verify)
 
 
 def _preview_users(page: Page) -> None:
@@ -211,15 +214,24 @@ def _preview_tokens(page: Page) -> None:
     expect(page.get_by_role("status")).to_contain_text("Nothing is imported yet")
 
 
-def _choose(page: Page) -> None:
+def _choose(page: Page, action: str) -> None:
     for name in ("carol.cole", "farid.haddad"):
         page.get_by_label(f"Choose {name}").check()
-    page.get_by_role("button", name="Issue codes").click()
+    page.get_by_role("button", name=action, exact=True).click()
+
+
+def _disable_chosen(page: Page) -> None:
+    _choose(page, "Disable")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Disable 2 users")
+
+
+def _issue(page: Page) -> None:
+    _choose(page, "Issue codes")
     expect(page.get_by_role("heading", level=1)).to_have_text("Issue emergency codes")
 
 
 def _issue_for_chosen(page: Page) -> None:
-    _choose(page)
+    _issue(page)
     page.get_by_role("button", name="Issue codes").click()
     expect(page.locator("#problem")).to_contain_text("again after the approval")
 
@@ -243,14 +255,16 @@ def _channel_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("channels", "/channels")
     yield Exhibit("channel", "/channels/siem")
     yield Exhibit("channel-new", "/new/channel")
+    yield Exhibit("channel-new-mail", "/new/channel?kind=mail")
     yield Exhibit("notice-preview", "/notices")
-    yield Exhibit("channel-refused", "/new/channel", _bad_channel)
+    yield Exhibit("channel-refused", "/new/channel?kind=webhook", _bad_channel)
 
 
 def _user_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("users", "/users")
-    yield Exhibit("users-issue", "/users", _choose)
+    yield Exhibit("users-issue", "/users", _issue)
     yield Exhibit("users-issue-approval", "/users", _issue_for_chosen)
+    yield Exhibit("users-disable", "/users", _disable_chosen)
     yield Exhibit("user", f"/users/{PEOPLE[2]}")
     yield Exhibit("user-new", "/new/user")
 
@@ -273,12 +287,19 @@ def _emergency_exhibits(shown: Exhibition) -> Iterator[Exhibit]:
         carols,
         _save_fixed,
     )
-    yield Exhibit("emergency-stranding", carols, _strand)
-    yield Exhibit(
-        "emergency-turned-off",
-        carols,
-        _turn_off,
-    )
+    yield Exhibit("emergency-stranding", carols, _strand, needs_former=True)
+    yield Exhibit("emergency-turned-off", carols, _turn_off, needs_former=True)
+
+
+def in_parts(every: Sequence[Exhibit], count: int) -> list[list[Exhibit]]:
+    """Divide pages, in their order, into parts that can be shown without each other."""
+    parts: list[list[Exhibit]] = [[] for _ in range(count)]
+    chosen = parts[0]
+    for place, exhibit in enumerate(every):
+        if not exhibit.needs_former:
+            chosen = parts[place * count // len(every)]
+        chosen.append(exhibit)
+    return parts
 
 
 def refused_sign_in(page: Page, url: str) -> None:

@@ -31,6 +31,7 @@ async def browser_of(desk: Desk, folder: Path, *origins: str) -> AsyncIterator[B
             key=folder / "n1.key",
         ),
         desk.site,
+        desk.node.refusals.log,
     )
     await console.start(grace_s=1)
     rules = ",".join(

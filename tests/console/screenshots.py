@@ -2,7 +2,8 @@
 """
 Screenshots of every page of the console: `make screenshots` fills var/screenshots.
 
-Each page is taken in light, in dark, 390 px wide, with forced colors, and zoomed to 200 %.
+Each page is taken in light, in dark, 390 px wide, with more contrast, with forced
+colors, and zoomed to 200 %.
 Look at them: no test does.
 """
 
@@ -40,7 +41,14 @@ LOOKS = {
     "light": {"color_scheme": "light", "viewport": WIDE},
     "dark": {"color_scheme": "dark", "viewport": WIDE},
     "narrow": {"color_scheme": "light", "viewport": NARROW, "has_touch": True},
-    "contrast": {"color_scheme": "dark", "viewport": WIDE, "forced_colors": "active"},
+    "contrast": {"color_scheme": "light", "viewport": WIDE, "contrast": "more"},
+    # As the contrast themes of Windows, which also ask for more contrast.
+    "forced": {
+        "color_scheme": "dark",
+        "viewport": WIDE,
+        "forced_colors": "active",
+        "contrast": "more",
+    },
     # As a window of 1280 pixels at 200 %.
     "zoomed": {
         "color_scheme": "light",
@@ -119,6 +127,7 @@ def _take_own(browser: Browser, estate: Estate, looks: list[str], only: str) -> 
             page.emulate_media(
                 color_scheme=LOOKS[look]["color_scheme"],  # type: ignore[arg-type]
                 forced_colors=LOOKS[look].get("forced_colors", "none"),  # type: ignore[arg-type]
+                contrast=LOOKS[look].get("contrast", "no-preference"),  # type: ignore[arg-type]
             )
             page.set_viewport_size(LOOKS[look]["viewport"])  # type: ignore[arg-type]
             _keep(page, name, look)
@@ -131,6 +140,7 @@ def _show(page: Page, url: str, exhibit: Exhibit) -> None:
 
 
 def _keep(page: Page, name: str, look: str) -> None:
+    page.wait_for_load_state()  # With the script, which converts times.
     page.screenshot(path=FOLDER / f"{name}-{look}.png", full_page=True)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pyotp
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from local_cluster.cluster import ADMINISTRATOR
 from playwright.sync_api import (
     Browser,
@@ -26,6 +25,8 @@ from playwright.sync_api import (
 
 from sparecode_node.console.kit import rendering
 from sparecode_node.services.files.backup_files import MANIFEST
+from tests.console import axe
+from tests.console.axe import Colors
 from tests.console.balancer import Balancer
 from tests.console.estate import (
     PASSWORD,
@@ -44,18 +45,18 @@ from tests.console.gallery import (
     Exhibition,
     exhibits,
     furnish,
+    in_parts,
     refused_sign_in,
     with_second_factor,
 )
 
 PATIENCE_MS = PATIENCE.total_seconds() * 1000
-WITHOUT_OPTIONS = {"exclude": ["option"]}
-"""Hundreds of time zones, shown by the browser itself."""
-SERIOUS = {"serious", "critical"}
-PARTS = 4
+PARTS = 8
 """Parts of the list of pages, so that no test runs into the timeout."""
 DESK: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+ZOOMED: ViewportSize = {"width": 640, "height": 400}
+"""A window of 1280 x 800 pixels at 200 %."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,12 @@ class Findings:
     """Results of looking at every page, by page name."""
 
     violations: dict[str, list[str]]
-    widths: dict[str, int]
+    wide: list[str]
+    """What needs more width than the window has, and lines that begin with a comma."""
+    faint: dict[str, list[str]]
+    """What is not seen with more contrast, or in the colors of a contrast theme."""
+    joined: list[str]
+    """Sentences without a space between them."""
     elsewhere: list[str]
     """Requests to other hosts."""
     blocked: list[str]
@@ -81,6 +87,7 @@ def page(chromium: Browser, estate: Estate, shown: Exhibition) -> Iterator[Page]
     """Return a browser with an administrator, signed in at the first node."""
     window = new_window(chromium)
     page = window.new_page()
+    page.add_init_script(axe.SCRIPT)
     page.on("dialog", lambda dialog: dialog.accept())
     sign_in(page, url(estate), ADMINISTRATOR, estate.cluster.password)
     yield page
@@ -124,20 +131,15 @@ def save(page: Page) -> None:
 
 
 def violations(page: Page, *rules: str) -> list[str]:
-    """Return axe's serious findings on a page, by all rules or by some."""
-    options: dict[str, object] = {"resultTypes": ["violations"]}
-    if rules:
-        options["runOnly"] = list(rules)
-    if not page.evaluate("typeof axe === 'object'"):
-        page.evaluate(Axe().axe_script)  # Half a megabyte: load it once per page.
-    report = page.evaluate(
-        "([context, options]) => axe.run(context, options)", [WITHOUT_OPTIONS, options]
-    )
-    return [
-        f"{each['id']}: {each['nodes'][0]['html']}"
-        for each in report["violations"]
-        if each["impact"] in SERIOUS
-    ]
+    """Return axe's findings of any weight on a page, by all rules or by some."""
+    found: list[str] = page.evaluate(axe.RUN, axe.arguments(*rules))
+    return found
+
+
+@pytest.fixture(scope="module")
+def colors(request: pytest.FixtureRequest) -> Colors:
+    """Return the combinations of colors that axe has seen."""
+    return Colors(every=request.config.getoption("--every-look"))
 
 
 @pytest.fixture(scope="module", params=range(PARTS))
@@ -147,68 +149,158 @@ def findings(
     estate: Estate,
     shown: Exhibition,
     page: Page,
+    colors: Colors,
 ) -> Findings:
-    """Check every page once: axe in light and dark, and the width on a phone."""
-    problems: dict[str, list[str]] = {}
-    widths: dict[str, int] = {}
-    elsewhere: list[str] = []
-    blocked: list[str] = []
+    """Check every page once: axe, contrast, and the width on a phone and when zoomed."""
+    found = Findings({}, [], {}, [], [], [])
 
     def record_request(sent: Request) -> None:
         if not sent.url.startswith(url(estate)):
-            elsewhere.append(sent.url)
+            found.elsewhere.append(sent.url)
 
     def record_message(message: ConsoleMessage) -> None:
         if "Content Security Policy" in message.text:
-            blocked.append(message.text)
+            found.blocked.append(message.text)
 
     page.on("request", record_request)
     page.on("console", record_message)
     if request.param == 0:
         window = new_window(chromium)
         outside = window.new_page()
+        outside.add_init_script(axe.SCRIPT)
         refused_sign_in(outside, url(estate))
-        _look(outside, "sign-in", problems, widths)
+        _look(outside, "sign-in", found, colors)
         window.close()
     root = Presence(page, url(estate), ADMINISTRATOR, estate.cluster.password)
-    for exhibit in list(exhibits(shown))[request.param :: PARTS]:
+    for exhibit in in_parts(list(exhibits(shown)), PARTS)[request.param]:
         root.show()
         page.goto(url(estate) + exhibit.path)
         if exhibit.prepare:
             exhibit.prepare(page)
-        _look(page, exhibit.name, problems, widths)
+        _look(page, exhibit.name, found, colors)
     if request.param == PARTS - 1:
         own = with_second_factor(chromium, estate)
+        own.add_init_script(axe.SCRIPT)
         for name, path in OWN_FACTOR.items():
             own.goto(url(estate) + path)
-            _look(own, name, problems, widths)
+            _look(own, name, found, colors)
         own.context.close()
     page.remove_listener("request", record_request)
     page.remove_listener("console", record_message)
-    return Findings(problems, widths, elsewhere, blocked)
+    return found
 
 
-def _look(
-    page: Page, name: str, problems: dict[str, list[str]], widths: dict[str, int]
-) -> None:
-    problems[name] = violations(page)
+def _look(page: Page, name: str, found: Findings, colors: Colors) -> None:
+    found.violations[name] = violations(page)
+    text = page.locator("body").inner_text()
+    found.joined.extend(f"{name}: {each}" for each in JOINED.findall(text))
     page.emulate_media(color_scheme="dark")
-    problems[f"{name}, dark"] = violations(page, "color-contrast")
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size(PHONE)
-    widths[name] = page.evaluate("document.documentElement.scrollWidth")
-    page.set_viewport_size(DESK)
+    found.violations[f"{name}, dark"] = _contrast(page, "dark", colors)
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme, contrast="more")
+        look = f"{scheme}, more contrast"
+        found.faint[f"{name}, {look}"] = _contrast(page, look, colors, "-enhanced")
+    page.emulate_media(color_scheme="dark", contrast="more", forced_colors="active")
+    found.faint[f"{name}, forced colors"] = page.evaluate(FAINT)
+    page.emulate_media(
+        color_scheme="light", contrast="no-preference", forced_colors="none"
+    )
+    for size in (PHONE, ZOOMED, DESK):
+        page.set_viewport_size(size)
+        wrong = [*page.evaluate(WIDE), *page.evaluate(LOOSE)]
+        found.wide.extend(f"{name} at {size['width']} pixels: {each}" for each in wrong)
 
 
-def test_axe_finds_nothing_serious_on_any_page(findings: Findings) -> None:
-    """Labels, names, structure, and contrast in both palettes."""
+def _contrast(page: Page, look: str, colors: Colors, level: str = "") -> list[str]:
+    """Return texts without enough contrast, if the page has new colors."""
+    if not colors.are_new(look, page.evaluate(axe.COLORS)):
+        return []
+    return violations(page, axe.CONTRAST + level)
+
+
+WIDE = """() => [document.documentElement, ...document.querySelectorAll(".table")]
+  .filter((each) => each.checkVisibility() && each.scrollWidth > each.clientWidth)
+  .map((each) => each.tagName + [...each.querySelectorAll("caption")]
+    .map((caption) => " " + caption.textContent))"""
+"""The page or its tables, if they have to be scrolled sideways."""
+
+LOOSE = """() => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const loose = [];
+  while (texts.nextNode()) {
+    const { data, previousSibling } = texts.currentNode;
+    if (!/^\\s*[,.;:]/.test(data) || !previousSibling?.getClientRects) continue;
+    const mark = document.createRange();
+    mark.setStart(texts.currentNode, data.search(/\\S/));
+    mark.setEnd(texts.currentNode, data.search(/\\S/) + 1);
+    const { top, height } = mark.getBoundingClientRect();
+    const before = [...previousSibling.getClientRects()].pop();
+    if (height && before && top >= before.bottom) {
+      loose.push(texts.currentNode.parentElement.outerHTML.slice(0, 120));
+    }
+  }
+  return loose;
+}"""
+"""Where a line begins with a comma or a point."""
+
+JOINED = re.compile(r"[a-z]{2,}[.:][A-Z][a-z]+")
+
+FAINT = """() => {
+  const seen = [...document.querySelectorAll("body *")].filter((each) =>
+    each.checkVisibility({visibilityProperty: true, opacityProperty: true}));
+  const ground = getComputedStyle(document.body).backgroundColor;
+  const color = (each, property) => getComputedStyle(each)[property];
+  const none = (value) => value === "none" || value === "rgba(0, 0, 0, 0)";
+  const bars = seen.filter((each) => each.matches(".bars rect"))
+    .filter((each) => [ground, "none"].includes(color(each, "fill")));
+  const lines = seen.filter((each) => each.matches(".bars line, .lucide"))
+    .filter((each) => none(color(each, "stroke")) || color(each, "stroke") === ground);
+  const both = new Set(seen.filter((each) => each.matches(".bars rect"))
+    .map((each) => `${each.getAttribute("class")} ${color(each, "fill")}`));
+  const alike = both.size > new Set([...both].map((each) => each.split(" ").slice(1)
+    .join(" "))).size ? ["bars up and down look alike"] : [];
+  const edges = seen
+    .filter((each) => each.matches("button:not(.link), .button, input, select, textarea, "
+      + ".card, .banner, .note, .tag, .menu, .table"))
+    .filter((each) => !each.closest(".unseen, .shortcut") && each.type !== "hidden")
+    .filter((each) => !["checkbox", "radio"].includes(each.type))
+    .filter((each) => color(each, "borderTopStyle") === "none"
+      || parseFloat(color(each, "borderTopWidth")) < 1
+      || color(each, "borderTopColor") === ground);
+  const here = seen.filter((each) => each.matches("nav [aria-current]"))
+    .filter((each) => parseFloat(color(each, "borderInlineStartWidth")) < 2);
+  return [...alike, ...[...bars, ...lines, ...edges, ...here]
+    .map((each) => each.outerHTML.slice(0, 120))];
+}"""
+"""Bars, lines, icons, edges and the current link, if a theme has hidden them."""
+
+
+def test_axe_finds_nothing_on_any_page(findings: Findings) -> None:
+    """Labels, names, structure, and contrast in both palettes; findings of any weight."""
     assert {name: each for name, each in findings.violations.items() if each} == {}
 
 
-def test_no_page_is_wider_than_a_phone(findings: Findings) -> None:
-    """At 390 px, only tables scroll sideways."""
-    wide = [name for name, px in findings.widths.items() if px > PHONE["width"]]
-    assert wide == []
+def test_no_page_or_table_is_wider_than_its_window(findings: Findings) -> None:
+    """
+    At 390 px, at 1280 px, and there at 200 %, nothing is scrolled sideways.
+
+    No line begins with a comma, either.
+    """
+    assert findings.wide == []
+
+
+def test_contrast_settings_hide_nothing_on_any_page(findings: Findings) -> None:
+    """
+    With more contrast, text has 7:1 (WCAG, AAA) in both palettes.
+
+    In forced colors, what is told by a color has an edge, a line or a color of the theme.
+    """
+    assert {name: each for name, each in findings.faint.items() if each} == {}
+
+
+def test_sentences_are_apart_on_every_page(findings: Findings) -> None:
+    """Templates drop the space at the end of a line, where a sentence may end."""
+    assert findings.joined == []
 
 
 def test_no_page_calls_other_hosts(findings: Findings) -> None:
@@ -230,7 +322,7 @@ def test_reissue_voids_earlier_codes(estate: Estate, page: Page) -> None:
     one, two, three = estate.cluster.nodes
     assert not estate.accepts(one, holder, first[0])
     assert estate.accepts(two, holder, second[0])
-    page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name="Done").press("Enter")
     expect(page.locator(".set").last).to_contain_text("3 void")
     page.get_by_label("Keep the 1 unused code").check()
     third = generate(page, 1)
@@ -640,6 +732,15 @@ def test_a_draft_outlives_the_node_that_made_it(
     other = opened.value
     _sign_in_again(other, estate)
     assert other.locator("#codes .code").all_text_contents() == codes
+    # A part of the page that is not the form asked the dead node, too.
+    page.evaluate(
+        "document.dispatchEvent(new CustomEvent('htmx:sendError', {detail: {}}))"
+    )
+    with window.expect_page() as opened:
+        page.locator("#unreachable").get_by_role("link", name=two.node_id).click()
+    again = opened.value
+    _sign_in_again(again, estate)
+    assert again.locator("#codes .code").all_text_contents() == codes
     with window.expect_page() as opened:
         page.locator("footer").get_by_role("link", name=three.node_id).click()
     third = opened.value

@@ -6,11 +6,10 @@ import pytest
 from sparecode_node.domain.administrators import Role
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.emergency.bulk_issue import BulkIssue
-from sparecode_node.services.people.administrators import Link
 from tests.console.desk import Desk
 from tests.console.paper import Page, Paper
 from tests.console.test_emergency_access import in_days
-from tests.console.test_pages import OWN
+from tests.console.test_pages import OWN, create_administrator
 from tests.services.one_node import PASSWORD, PIN
 
 pytestmark = pytest.mark.asyncio
@@ -33,14 +32,7 @@ async def chosen(browser: Paper, *names: str) -> Page:
 
 async def second_super(desk: Desk) -> Paper:
     """Return the browser of another super administrator."""
-    node = desk.node
-    await node.administrators.create(
-        node.admin("AdministratorService/CreateAdministrator"),
-        name="dora",
-        role=Role.SUPER_ADMIN,
-        link=Link(""),
-        password=PASSWORD,
-    )
+    await create_administrator(desk, "dora", Role.SUPER_ADMIN)
     browser = await desk.browser()
     await browser.sign_in("dora", PASSWORD)
     await browser.send(
@@ -66,6 +58,7 @@ async def test_codes_are_issued_for_the_chosen_users_and_work(desk: Desk) -> Non
         **in_days(3),
     )
     assert "Codes issued: 3 of 3 tokens" in page.text
+    assert page.text.count("Active Valid until: ") == 3
     codes = page.text.split("Emergency access tokencodes")
     assert len(codes) == 4  # Three sheets.
     for name, sheet in zip(("alice", "bob", "carol"), codes[1:], strict=True):

@@ -356,6 +356,28 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     assert "mail" not in page.links
 
 
+async def test_a_saved_agent_keeps_what_a_colleague_has_changed(desk: Desk) -> None:
+    """Only the fields that the person has changed are sent."""
+
+    async def update(**values: object) -> None:
+        await desk.node.agents.update(
+            desk.node.admin("AgentService/UpdateAgent"), name=GATE, **values
+        )
+
+    browser = await desk.administrator()
+    await browser.open(f"/agents/{GATE}")
+    await update(restricted=True, protects=Protects.CLOUD)
+    page = await browser.send("Save", filter_id="staff")
+    for words in ("Filter-Id staff", "Cloud resources", "no user is admitted"):
+        assert words in page.text, words
+    await update(filter_id="new")
+    page = await browser.send(
+        "Save", protects="authentication_manager", untick=("restricted",)
+    )
+    for words in ("Filter-Id new", "all users"):
+        assert words in page.text, words
+
+
 async def test_a_saved_agent_keeps_the_attributes_that_nobody_touched(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -643,7 +665,7 @@ async def test_codes_for_a_pin_set_by_the_issuer_need_approval(desk: Desk) -> No
     codes = (await browser.send("Generate Codes", count="2")).codes
     page = await browser.send("Save", expires_date="2023-12-24")
     assert page.status == 409
-    assert "another super administrator must approve (approval 1)" in page.text
+    assert "another super administrator must approve it (approval 1)" in page.text
     assert page.codes == codes
     await second.open("/approvals")
     await second.send("Approve")
@@ -732,7 +754,7 @@ async def test_a_backup_recipient_is_kept_as_it_was_typed(desk: Desk) -> None:
 
 
 async def test_two_administrators_change_the_policy_at_once(desk: Desk) -> None:
-    """The second one is refused and sees the first one's values."""
+    """The second one is refused and sees the first one's value, at its field."""
     one, two = await desk.administrator(), await desk.administrator()
     await one.open("/policy")
     await two.open("/policy")
@@ -740,6 +762,8 @@ async def test_two_administrators_change_the_policy_at_once(desk: Desk) -> None:
     page = await two.send("Save", set_low_threshold="4")
     assert page.status == 409
     assert "Another administrator has changed this in the meantime" in page.text
+    assert "The value is now: 3" in page.text
+    assert page.form("/policy").value("set_low_threshold") == "4"
     page = await two.send("Save")
     assert "It is now version 3" in page.text
 

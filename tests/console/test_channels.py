@@ -12,6 +12,7 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from tests.console.desk import GATE, SIEM, Desk, desk
+from tests.console.paper import Form
 from tests.console.test_bulk_issue import second_super
 from tests.console.test_pages import with_role
 from tests.services.mail_server import LOGIN, mail_server
@@ -43,7 +44,7 @@ def secret_of(desk: Desk, channel: object) -> str:
 async def test_a_webhook_is_created_and_its_secret_shown_once(desk: Desk) -> None:
     """(N3, N5) The form draws it; what was typed stays after a refusal."""
     browser = await desk.administrator()
-    page = await browser.open("/new/channel")
+    page = await browser.open("/new/channel?kind=webhook")
     drawn = page.form("/new/channel", "Create channel").value("webhook_secret")
     assert drawn.startswith("whsec_")
     page = await browser.send("Create channel", name="hook", address="http://a.example")
@@ -64,8 +65,87 @@ async def test_a_webhook_is_created_and_its_secret_shown_once(desk: Desk) -> Non
     assert secret_of(desk, made) == drawn
     for path in ("/channels", "/channels/hook", "/audit", "/approvals"):
         assert drawn not in (await browser.client.get(path)).text
-    again = (await browser.open("/new/channel")).form("/new/channel", "Create channel")
+    again = (await browser.open("/new/channel?kind=webhook")).form(
+        "/new/channel", "Create channel"
+    )
     assert again.value("webhook_secret") != drawn
+
+
+async def test_the_kind_of_a_channel_is_chosen_first(desk: Desk) -> None:
+    """Its page has the fields of that kind only; it works without a script."""
+    browser = await desk.administrator()
+    fields = {
+        "webhook": {"address", "authority", "webhook_secret"},
+        "syslog": {"address", "authority"},
+        "file": set(),
+        "mail": {
+            *("address", "authority", "sender", "contact", "login", "mail_password")
+        },
+    }
+    for kind, shown in fields.items():
+        page = await browser.open("/new/channel")
+        assert "whsec_" not in page.response.text
+        page = await browser.send("Continue", tick={"kind": kind})
+        form = page.form("/new/channel", "Create channel")
+        named = {name for name, _ in form.fields if not name.startswith("tells_")}
+        assert named - {"form_token", "request_id", "boxes"} == {*shown, "name", "kind"}
+        assert form.value("kind") == kind
+        assert bool(form.values("tells_emergency")) == (kind == "webhook")
+
+
+async def test_another_kind_is_chosen_without_losing_input(desk: Desk) -> None:
+    """What another kind does not have is kept, and not sent with the channel."""
+    browser = await desk.administrator()
+    page = await browser.open("/new/channel?kind=mail")
+
+    async def switch(kind: str, **typed: str) -> Form:
+        await browser.send("Choose another kind", **typed)
+        page = await browser.send("Continue", tick={"kind": kind})
+        return page.form("/new/channel", "Create channel")
+
+    address = "smtps://mail.example.com"
+    form = await switch("webhook", name="hook", address=address, contact="Call 4711.")
+    assert (form.value("name"), form.value("address")) == ("hook", address)
+    assert form.values("tells_emergency") == ["on"], "suggested, as never shown before"
+    drawn = form.value("webhook_secret")
+    page = await browser.send(
+        "Choose another kind",
+        untick=("tells_emergency",),
+        tick={"tells_tokens": "on", "allow_private": "on"},
+    )
+    assert ("kind", "mail") in page.form("/new/channel", "Continue").choices
+    form = (await browser.send("Continue", tick={"kind": "mail"})).form(
+        "/new/channel", "Create channel"
+    )
+    assert form.value("contact") == "Call 4711."
+    assert form.value("allow_private") == "on"
+    form = await switch("webhook")
+    assert form.value("webhook_secret") == drawn
+    assert form.values("tells_emergency") == []
+    assert form.values("tells_tokens") == ["on"]
+    form = await switch("file", name="events")
+    page = await browser.send("Create channel")
+    assert "The channel is created" in page.text, page.text
+    made = (await channels(desk))["events"]
+    assert (made.kind, made.address, made.allow_private) == (
+        ChannelKind.FILE,
+        "",
+        False,
+    )
+
+
+async def test_no_secret_is_drawn_before_the_password_is_confirmed(desk: Desk) -> None:
+    browser = await desk.administrator()
+    await browser.open("/new/channel?kind=mail")
+    await browser.send("Choose another kind", name="hook")
+    desk.node.clock.pass_s(301)
+    page = await browser.send("Continue", tick={"kind": "webhook"})
+    assert page.status == 403
+    assert "whsec_" not in page.response.text
+    page = await browser.send("Confirm", confirm_password=PASSWORD)
+    form = page.form("/new/channel", "Create channel")
+    assert form.value("name") == "hook"
+    assert form.value("webhook_secret").startswith("whsec_")
 
 
 async def test_streams_take_neither_events_nor_a_secret(desk: Desk) -> None:
@@ -75,10 +155,9 @@ async def test_streams_take_neither_events_nor_a_secret(desk: Desk) -> None:
         ("logs", "syslog", "tcp+tls://siem.example:6514"),
         ("events", "file", ""),
     ):
-        await browser.open("/new/channel")
-        page = await browser.send(
-            "Create channel", name=name, kind=kind, address=address
-        )
+        page = await browser.open(f"/new/channel?kind={kind}")
+        typed = {"address": address} if address else {}
+        page = await browser.send("Create channel", name=name, **typed)
         assert page.path == "/channels", page.text
         assert (await channels(desk))[name].kind == kind
         await browser.open(f"/channels/{name}")
@@ -126,7 +205,7 @@ async def test_a_change_needs_a_recent_password_and_keeps_the_secret(
 ) -> None:
     """(P7, N5) The receiver has the secret already, so the form goes on with it."""
     browser = await desk.administrator()
-    await browser.open("/new/channel")
+    await browser.open("/new/channel?kind=webhook")
     drawn = browser.page.form("/new/channel", "Create channel").value("webhook_secret")
     desk.node.clock.pass_s(301)
     page = await browser.send(
@@ -137,7 +216,7 @@ async def test_a_change_needs_a_recent_password_and_keeps_the_secret(
     assert "The channel is created" in page.text, page.text
     assert secret_of(desk, (await channels(desk))["hook"]) == drawn
     desk.node.clock.pass_s(301)
-    page = await browser.open("/new/channel")
+    page = await browser.open("/new/channel?kind=webhook")
     assert page.status == 403
     asked = (await browser.client.get("/new/channel")).text
     assert "whsec_" not in asked, "it asks before it draws a secret"
@@ -147,7 +226,7 @@ async def test_a_test_shows_the_exchange(desk: Desk, tmp_path: Path) -> None:
     """(N2) With a real receiver, from the page where the channel was created."""
     browser = await desk.administrator()
     async with receiver(tmp_path) as hook:
-        await browser.open("/new/channel")
+        await browser.open("/new/channel?kind=webhook")
         page = await browser.send(
             "Create channel",
             name="hook",
@@ -158,12 +237,37 @@ async def test_a_test_shows_the_exchange(desk: Desk, tmp_path: Path) -> None:
         assert "The channel is created" in page.text
         page = await browser.send("Test", channel="hook")
         assert "Delivered" in page.text
+        assert "webhook-signature" in page.text
+        assert "HTTP 204" in page.text
         assert len(hook.requests) == 1
+
+
+async def test_what_waits_and_dead_letters_are_shown_and_sent_again(desk: Desk) -> None:
+    """(N2) As after three days of failures."""
+    browser = await desk.administrator()
+    await desk.node.create_user("waits")
+    db = desk.node.local_db
+    (waiting,) = db.execute(
+        "SELECT count(*) FROM notices WHERE channel = ?", (SIEM.casefold(),)
+    ).fetchone()
+    assert waiting > 1
+    db.execute(
+        "UPDATE notices SET dead = 1, cause = 'answered 500' "
+        "WHERE number = (SELECT max(number) FROM notices WHERE channel = ?)",
+        (SIEM.casefold(),),
+    )
+    db.commit()
+    page = await browser.open("/channels")
+    assert f"{SIEM} " in page.text
+    assert "answered 500" in page.text
+    page = await browser.send("Send again", channel=SIEM)
+    assert "The dead letters are sent again" in page.text
+    assert "answered 500" not in page.text
+    assert not db.execute("SELECT 1 FROM notices WHERE dead = 1").fetchall()
 
 
 MAIL = {
     "name": "mail",
-    "kind": "mail",
     "sender": "noreply@example.com",
     "contact": "Call 4711.",
     "login": LOGIN,
@@ -182,7 +286,7 @@ async def test_a_channel_for_mail_is_created_tested_and_changed(
             "address": server.url,
             "authority": AUTHORITY.pem.decode(),
         }
-        await browser.open("/new/channel")
+        await browser.open("/new/channel?kind=mail")
         page = await browser.send(
             "Create channel",
             tick={"allow_private": "on"},
@@ -219,7 +323,7 @@ async def test_a_channel_waits_for_the_approval_of_another_administrator(
     """(N5, P3) Requested by one, read and approved by another; no page has the secret."""
     other = await second_super(desk)
     browser = await desk.administrator()
-    await browser.open("/new/channel")
+    await browser.open("/new/channel?kind=mail")
     page = await browser.send(
         "Create channel", address="smtps://mail.example.com", **MAIL
     )

@@ -81,6 +81,7 @@ async def test_generated_codes_work_after_save_and_not_before(desk: Desk) -> Non
         "Save", tick={"recovery": "allow_and_disable"}, **in_days(3)
     )
     assert page.status == 200, page.text
+    assert "Every node that answers knows these codes." in page.text
     assert "Committed by a quorum, through node n1" in page.text
     assert "through node n1" in page.text
     assert "2023-11-17 22:13 UTC in 3 days" in page.text
@@ -264,6 +265,7 @@ async def test_turning_it_off_voids_the_codes(desk: Desk) -> None:
     assert "3 live codes of this token will be void" in page.text
     page = await browser.send("Save", untick=("online",), tick={"reinstate": "on"})
     assert "Emergency access is off" in page.text
+    assert "Every node that answers refuses the codes now." in page.text
     assert not await desk.node.accepts(PIN + issued.codes[0].code)
     assert await desk.node.accepts(PIN + desk.node.tokencode())
 
@@ -298,6 +300,34 @@ async def test_codes_that_ended_with_their_token_are_voided_permanently(
     node.clock.pass_s(61)
     page = await browser.open(PAGE)
     assert "The token has expired, and its codes ended with it" in page.text
+
+
+@pytest.mark.parametrize(
+    ("role", "advice"),
+    [
+        (Role.SUPER_ADMIN, "Replace it with another one."),
+        (Role.HELP_DESK, "your role may not, so ask a super administrator."),
+    ],
+)
+async def test_the_form_of_an_expired_token_warns_before_codes_are_issued(
+    desk: Desk, role: Role, advice: str
+) -> None:
+    """(I7) Its codes would have ended with it; *Generate* gives none, and says why."""
+    node = desk.node
+    await node.tokens.update(
+        node.admin("TokenService/UpdateToken"),
+        serial=SERIAL,
+        expires_at_ms=node.clock.now + 60_000,
+        never_expires=False,
+    )
+    node.clock.pass_s(61)
+    browser = await with_role(desk, role)
+    page = await browser.open(PAGE)
+    assert f"Token {SERIAL} expired on 2023-11-14 " in page.text
+    page = await browser.send("Generate Codes", count="3")
+    assert page.codes == []
+    assert "The token has expired. " in page.text
+    assert advice in page.text
 
 
 async def test_unused_codes_are_kept_only_on_request(desk: Desk) -> None:

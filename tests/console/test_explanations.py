@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages say what stands in a user's way, and why the latest attempts were refused."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from sparecode_node.domain.administrators import Role
@@ -141,6 +143,69 @@ async def test_every_obstacle_to_codes_is_on_the_form(desk: Desk, role: Role) ->
         assert page.links["Agents"] == "/agents"
     else:
         assert "Ask a super administrator to enable the user." in page.text
+
+
+async def test_the_result_names_the_agents_that_exclude_the_user(desk: Desk) -> None:
+    """(A4) The codes are saved, since other agents may admit the user."""
+    node = desk.node
+    await node.agents.update(
+        node.admin("AgentService/UpdateAgent"), name=VPN, restricted=True
+    )
+    browser = await with_role(desk, Role.HELP_DESK)
+    await browser.open(PAGE)
+    await browser.send("Generate Codes", count="2")
+    page = await browser.send("Save")
+    assert page.status == 200, page.text
+    assert (
+        "Not everywhere, or not yet. The allow lists of these agents exclude the user: "
+        f"{VPN}. Ask a super administrator to add the user" in page.text
+    )
+    assert not await node.accepts(PIN + page.codes[0])
+
+
+async def disable_user(desk: Desk) -> str:
+    """Disable Alice, and return the obstacle."""
+    await desk.node.users.update(
+        desk.node.admin("UserService/UpdateUser"), username="alice", enabled=False
+    )
+    return "The user is disabled: every passcode is refused."
+
+
+async def clear_pin(desk: Desk) -> str:
+    """Clear the PIN of Alice's token, and return the obstacle."""
+    await desk.node.tokens.clear_pin(
+        desk.node.admin("TokenService/ClearPin"), serial=SERIAL
+    )
+    return f"Token {SERIAL} needs a PIN and has none."
+
+
+@pytest.mark.parametrize(
+    ("obstruct", "generated", "problem"),
+    [
+        (disable_user, False, "The user is disabled. Enable the user first: your role"),
+        (disable_user, True, "The user is disabled. Enable the user first: your role"),
+        (clear_pin, False, "needs a PIN and has none. Set a PIN first: your role may"),
+        (clear_pin, True, "has changed since the codes were generated"),
+    ],
+)
+async def test_a_refusal_of_codes_says_what_stands_in_their_way(
+    desk: Desk,
+    obstruct: Callable[[Desk], Awaitable[str]],
+    problem: str,
+    *,
+    generated: bool,
+) -> None:
+    """(I1) Before codes are generated, and before they are saved."""
+    browser = await with_role(desk, Role.HELP_DESK)
+    await browser.open(PAGE)
+    if generated:
+        await browser.send("Generate Codes", count="2")
+    obstacle = await obstruct(desk)
+    page = await browser.send("Save" if generated else "Generate Codes", count="2")
+    assert page.status == 409
+    assert problem in page.text
+    assert f"{obstacle} Ask a super administrator to" in page.text
+    assert generated or not page.codes
 
 
 async def test_a_role_that_may_not_assign_tokens_is_told_whom_to_ask(

@@ -17,7 +17,9 @@ from sparecode_node.console.pages import sign_in
 from sparecode_node.console.server import ConsoleListener, ConsoleServer
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.replication.links.limits import Connections
+from sparecode_node.services.access.security_log import HANDSHAKE_FAILED, MALFORMED
 from tests.console.desk import Desk
+from tests.replication.cluster import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -66,7 +68,7 @@ async def port(
     listener = ConsoleListener(
         host=HOST, port=0, certificate=folder / "n1.pem", key=folder / "n1.key"
     )
-    console = ConsoleServer(listener, desk.site)
+    console = ConsoleServer(listener, desk.site, desk.node.refusals.log)
     await console.start(grace_s=1)
     try:
         yield console.port
@@ -182,13 +184,27 @@ async def test_open_connections_are_bounded_before_the_handshake_too(port: int) 
 
 
 @pytest.mark.parametrize(("open_max", "request_s"), [(2, PATIENCE_S)])
-async def test_a_failed_handshake_makes_room(port: int) -> None:
+async def test_a_failed_handshake_makes_room_and_is_counted(
+    desk: Desk, port: int
+) -> None:
+    counts = desk.node.refusals.log.counts
+    assert counts[HANDSHAKE_FAILED] == 0
     for data in (b"", b"GET / HTTP/1.1\r\n\r\n"):
         for _ in range(3):
             _, writer = await asyncio.open_connection(HOST, port)
             writer.write(data)
             writer.close()
     assert (await response(port)).startswith(b"HTTP/1.1 200")
+    async with asyncio.timeout(PATIENCE_S):
+        await until(lambda: counts[HANDSHAKE_FAILED] >= 3)
+
+
+@pytest.mark.parametrize("request_s", [PATIENCE_S])
+async def test_bytes_that_are_no_request_are_counted(desk: Desk, port: int) -> None:
+    async with connection(port) as (reader, writer):
+        writer.write(b"\x00\x01\r\n\r\n")
+        assert b" 400 " in await until_cut(reader)
+    assert desk.node.refusals.log.counts[MALFORMED] == 1
 
 
 async def response(port: int) -> bytes:

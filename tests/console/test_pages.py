@@ -17,7 +17,7 @@ from sparecode_node.services.access.authorization import (
 from sparecode_node.services.people.administrators import Link
 from tests.console.desk import GATE, SIEM, Desk
 from tests.console.estate import Holder
-from tests.console.gallery import Exhibition, exhibits
+from tests.console.gallery import Exhibition, exhibits, in_parts
 from tests.console.paper import Paper
 from tests.services.one_node import PASSWORD, ROOT, SERIAL, VPN
 
@@ -61,6 +61,8 @@ PAGES = {
     "/new/administrator": "AdministratorService/CreateAdministrator",
     "/new/agent": "AgentService/RegisterAgent",
     "/new/channel": "NoticeService/CreateChannel",
+    "/new/channel?kind=mail": "NoticeService/CreateChannel",
+    "/new/channel?kind=webhook": "NoticeService/CreateChannel",
     "/new/radius-client": "AgentService/RegisterRadiusClient",
     "/new/user": "UserService/CreateUser",
     "/notices": "NoticeService/PreviewNotices",
@@ -265,18 +267,22 @@ FORMS = (
 """Every form: its address, its fields, and the method that it calls."""
 
 
-async def with_role(desk: Desk, role: Role) -> Paper:
-    """Return a browser with an administrator of a role, after the password change."""
-    if role is Role.SUPER_ADMIN:
-        return await desk.administrator()
-    node = desk.node
-    await node.administrators.create(
-        node.admin("AdministratorService/CreateAdministrator"),
-        name=role.value,
+async def create_administrator(desk: Desk, name: str, role: Role) -> None:
+    """Create an administrator, who must change `PASSWORD` at the first sign-in."""
+    await desk.node.administrators.create(
+        desk.node.admin("AdministratorService/CreateAdministrator"),
+        name=name,
         role=role,
         link=Link(""),
         password=PASSWORD,
     )
+
+
+async def with_role(desk: Desk, role: Role) -> Paper:
+    """Return a browser with an administrator of a role, after the password change."""
+    if role is Role.SUPER_ADMIN:
+        return await desk.administrator()
+    await create_administrator(desk, role.value, role)
     browser = await desk.browser()
     page = await browser.sign_in(role.value, PASSWORD)
     assert page.path == "/account/password"
@@ -286,8 +292,8 @@ async def with_role(desk: Desk, role: Role) -> Paper:
         new_password=OWN,
         new_password_again=OWN,
     )
-    assert "Your password is changed" in page.text
-    page = await browser.sign_in(role.value, OWN)
+    assert "Your password is changed. You are signed in" in page.text
+    page = await browser.open("/")
     assert page.path == "/", page.text
     return browser
 
@@ -412,6 +418,18 @@ async def test_a_page_offers_only_what_the_role_may_do(desk: Desk, role: Role) -
         offered = set(page.links) | page.buttons
         assert wanted <= offered, path
         assert not NOT_OFFERED.get(role, set()) & offered, path
+
+
+async def test_parts_of_the_gallery_need_no_other_part() -> None:
+    """Each can be looked at alone: a page that needs the one before it follows it."""
+    alice = Holder("alice", "1")
+    every = list(exhibits(Exhibition(alice=alice, bela=alice, carol=alice, spare="3")))
+    needy = [exhibit.name for exhibit in every if exhibit.needs_former]
+    assert needy == ["emergency-stranding", "emergency-turned-off"]
+    for count in range(1, len(every) + 1):
+        parts = in_parts(every, count)
+        assert [exhibit for part in parts for exhibit in part] == every
+        assert not any(part and part[0].needs_former for part in parts)
 
 
 async def test_every_page_is_in_the_gallery() -> None:

@@ -26,7 +26,7 @@ def page(chromium: Browser) -> Iterator[Page]:
 def open_page_of(page: Page, holder: Holder) -> None:
     """Do steps 1 to 4: from the navigation to the page of the token."""
     page.get_by_role("link", name="SecurID Tokens").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing Tokens")
     page.get_by_label("Search").press_sequentially(holder.username)
     # These are the results of the last search: no others will replace them.
     expect(page).to_have_url(re.compile(f"q={holder.username}&"))
@@ -95,7 +95,7 @@ def test_procedure_behind_one_address_for_all_nodes(estate: Estate, page: Page) 
         for node in estate.cluster.nodes:
             assert not estate.accepts(node, holder, PIN + codes[0])
         balancer.choose(one)
-        page.get_by_role("link", name="Done").click()
+        page.get_by_role("link", name="Done").press("Enter")
         issued = page.locator(".set").first
         expect(issued).to_contain_text("4 live")
         expect(issued).to_contain_text("1 used")
@@ -188,7 +188,7 @@ def test_leaving_with_unsaved_codes_warns(estate: Estate, page: Page) -> None:
     dialogs.clear()
     page.on("dialog", lambda dialog: (dialogs.append(dialog.type), dialog.accept()))
     page.get_by_role("link", name="SecurID Tokens").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing Tokens")
     assert dialogs == ["beforeunload"]
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
@@ -214,7 +214,7 @@ def test_codes_are_copied_and_downloaded_and_then_gone_from_the_browser(
         page.get_by_role("button", name="Download", exact=True).click()
     sheet = begun.value.path().read_text()
     assert all(f"[ ] {n:>3}  {code}" in sheet for n, code in enumerate(codes, start=1))
-    page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name="Done").press("Enter")
     expect(page.locator(".set").first).to_contain_text("3 live")
     page.go_back()
     page.wait_for_load_state()
@@ -238,7 +238,9 @@ def test_reload_and_history_save_nothing_twice(estate: Estate, page: Page) -> No
     for step in (page.reload, page.go_back, page.go_forward):
         step()
         if step == page.go_back:
-            expect(page.get_by_role("heading", level=1)).to_have_text("Manage Existing")
+            expect(page.get_by_role("heading", level=1)).to_have_text(
+                "Manage Existing Tokens"
+            )
             continue
         expect(page.get_by_role("heading", level=1)).to_have_text(MANAGE)
         expect(page.locator(".set")).to_have_count(1)
@@ -270,7 +272,7 @@ def test_procedure_without_javascript(chromium: Browser, estate: Estate) -> None
     expect(page.locator("#node")).to_have_attribute("data-index", index)
     assert page.locator("#codes .code").all_text_contents() == codes
     assert estate.accepts(two, holder, PIN + codes[0])
-    page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name="Done").press("Enter")
     expect(page.locator(".set")).to_have_count(1)
     expect(page.locator(".set").first).to_contain_text("2 live")
     with contextlib.suppress(Error):

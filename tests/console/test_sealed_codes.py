@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of a link to sealed codes, in a browser without a session (I13)."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest_asyncio
 from axe_playwright_python.sync_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
+from sparecode_node.services.load.rates import RateLimits
 from tests.console.desk import Desk
+from tests.console.desk import desk as open_desk
 from tests.console.https_desk import browser_of
 from tests.services.mail_server import MailServer, mail_server
 from tests.services.one_node import CONSOLES, PIN
@@ -52,6 +55,15 @@ async def mails(desk: Desk, tmp_path: Path) -> AsyncIterator[MailServer]:
         await let_address_age(desk.node)
         await allow(desk.node)
         yield started
+
+
+async def put_manager(desk: Desk, email: str = "boss@example.com") -> None:
+    """Put a manager on file long ago, to whom the policy lets codes go."""
+    await desk.node.users.update(
+        desk.node.admin("UserService/UpdateUser"), username="alice", manager_email=email
+    )
+    await let_address_age(desk.node)
+    await allow(desk.node, to_manager=True)
 
 
 @pytest_asyncio.fixture
@@ -170,6 +182,73 @@ async def test_a_page_whose_answer_was_lost_asks_again(
     await page.get_by_role("button", name="Show the codes").click()
     await expect(page.get_by_text("These are your codes")).to_be_visible()
     assert len(await codes_on(page)) == 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_the_page_tells_a_manager_to_hand_the_codes_over(
+    desk: Desk,
+    mails: MailServer,
+    chromium: Browser,
+    tmp_path: Path,
+    size: dict[str, Any],
+    scheme: Any,
+) -> None:
+    """(I13) It names the user, and is in the words of a manager."""
+    await put_manager(desk)
+    await send(desk.node, to_manager=True)
+    context = await chromium.new_context(
+        ignore_https_errors=True, color_scheme=scheme, **size
+    )
+    page = await context.new_page()
+    await page.goto(links_in(mails)[0])
+    await expect(page.get_by_text("Give them to the user in person")).to_be_visible()
+    await expect(page.get_by_text("Emergency codes for a user you m")).to_be_visible()
+    assert await serious(page) == []
+    await page.screenshot(path=tmp_path / "manager-closed.png")
+    await page.get_by_role("button", name="Show the codes").click()
+    await expect(page.get_by_text("These are the codes.")).to_be_visible()
+    await expect(page.locator("#sealed-opened dl").get_by_text("alice")).to_be_visible()
+    assert len(await codes_on(page)) == 3
+    assert await serious(page) == []
+    await page.screenshot(path=tmp_path / "manager-opened.png", full_page=True)
+
+
+async def test_a_page_that_is_left_forgets_the_codes(
+    desk: Desk, mails: MailServer, chromium: Browser
+) -> None:
+    """(I13) A browser may keep a page that was left, and show it again."""
+    await send(desk.node)
+    page = await (await chromium.new_context(ignore_https_errors=True)).new_page()
+    await page.goto(links_in(mails)[0])
+    await page.get_by_role("button", name="Show the codes").click()
+    await expect(page.locator("#codes .code")).to_have_count(3)
+    codes = await codes_on(page)
+    await page.evaluate(
+        "dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))"
+    )
+    content = await page.content()
+    assert not [each for each in codes if each in content]
+    await expect(page.locator(".sheet")).to_have_count(0)
+
+
+async def test_malformed_calls_of_the_page_count_in_a_rate(tmp_path: Path) -> None:
+    """(I13, L7) As guesses do: an address has one rate for all that it sends."""
+    guess = {"opener": "A" * 43, "page": "B" * 22}
+    async with open_desk(tmp_path, RateLimits(session=10)) as limited:
+        browser = await limited.browser()
+        for content in ("{}", "[]", json.dumps(guess)):
+            other = {"origin": "https://mallory.example"}
+            answers = [
+                await browser.client.post("/codes/open", content=content, headers=other)
+                for _ in range(150)
+            ]
+            codes = [each.status_code for each in answers]
+            first = codes.index(503)
+            assert codes == [400] * first + [503] * (150 - first)
+            answer = await browser.client.post("/codes/open", json=guess)
+            assert answer.status_code == 503
+            limited.node.clock.pass_s(3600)
 
 
 @pytest.mark.parametrize(

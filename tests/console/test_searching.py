@@ -98,6 +98,8 @@ async def test_a_name_heard_on_the_phone_shows_those_that_sound_alike(
     assert page.links["Anna Mayer"] == "/users/amayer"
     page = await browser.open("/find?q=catherine+smyth")
     assert "No one is named so. Did you mean: Katherine Smith" in page.text
+    page = await browser.open("/find?q=meier+acc")
+    assert "Names that sound alike Anna Mayer" in page.text
     for exact in ("hans meier", "hmeier", "HMEIER@accounting.example", "anna"):
         assert (await browser.open(f"/find?q={exact}")).path.startswith("/users/")
 

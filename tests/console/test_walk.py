@@ -11,18 +11,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from axe_playwright_python.sync_playwright import Axe
 from playwright.async_api import Browser, Dialog, Page, ViewportSize, expect
 
 from sparecode_node.domain.policy import MINUTE_MS
+from tests.console import axe
 from tests.console.desk import ORIGIN, Desk
 from tests.console.https_desk import browser_of
 from tests.console.test_looks import (
     DESK,
-    OPTIONS,
     PATIENCE_MS,
     PHONE,
-    WITHOUT,
     sign_in,
     window,
 )
@@ -45,12 +43,7 @@ async def browser(desk: Desk, tmp_path: Path) -> AsyncIterator[Browser]:
 
 async def accessible(page: Page) -> None:
     """Check that axe finds nothing at all."""
-    if not await page.evaluate("typeof axe === 'object'"):
-        await page.evaluate(Axe().axe_script)
-    report = await page.evaluate(
-        "([context, options]) => axe.run(context, options)", [WITHOUT, OPTIONS]
-    )
-    assert [each["id"] for each in report["violations"]] == []
+    assert await page.evaluate(axe.RUN, axe.arguments()) == []
 
 
 async def generate(page: Page, count: int) -> list[str]:

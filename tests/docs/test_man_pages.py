@@ -44,7 +44,8 @@ def leaves(
     if children is None:
         yield path, command
     for name, each in (children or {}).items():
-        yield from leaves(each, (*path, name))
+        if not each.hidden:
+            yield from leaves(each, (*path, name))
 
 
 def test_every_command_has_its_options_on_a_page(pages: Path):

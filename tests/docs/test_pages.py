@@ -14,7 +14,7 @@ PAGES = [
     *sorted((ROOT / "examples").glob("*.md")),
     *sorted((ROOT / "node").rglob("*.md")),
 ]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
@@ -40,7 +40,8 @@ def check(target: str, page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_existing_places(page: Path) -> None:
-    for target in LINK.findall(CODE.sub("", page.read_text())):
+    for link, picture in LINK.findall(CODE.sub("", page.read_text())):
+        target = link or picture
         if not target.startswith(("http://", "https://", "mailto:")):
             check(target, page)
 

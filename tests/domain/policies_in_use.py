@@ -17,6 +17,7 @@ class InUse:
     """Everything is known in advance."""
 
     live: Sequence[LiveCodes] = ()
+    tokens_max: int | None = None
     without_pin: int = 0
     lettered_pins: Sequence[TokenSerial] = ()
 
@@ -32,6 +33,4 @@ def alike(
     tokens: int = 1,
 ) -> LiveCodes:
     """Return tokens that have the same number of live codes each."""
-    return LiveCodes(
-        lengths=lengths, rule=rule, tokens=tokens, first=TokenSerial(first)
-    )
+    return LiveCodes.alike(lengths, rule, tokens, TokenSerial(first))

@@ -25,6 +25,7 @@ from sparecode_node.domain.policy import (
 from sparecode_node.domain.policy_changes import (
     LiveCodes,
     changed,
+    merged,
     weighs_lettered_pins,
     weighs_live_codes,
 )
@@ -103,12 +104,53 @@ def test_tokens_that_are_alike_are_judged_as_one_by_one(
     for each in singly:
         kind = repr((sorted(each.lengths.items()), each.rule))
         known = together.setdefault(kind, replace(each, tokens=0))
-        together[kind] = replace(known, tokens=known.tokens + 1)
+        together[kind] = LiveCodes.alike(
+            each.lengths, each.rule, known.tokens + 1, known.first
+        )
     one, other = (
         changed(policy, 1, wanted, InUse(live=live))
         for live in (singly, tuple(reversed(together.values())))
     )
     assert one == other
+
+
+@settings(deadline=None)
+@given(
+    POLICIES,
+    st.lists(st.tuples(LENGTHS, RULES, st.integers(1, 3)), max_size=6),
+    CHANGES,
+)
+def test_few_groups_judge_as_all_tokens_do(
+    policy: Policy,
+    tokens: list[tuple[dict[int, int], PinRule, int]],
+    wanted: dict[str, Any],
+) -> None:
+    """(I6, T4) One group for each PIN rule and set of lengths."""
+    live = [
+        alike(lengths, rule, first=f"{serial}", tokens=number)
+        for serial, (lengths, rule, number) in enumerate(tokens)
+    ]
+    few = merged(live, policy.code_alphabet)
+    assert len(few) == len({(each.rule, *sorted(each.lengths)) for each in live})
+    one, other = (
+        changed(policy, 1, wanted, InUse(live=groups)) for groups in (live, few)
+    )
+    if isinstance(one, Rejected) and one.reason is Reason.GUESS_ODDS:
+        # Another token may be named: the riskiest of its group, not the first.
+        assert isinstance(other, Rejected)
+        assert other.reason is Reason.GUESS_ODDS
+    else:
+        assert one == other
+
+
+def test_the_riskiest_token_of_a_group_is_named() -> None:
+    groups = merged(
+        [alike({6: 2}, first="1"), alike({6: 9}, first="3"), alike({6: 9}, first="2")],
+        POLICY.code_alphabet,
+    )
+    (group,) = groups
+    assert (group.riskiest, group.first, group.tokens) == ("2", "1", 3)
+    assert (group.lengths, group.codes) == ({6: 9}, {6: 20})
 
 
 def test_refusals_say_how_many_codes_and_tokens_stand_in_the_way() -> None:
@@ -217,7 +259,7 @@ LETTERED = replace(POLICY, pin_letters=True)
         (1, {"code_alphabet": "ABC"}, set()),
         (1, {"code_alphabet": "0123456789"}, {"live"}),
         (1, {"lock_ms": HOUR_MS}, {"live"}),
-        (1, {"pin_letters": False}, {"lettered_pins"}),
+        (1, {"pin_letters": False}, {"lettered_pins", "tokens_max"}),
     ],
 )
 def test_live_codes_are_read_only_where_the_answer_depends_on_them(

@@ -2,6 +2,8 @@
 """The OpenAPI document, the page about it, and whether the door answers as they say."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from sparecode_node.http.description import OPENAPI
+from sparecode_node.http.problems import STATUS
 from sparecode_node.http.v1 import FIRST_FIELDS, NEXT_FIELDS
 from sparecode_node.statemachine.results import Decision
 from tests.http.door import Door
@@ -49,6 +52,15 @@ def test_every_schema_is_one_of_json_schema() -> None:
     assert DOCUMENT["openapi"] == "3.1.0"
 
 
+def test_the_page_has_the_statuses_of_the_table_of_errors() -> None:
+    text = (Path(__file__).parents[2] / "docs/http.md").read_text()
+    _, _, table = text.partition("| gRPC | HTTP |\n")
+    told = re.findall(r"^\| ([A-Z_]+) \| (\d+) \|$", table, re.MULTILINE)
+    named = {code.name: status for code, status in STATUS.items()}
+    assert len(told) > 5
+    assert {code: int(status) for code, status in told}.items() <= named.items()
+
+
 @pytest.mark.asyncio
 async def test_both_are_served_to_anyone(door: Door) -> None:
     """They hold no secret; the page loads nothing and runs nothing."""
@@ -62,6 +74,21 @@ async def test_both_are_served_to_anyone(door: Door) -> None:
     assert "src=" not in page.text
     for path in DOCUMENT["paths"]:
         assert path in page.text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", DOCUMENT["paths"])
+async def test_null_stands_for_a_missing_field_alone(door: Door, path: str) -> None:
+    """As the document says of each field; a program that leaves none out may send it."""
+    body = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]
+    name = body["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    fields, required = SCHEMAS[name]["properties"], set(SCHEMAS[name]["required"])
+    for field in fields:
+        sent = dict.fromkeys(required, "AQAB") | {field: None}
+        answer = await door.client.post(path, json=sent)
+        is_refused = f"{field}: must be text" in answer.text
+        assert is_refused == (field in required), (field, answer.text)
+        assert valid(name, sent) != is_refused, field
 
 
 @pytest.mark.asyncio

@@ -84,6 +84,31 @@ def digests(*compared: str) -> dict[str, str]:
     }
 
 
+def channel(*, failed: int, delivered: int, waiting: int) -> dict[str, str]:
+    """Return series of a channel: attempts of the primary for each sample, and its queue."""
+    name = "sparecode_notice_deliveries_total"
+    series = on("sparecode_notices_waiting", *[f"{waiting}x40"] * 3, channel="siem")
+    for outcome, each in (("failed", failed), ("delivered", delivered)):
+        values = (f"0+{each}x40", "0x40", "0x40")
+        series |= on(name, *values, channel="siem", outcome=outcome)
+    return series
+
+
+def file_channel(*, failed: int, delivered: int) -> dict[str, str]:
+    """Return series of a file: n2 writes well, and n1 as told; nothing waits for it."""
+    name = "sparecode_notice_deliveries_total"
+    return {
+        **on(name, f"0+{failed}x40", "0x40", channel="log", outcome="failed"),
+        **on(name, f"0+{delivered}x40", "0+9x40", channel="log", outcome="delivered"),
+    }
+
+
+def dropped(values: str) -> dict[str, str]:
+    """Return series of dropped notices, which every node counts."""
+    labels = {"action": "NOTICES_DROPPED", "outcome": "noted"}
+    return on("sparecode_events_total", *[values] * 3, **labels)
+
+
 WELL = "1x40"
 CASES = {
     "SparecodeNodeDown": Case(
@@ -134,6 +159,11 @@ CASES = {
         fires=on("sparecode_audit_segments_unarchived", "0x10 1x160"),
         quiet=on("sparecode_audit_segments_unarchived", "0x10 1x89 0x70"),
         at="160m",
+    ),
+    "SparecodeAuditSegmentsShort": Case(
+        fires=on("sparecode_audit_segments_short", "0x10 2x400", "0x10 2x400"),
+        quiet=on("sparecode_audit_segments_short", "0x10 2x340 0x60"),
+        at="400m",
     ),
     "SparecodeStatesNotCompared": Case(
         fires=digests("0x40", "7200x40", "0x40"),
@@ -227,6 +257,28 @@ CASES = {
     "SparecodeNoticesGivenUp": Case(
         fires=on("sparecode_notices_dead", "0x40", "1x40", channel="siem"),
         quiet=on("sparecode_notices_dead", "0x40", "0x40", channel="siem"),
+    ),
+    "SparecodeChannelFails": Case(
+        fires=channel(failed=1, delivered=0, waiting=4),
+        # A channel that delivers in between.
+        quiet=channel(failed=1, delivered=1, waiting=4),
+        at="5h",
+        every="10m",
+    ),
+    "SparecodeFileChannelFails": Case(
+        fires=file_channel(failed=1, delivered=0),
+        quiet={
+            **file_channel(failed=1, delivered=1),
+            **channel(failed=1, delivered=0, waiting=4),
+        },
+        at="2h",
+        every="10m",
+    ),
+    "SparecodeNoticesDropped": Case(
+        fires=dropped("_x33 1x7"),
+        quiet=dropped("1x40"),
+        at="6h",
+        every="10m",
     ),
     "SparecodeUpgradeUnfinished": Case(
         fires={

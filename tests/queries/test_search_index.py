@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sparecode_node.queries import search_index
-from sparecode_node.queries.search_words import expression_of, matches
+from sparecode_node.queries import search_file, search_index
+from sparecode_node.queries.search_words import (
+    expression_of,
+    heard_expression_of,
+    heard_words_of,
+    matches,
+    sounds_of,
+)
 from sparecode_node.queries.transaction import Candidates, Kind
 from sparecode_node.queries.users import UserOrder
 from sparecode_node.queries.views import UserView
@@ -149,6 +155,63 @@ async def test_a_group_tells_people_with_one_name_apart(tmp_path: Path) -> None:
         assert await names(node, "sales") == set()
 
 
+async def test_each_word_is_found_by_its_letters_or_by_its_sound(
+    tmp_path: Path,
+) -> None:
+    """Müller from accounting, typed `müller acc`, may be Peter Möller."""
+    async with one_node(tmp_path) as node:
+        await add(node, "amueller", "Anna Müller", "am@accounting.example")
+        await add(node, "pmoeller", "Peter Möller", "pm@accounting.example")
+        await add(node, "smoeller", "Sven Möller", "sm@sales.example")
+        await add(node, "pberg", "Peter Berg", "pb@accounting.example")
+        await node.users.create(
+            node.admin("UserService/CreateUser"),
+            username="jmiller",
+            display_name="Jo Miller",
+            email="",
+            join_groups=["accounting"],
+        )
+        for query, expected in {
+            "müller acc": {"pmoeller", "jmiller"},
+            "acc muller": {"pmoeller", "jmiller"},
+            "pete müller accounting": {"pmoeller"},
+            "p müller": {"pmoeller"},
+            "müller sale": {"smoeller"},
+            "müller 4": set(),
+            "anna müller": set(),
+        }.items():
+            found = {each.username for each in await sounding(node, query)}
+            assert found == expected, query
+        assert await names(node, "müller acc") == {"amueller"}
+        ranked = [each.username for each in await sounding(node, "mueller acc")]
+        assert ranked == ["pmoeller", "jmiller"]
+
+
+async def test_words_by_letters_and_by_sound_are_combined_by_the_index(
+    tmp_path: Path,
+) -> None:
+    """Not user by user: in a million many sound like one word and have another."""
+    file = search_file.IndexFile(tmp_path / "search.db")
+    sound, query = "".join(sounds_of("moller")), "muller acc"
+    users = [
+        search_file.Entry(Kind.USER, f"user{number}", text)
+        for number, text in enumerate([f" moller{sound}", " berg accounting"] * 1000)
+    ]
+    one = search_file.Entry(Kind.USER, "peter", f" moller accounting{sound}")
+    file.change([*users, one], None)
+    thousands = 0
+
+    def count() -> None:
+        nonlocal thousands
+        thousands += 1
+
+    file._db().set_progress_handler(count, 1000)
+    matches = file.sounding(heard_expression_of(query), heard_words_of(query))
+    file.close()
+    assert matches == ("peter",)
+    assert thousands < 5
+
+
 async def test_each_word_must_match_and_a_short_one_begins_a_word(
     tmp_path: Path,
 ) -> None:
@@ -187,16 +250,16 @@ async def test_the_index_follows_every_change(tmp_path: Path) -> None:
 
 async def test_a_search_for_users_reads_no_matching_tokens(tmp_path: Path) -> None:
     """Digits are in many serials: a search for users with them must not take longer."""
-    file = search_index._IndexFile(tmp_path / "search.db")
+    file = search_file.IndexFile(tmp_path / "search.db")
     tokens = [
-        search_index._Entry(Kind.TOKEN, f"{number:012}", f"{number:012}")
+        search_file.Entry(Kind.TOKEN, f"{number:012}", f"{number:012}")
         for number in range(1000)
     ]
     users = [
-        search_index._Entry(Kind.USER, f"user{number}", f"user{number}")
+        search_file.Entry(Kind.USER, f"user{number}", f"user{number}")
         for number in range(1000)
     ]
-    users.append(search_index._Entry(Kind.USER, "alice", "alice 000000"))
+    users.append(search_file.Entry(Kind.USER, "alice", "alice 000000"))
     file.change([*tokens, *users], None)
     thousands = 0
 

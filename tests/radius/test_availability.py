@@ -14,6 +14,7 @@ from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.radius import dialog, packets
 from sparecode_node.replication.errors import RemovedError
 from sparecode_node.services.access.security_log import PACKET_DROPPED
+from sparecode_node.services.cluster.user_moves import MoveKey
 from sparecode_node.services.errors import RateError
 from sparecode_node.services.load.rates import BURST_S
 from sparecode_node.services.secrets.kdf import Lane
@@ -91,6 +92,28 @@ async def test_hammering_one_name_leaves_the_node_in_service(tmp_path):
         assert door.counted("rate_limited") == 6
         assert door.counted("rejected") == 2 * BURST_S
         assert failures(door) <= BURST_S
+
+
+async def test_users_who_have_moved_are_rejected(tmp_path):
+    """
+    (A6) Strangers who try such names must not make the NAS take the node for dead.
+
+    While they are on the way, another try may succeed, so the node is silent.
+    """
+    async with one_node(tmp_path) as node, open_door(node) as door:
+        await door.register()
+        ticket = await node.user_moves.prepare(
+            node.admin("MoveService/PrepareMove"),
+            first_slot=0,
+            last_slot=4095,
+            source=MoveKey(cluster_id="other", key_id=1, public_key=bytes(32)),
+        )
+        assert await door.silent(request(door.secret, "alice", "1" * 10))
+        await node.user_moves.cancel(
+            node.admin("MoveService/CancelMove"), move_id=ticket.move_id
+        )
+        sent = request(door.secret, "alice", "1" * 10)
+        assert await answered(door, sent) == AccessReject
 
 
 async def test_one_name_has_one_rate_through_every_door(tmp_path):

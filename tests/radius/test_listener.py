@@ -126,6 +126,7 @@ async def test_a_client_may_repeat_a_request_under_a_new_identifier(door):
         await update(door, repeats_with_new_authenticator=True)
         assert await answer(1) == AccessAccept
         assert await answer(2) == AccessAccept
+        assert len(door.node.reasons()) == 1  # The repeated answer is audited as one.
         assert await answer(3, attributes=[]) == AccessReject
         assert await answer(4, attributes=[(packets.NAS_PORT, b"1234")]) == AccessReject
         door.node.clock.pass_s(29)

@@ -1,46 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FreeRADIUS's client, which knows nothing of this project, at the RADIUS door."""
+"""FreeRADIUS's client and Perl's, which know nothing of this project, at the RADIUS door."""
 
 import asyncio
 import re
-import shutil
+from pathlib import Path
 
 import pytest
 
-from tests.radius.door import Door, open_door
+from tests.radius.door import Door, open_door, update
+from tests.radius.radclient import NEEDS_RADCLIENT, SIGNED, login
+from tests.radius.radclient import radclient as run_radclient
 from tests.radius.test_radsec import free_udp_port
 from tests.services.one_node import PIN, SERIAL
 
-pytestmark = [
-    pytest.mark.asyncio,
-    pytest.mark.skipif(
-        shutil.which("radclient") is None,
-        reason="radclient is missing: make system-packages (freeradius-utils)",
-    ),
-]
+pytestmark = [pytest.mark.asyncio, NEEDS_RADCLIENT]
 
-SIGNED = "Message-Authenticator = 0x00"
+PERL = Path("/usr/share/perl5/Authen/Radius.pm")
+SIGN_IN = """
+use Authen::Radius;
+my ($node, $secret, $passcode, $signed, $wait_s) = @ARGV;
+my $nas = Authen::Radius->new(
+    Host => $node, Secret => $secret, TimeOut => $wait_s, Rfc3579MessageAuth => $signed
+);
+print $nas->check_pwd('alice', $passcode) ? 'accepted' : $nas->get_error;
+"""
 
 
 async def radclient(
     door: Door, attributes: str, *arguments: str, kind: str = "auth", secret: str = ""
 ) -> str:
-    """Run radclient, which accepts signed answers only (`-b`); return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        *("radclient", "-b", "-x", "-r", "1", "-t", "20", *arguments),
-        *(f"127.0.0.1:{door.port}", kind, secret or door.secret),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    printed, _ = await process.communicate(f"{attributes}\n".encode())
-    return printed.decode()
-
-
-def login(password: str, *more: str) -> str:
-    """Return the attributes of a request of Alice."""
-    return ", ".join(
-        ("User-Name = alice", f'User-Password = "{password}"', SIGNED, *more)
+    """Run radclient at a door."""
+    return await run_radclient(
+        door.port, secret or door.secret, attributes, *arguments, kind=kind
     )
 
 
@@ -73,6 +64,34 @@ async def test_status_server_and_silence(door):
     assert "Received" not in printed
     wrong = await radclient(door, login("1"), *quick, secret="another")
     assert "Received" not in wrong
+    assert door.counted("wrong_secret") >= 1
+
+
+async def perl(door: Door, passcode: str, *, signed: bool, wait_s: float = 20) -> str:
+    """Sign Alice in by Perl's client; return `accepted`, or its name of the error."""
+    given = (f"127.0.0.1:{door.port}", door.secret, passcode, int(signed), wait_s)
+    process = await asyncio.create_subprocess_exec(
+        *("perl", "-e", SIGN_IN, *map(str, given)), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    return printed.decode()
+
+
+@pytest.mark.skipif(
+    not PERL.exists(),
+    reason="Perl's client is missing: make system-packages (libauthen-radius-perl)",
+)
+async def test_a_missing_signature_is_as_the_client_is_set(door):
+    """(D2) radclient signs every request; Perl's client does so only if it is told to."""
+    issued = await door.node.issue()
+    first, second = (PIN + each.code for each in issued.codes[:2])
+    assert await perl(door, first, signed=False, wait_s=0.2) == "ETIMEOUT"
+    assert door.counted("no_message_authenticator") >= 1
+    assert await perl(door, first, signed=True) == "accepted"
+    await update(door, allow_unsigned=True)
+    assert await perl(door, second, signed=False) == "accepted"
+    assert await perl(door, second, signed=False) == "ENONE"
 
 
 async def test_a_new_pin_is_chosen_to_the_end(door):

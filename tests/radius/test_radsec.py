@@ -25,7 +25,6 @@ from sparecode_node.services.access.security_log import (
 )
 from tests.radius.door import (
     TIMEOUT_S,
-    Client,
     connected,
     decoded,
     open_door,
@@ -41,6 +40,7 @@ from tests.radius.tls import (
     open_tls_door,
     trusting,
 )
+from tests.replication.cluster import until
 from tests.services.one_node import PIN, SERIAL, AgentIdentity, one_node
 
 pytestmark = pytest.mark.asyncio
@@ -414,7 +414,7 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
     try:
         passcode = PIN + issued.codes[0].code
         sent = request("testing", password=passcode)
-        accepted = await answer_of(client, sent)
+        accepted = await answer_of(tls_door, port, sent)
         assert accepted.code == AccessAccept
         assert {kind: accepted[kind] for kind in ATTRIBUTES} == ATTRIBUTES
         wrong = [
@@ -429,8 +429,8 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
             assert reply[0] == AccessReject
             rejected = decoded("testing", wrong[reply[1]], reply)
             assert not ATTRIBUTES.keys() & set(rejected)
-        await tls_door.deny()
         (served,) = tls_door.listener._connections
+        await tls_door.deny()  # The connection may end before this returns.
         await asyncio.wait_for(served.ended.wait(), TIMEOUT_S)
         passcode = PIN + issued.codes[1].code
         client.transport.sendto(request("testing", password=passcode))
@@ -466,25 +466,34 @@ async def test_the_example_for_guacamole_brings_its_requests(tls_door, tmp_path)
         stdout=sys.stderr,
         stderr=sys.stderr,
     )
-    client = await connected(port, HOST)
     try:
         passcode = PIN + (await tls_door.door.node.issue()).codes[0].code
         sent = request("testing", password=passcode, signed=False)
-        assert (await answer_of(client, sent)).code == AccessAccept
+        assert (await answer_of(tls_door, port, sent)).code == AccessAccept
     finally:
-        client.transport.close()
         process.terminate()
         await process.wait()
 
 
-async def answer_of(client: Client, sent: bytes) -> AuthPacket:
-    """Send a packet until the proxy, which has just started, answers it."""
-    async with asyncio.timeout(TIMEOUT_S):
-        while True:
-            client.transport.sendto(sent)
-            reply = await client.reply(0.5)
-            if reply is not None:
-                return decoded("testing", sent, reply)
+async def answer_of(tls_door: TlsDoor, port: int, sent: bytes) -> AuthPacket:
+    """
+    Send a packet until the proxy, which has just started, answers it.
+
+    Wait for its connection first: it would ignore all copies of a packet that it has
+    given to another server meanwhile. The socket is closed in the end: the proxy answers
+    each copy, and the second answer would arrive between those of later packets.
+    """
+    client = await connected(port, HOST)
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await until(lambda: bool(tls_door.listener._connections))
+            while True:
+                client.transport.sendto(sent)
+                reply = await client.reply(0.5)
+                if reply is not None:
+                    return decoded("testing", sent, reply)
+    finally:
+        client.transport.close()
 
 
 async def free_udp_port() -> int:

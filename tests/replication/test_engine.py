@@ -23,6 +23,7 @@ from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import (
     APPEND_BYTES_MAX,
+    CALLS_BESIDE_MAX,
     CALLS_PER_ENTRY_MAX,
     COMMAND_BYTES_MAX,
     ENTRIES_IN_FLIGHT_MAX,
@@ -322,10 +323,12 @@ def test_a_full_queue_sheds(bench: Bench) -> None:
 
 
 def test_an_entry_holds_no_more_than_fits(bench: Bench) -> None:
-    bench.lead()
+    term = bench.lead()
     for k in range(100):
         bench.propose(f"{k}" + 1000 * "x")
-    bench.tick()
+    for _ in range(4):
+        bench.tick()
+        bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
     sizes = [len(command) for command, _, _ in bench.engine.journal[2:]]
     assert len(sizes) > 1
     assert max(sizes) <= COMMAND_BYTES_MAX + 1
@@ -345,6 +348,35 @@ def test_entries_under_way_and_calls_per_entry_are_bounded(bench: Bench) -> None
     bench.acknowledge("n2", first + 1, term)
     bench.tick()
     assert bench.engine.journal.last_index > first
+
+
+def test_calls_wait_for_an_entry_that_carries_several(bench: Bench) -> None:
+    """An entry costs about as much as several calls, so under load few entries are made."""
+    term = bench.lead()
+    begin = bench.engine.journal.last_index
+    for k in range(CALLS_BESIDE_MAX + 1):
+        bench.propose(f"r{k}")
+    bench.tick()
+    assert bench.engine.journal.last_index == begin + 1
+    for k in range(10):
+        bench.propose(f"s{k}")
+        bench.tick()
+    assert bench.engine.journal.last_index == begin + 1
+    bench.acknowledge("n2", begin + 2, term)
+    bench.tick()
+    assert bench.engine.journal.last_index == begin + 2
+    assert len(decode_entry(bench.engine.journal[-1][0][1:])) == 10
+
+
+def test_few_calls_in_flight_hold_no_other_up(bench: Bench) -> None:
+    bench.lead()
+    begin = bench.engine.journal.last_index
+    for k in range(CALLS_BESIDE_MAX):
+        bench.propose(f"r{k}")
+    bench.tick()
+    bench.propose("s")
+    bench.tick()
+    assert bench.engine.journal.last_index == begin + 2
 
 
 def test_what_one_message_to_a_follower_carries_is_bounded(bench: Bench) -> None:

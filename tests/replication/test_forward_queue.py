@@ -21,6 +21,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.settings import (
     CALL_BYTES_MAX,
+    CALLS_BESIDE_MAX,
     CALLS_PER_ENTRY_MAX,
     FORWARD_BYTES_MAX,
 )
@@ -105,6 +106,29 @@ async def test_what_waits_goes_together_and_each_gets_its_own_answer() -> None:
         results = await asyncio.gather(*calls)
     assert results == [Applied(index=number) for number in range(40)]
     assert [1 + len(each.also) for each in servicer.requests] == [1, 1, 38]
+
+
+async def test_calls_wait_for_a_message_that_carries_several() -> None:
+    """A message costs two nodes about as much as several calls."""
+    async with primary() as (servicer, queue):
+        answers = asyncio.Semaphore(0)
+        servicer.may_answer.wait = answers.acquire  # type: ignore[assignment]
+        calls = [forwarded(queue, b"1") for _ in range(3 + CALLS_BESIDE_MAX)]
+        await wait_for_requests(servicer, forward_queue.UNDER_WAY_MAX)
+        answers.release()
+        await wait_for_requests(servicer, 3)
+        assert 1 + len(servicer.requests[2].also) > CALLS_BESIDE_MAX
+        answers.release()  # The third message is the only one that is left.
+        await asyncio.gather(*calls[:2])
+        waiting = forwarded(queue, b"2")
+        await asyncio.sleep(0)
+        other = forwarded(ForwardQueue(queue.channel), b"3")
+        await wait_for_requests(servicer, 4)
+        assert servicer.requests[3].call == b"3"
+        for _ in range(3):
+            answers.release()
+        await asyncio.gather(*calls, waiting, other)
+    assert servicer.requests[4].call == b"2"
 
 
 async def test_a_message_is_bounded_in_calls_and_bytes() -> None:

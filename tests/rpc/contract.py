@@ -18,8 +18,10 @@ from sparecode.v1 import types_pb2
 
 ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
 CONTENTS: Mapping[str, Any] = {
+    "activated_lock": bytes(32),
     "address": "h:1",
     "backup_recipients": "",
+    "canceled_lock": bytes(32),
     "code": "123456",
     "code_alphabet": "23456789ABCDEFGHJKMNPQRSTUVWXYZ",
     "counter": 0,
@@ -41,6 +43,8 @@ CONTENTS: Mapping[str, Any] = {
     "password": "fifteen or more",
     "period_seconds": 30,
     "pin": "3682",
+    "public_key": bytes(range(32)),
+    "receipt": bytes(32),
     "remove_groups": "guests",
     "remove_usernames": "bob",
     "replacement_serial": "2",

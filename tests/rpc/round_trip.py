@@ -52,6 +52,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "draft_ends_at_ms": ("draft_end_time",),
     "due_at_ms": ("due_time",),
     "end_ms": ("end_time",),
+    "ended_at_ms": ("end_time",),
     "ends_at_ms": ("end_time", "draft_end_time"),
     "every": ("total",),
     "every_ms": ("interval",),
@@ -63,6 +64,11 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "identity": ("certificate_identity",),
     "index": ("commit.index", "last_backup_index"),
     "issued_at_ms": ("issue_time",),
+    "items": ("events",),
+    "last_at_ms": ("last_time",),
+    "removed_at_ms": ("remove_time",),
+    "removal_begins_ms": ("removal_begin_time",),
+    "confirmed_at_ms": ("confirm_time",),
     "key_created_at_ms": ("key_create_time",),
     "last_packet_ms": ("last_packet_time",),
     "mark": ("review",),
@@ -405,8 +411,13 @@ def _ticket(values: Values, message: Any, hint: Any) -> Any:
 
 def _policy(values: Values, message: Any, hint: Any) -> Any:
     message.lifetime_max.SetInParent()
+    message.audit_retention.SetInParent()
     policy = values.record(message, hint)
-    return dataclasses.replace(policy, lifetime_ms_max=policy.lifetime_ms_max or None)
+    return dataclasses.replace(
+        policy,
+        lifetime_ms_max=policy.lifetime_ms_max or None,
+        audit_retention_ms=policy.audit_retention_ms or None,
+    )
 
 
 def _imported(values: Values, message: Any, hint: Any) -> Any:

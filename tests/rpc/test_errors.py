@@ -206,6 +206,8 @@ async def test_bug_gives_internal_without_details_and_a_logged_trace(caplog):
             Reason.ENTRY_SKIPPED,
             Reason.NOT_INITIALIZED,
             Reason.NOT_OPEN,
+            Reason.SLOT_MOVED,
+            Reason.SLOT_MOVING,
         }
     ),
 )

@@ -281,6 +281,12 @@ def note(node: OneNode, member: str, fingerprint: str) -> None:
     node.replicator.commit([Proposal(call=call)])
 
 
+def events(node: OneNode) -> int:
+    """Return the number of events in the audit log."""
+    (count,) = node.primary_db.execute("SELECT count(*) FROM audit_events").fetchone()
+    return int(count)
+
+
 class Own:
     """What a node shows, and the task that records it."""
 
@@ -294,6 +300,7 @@ class Own:
             shown=lambda: self.shown,
             recorded=self.recorded,
             feature_level=lambda: self.level,
+            applied_s=0.2,
         )
 
     def recorded(self) -> MemberKey | None:
@@ -352,6 +359,32 @@ async def test_a_primary_hands_over_before_it_shows_another_key(
         node.replicator.gone = {"n0", "n3"}
         await own.task.replace("k2")
         assert node.replicator.transfers == [None, None]
+
+
+@pytest.mark.asyncio
+async def test_a_key_is_not_shown_until_running_members_know_it(
+    tmp_path: Path,
+) -> None:
+    """
+    (P5a) They would refuse it, and hear nothing from a primary that shows it.
+
+    A member that is down is not awaited. The next try records nothing again.
+    """
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+        node.replicator.lagging = {"n0"}
+        with pytest.raises(KeyNotRecordedError, match="n0: has not applied the record"):
+            await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
+        node.replicator.lagging = set()
+        node.replicator.busy = {"n3"}
+        before = events(node)
+        with pytest.raises(KeyNotRecordedError, match="n3: has not applied the record"):
+            await own.task.replace("k2")
+        node.replicator.busy = set()
+        await own.task.replace("k2")
+        assert events(node) == before
 
 
 @pytest.mark.asyncio

@@ -18,14 +18,20 @@ from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.membership import KEYS_MAX, AuthorityKey
+from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.queries.authorities import DueAuthority
 from sparecode_node.replication.replicator import MemberStatus, Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.authority_watch import AuthorityWatch
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.statemachine.commands import UnstampedCall
-from sparecode_node.statemachine.commands.membership import NoteAuthorityKeys
+from sparecode_node.statemachine.commands.membership import (
+    AnnounceAuthority,
+    NoteAuthorityKeys,
+    RetireAuthority,
+)
 from sparecode_node.statemachine.feature_level import FIRST
+from sparecode_node.statemachine.results import Result
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import SUPER_ADMIN, administrator, root
 from tests.security.test_a_joiner_gets_what_its_ticket_says import (
@@ -55,11 +61,18 @@ async def remove(node: OneNode, node_id: str, *, rotate_keys: bool = False) -> N
     node.replicator.gone.add(node_id)
 
 
-def commit(node: OneNode, command: NoteAuthorityKeys, caller: str = "") -> None:
+def commit(
+    node: OneNode,
+    command: NoteAuthorityKeys | AnnounceAuthority | RetireAuthority,
+    caller: str = "",
+) -> Result:
     """Commit a command of a member, or of another *caller*."""
     request_id = RequestId(new_id())
-    call = UnstampedCall.of_node(NodeId(caller or command.node_id), command, request_id)
-    node.replicator.commit([Proposal(call=call)])
+    if not isinstance(command, RetireAuthority):
+        caller = caller or command.node_id
+    call = UnstampedCall.of_node(NodeId(caller), command, request_id)
+    (result,) = node.replicator.commit([Proposal(call=call)])
+    return result
 
 
 async def due(node: OneNode) -> tuple[DueAuthority, ...]:
@@ -156,6 +169,53 @@ async def test_authorities_are_due_until_no_member_trusts_them(
     action, target, detail = last_event(removal)
     assert (action, target.split()[0]) == ("RetireAuthority", "agents")
     assert detail == "no member trusts it; n3 had its key"
+
+
+def announce(node: OneNode) -> AuthorityKey:
+    """Let a member announce the successor of the first authority; return its key."""
+    announcement = AnnounceAuthority(
+        node_id=NodeId(NODE),
+        authority=AUTHORITIES[0].authority,
+        replaces=AUTHORITIES[0].fingerprint,
+        fingerprint="dd" * 32,
+        certificate=b"certificate",
+        proof=b"proof",
+    )
+    commit(node, NoteAuthorityKeys(node_id=NodeId(NODE), keys=AUTHORITIES))
+    commit(node, announcement)
+    return AuthorityKey(
+        authority=announcement.authority, fingerprint=announcement.fingerprint
+    )
+
+
+async def test_a_successor_that_no_member_trusts_yet_stays(removal: OneNode) -> None:
+    """(P6a) Members look at the state in turns; its maker may be removed meanwhile."""
+    successor = announce(removal)
+    retired = commit(
+        removal,
+        RetireAuthority(
+            authority=successor.authority, fingerprint=successor.fingerprint
+        ),
+        NODE,
+    )
+    assert isinstance(retired, Rejected)
+    assert retired.detail.endswith("is announced, and not in place yet")
+    row = removal.primary_db.execute(
+        "SELECT node_id FROM authority_keys WHERE fingerprint = ?",
+        (successor.fingerprint,),
+    ).fetchone()
+    assert row == (NODE,)
+
+
+async def test_the_primary_waits_until_a_successor_is_in_place(
+    removal: OneNode,
+) -> None:
+    """(P6a) Until then it asks for nothing that the state would refuse."""
+    announce(removal)
+    removal.replicator.authorities.update({NODE: AUTHORITIES, "n0": AUTHORITIES})
+    before = len(removal.replicator.entries)
+    await watch(removal, AUTHORITIES).step()
+    assert len(removal.replicator.entries) == before
 
 
 async def test_a_silent_member_may_still_trust_them(removal: OneNode) -> None:

@@ -27,6 +27,7 @@ from sparecode.v1 import administrators_pb2 as pb
 from sparecode.v1 import (
     agents_pb2,
     cluster_pb2,
+    moves_pb2,
     notices_pb2,
     policy_pb2,
     sessions_pb2,
@@ -35,6 +36,7 @@ from sparecode.v1 import (
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode.v1.moves_pb2_grpc import MoveServiceStub
 from sparecode.v1.notices_pb2_grpc import NoticeServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
@@ -137,11 +139,65 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
         "RemoveMember",
         cluster_pb2.RemoveMemberRequest(request_id=new_id(), node_id="n9"),
     ),
+    "archive": (
+        ClusterServiceStub,
+        "ConfirmArchive",
+        cluster_pb2.ConfirmArchiveRequest(
+            request_id=new_id(), first=1, last=1, place="a disk in a drawer"
+        ),
+    ),
+    "withdrawn archive": (
+        ClusterServiceStub,
+        "WithdrawArchive",
+        cluster_pb2.WithdrawArchiveRequest(
+            request_id=new_id(), administrator="root", reason="a tape is lost"
+        ),
+    ),
     "lost segments": (
         ClusterServiceStub,
         "DeclareSegmentsLost",
         cluster_pb2.DeclareSegmentsLostRequest(
             request_id=new_id(), first=1, last=1, reason="its disk was destroyed"
+        ),
+    ),
+    "prepared move": (
+        MoveServiceStub,
+        "PrepareMove",
+        moves_pb2.PrepareMoveRequest(
+            request_id=new_id(),
+            last_slot=4095,
+            source=moves_pb2.MoveKey(
+                cluster_id="another", key_id=1, public_key=bytes(32)
+            ),
+        ),
+    ),
+    "frozen users": (
+        MoveServiceStub,
+        "FreezeUsers",
+        moves_pb2.FreezeUsersRequest(
+            request_id=new_id(),
+            ticket=moves_pb2.MoveTicket(
+                move_id="m1",
+                last_slot=4095,
+                source="this",
+                target="another",
+                source_key_id=1,
+                public_key=bytes(range(32)),
+                activated_lock=bytes(32),
+                canceled_lock=bytes(32),
+            ),
+        ),
+    ),
+    "deleted users": (
+        MoveServiceStub,
+        "DeleteMovedUsers",
+        moves_pb2.DeleteMovedUsersRequest(request_id=new_id(), move_id="m1"),
+    ),
+    "reclaimed users": (
+        MoveServiceStub,
+        "ReclaimMove",
+        moves_pb2.ReclaimMoveRequest(
+            request_id=new_id(), move_id="m1", reason="it is lost"
         ),
     ),
     "kept authorities": (
@@ -328,7 +384,10 @@ WEAKER: dict[str, Any] = {
     "silent_notices": "codes_issued",
     "manager_notices": "",
     "codes_by_message": True,
+    "codes_to_manager": True,
     "alarm_ends_codes": True,
+    "audit_retention": duration_pb2.Duration(seconds=90 * 24 * 60 * 60),
+    "audit_archive_copies": 1,
     "issued_sets_per_hour": 10_000,
     "issued_sets_per_day": 10_000,
     "unlocks_per_day": 100,
@@ -486,11 +545,22 @@ POWER = {
     "AgentService/UpdateRadiusClient",
     "ClusterService/AddMember",
     "ClusterService/CreateJoinTicket",
+    "ClusterService/ConfirmArchive",
     "ClusterService/DeclareSegmentsLost",
     "ClusterService/KeepAuthorities",
     "ClusterService/RemoveMember",
     "ClusterService/ReplaceAuthorities",
     "ClusterService/RotateKeys",
+    "ClusterService/WithdrawArchive",
+    "MoveService/ActivateMove",
+    "MoveService/CancelMove",
+    "MoveService/DeleteMovedUsers",
+    "MoveService/EndMove",
+    "MoveService/ExportMovedUsers",
+    "MoveService/FreezeUsers",
+    "MoveService/ImportMovedUsers",
+    "MoveService/PrepareMove",
+    "MoveService/ReclaimMove",
     "NoticeService/CreateChannel",
     "NoticeService/RemoveChannel",
     "NoticeService/UpdateChannel",

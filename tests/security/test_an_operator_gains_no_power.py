@@ -14,11 +14,12 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from sparecode.v1 import administrators_pb2, agents_pb2
+from sparecode.v1 import administrators_pb2, agents_pb2, moves_pb2
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1.administrators_pb2_grpc import AdministratorServiceStub
 from sparecode.v1.agents_pb2_grpc import AgentServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
+from sparecode.v1.moves_pb2_grpc import MoveServiceStub
 from tests.rpc.loopback_node import LoopbackNode, new_id, running_node
 from tests.security.administrators import (
     OPERATOR,
@@ -35,10 +36,29 @@ POWER = (
     (ClusterServiceStub, "AddMember", {"node_id": "n4", "address": "n4:7301"}),
     (ClusterServiceStub, "RemoveMember", {"node_id": "n1"}),
     (ClusterServiceStub, "DeclareSegmentsLost", {"first": 1, "reason": "mine"}),
+    (ClusterServiceStub, "ConfirmArchive", {"first": 1, "last": 1, "place": "mine"}),
+    (
+        ClusterServiceStub,
+        "WithdrawArchive",
+        {"administrator": "root", "reason": "mine"},
+    ),
     (ClusterServiceStub, "KeepAuthorities", {"node_id": "n1", "reason": "mine"}),
     (ClusterServiceStub, "ReplaceAuthorities", {"node_id": "n1"}),
     (ClusterServiceStub, "ReplaceAuthorities", {"node_id": "n1", "finish": True}),
     (ClusterServiceStub, "RotateKeys", {"at_once": True}),
+    (
+        MoveServiceStub,
+        "PrepareMove",
+        {
+            "last_slot": 4095,
+            "source": moves_pb2.MoveKey(
+                cluster_id="c9", key_id=1, public_key=bytes(32)
+            ),
+        },
+    ),
+    (MoveServiceStub, "ActivateMove", {"move_id": "m1"}),
+    (MoveServiceStub, "CancelMove", {"move_id": "m1"}),
+    (MoveServiceStub, "DeleteMovedUsers", {"move_id": "m1"}),
     (
         AgentServiceStub,
         "RegisterAgent",
@@ -63,7 +83,7 @@ async def node(tmp_path: Path) -> AsyncIterator[LoopbackNode]:
 
 def request_of(method: str, fields: dict[str, Any]) -> Any:
     """Return the request of a method, with a new request id."""
-    for package in (pb, agents_pb2, administrators_pb2):
+    for package in (pb, agents_pb2, administrators_pb2, moves_pb2):
         if kind := getattr(package, f"{method}Request", None):
             return kind(request_id=new_id(), **fields)
     raise LookupError(method)

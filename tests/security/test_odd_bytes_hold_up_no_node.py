@@ -279,6 +279,7 @@ async def test_requests_of_any_bytes_to_the_console(
                 key=tmp_path / "tls" / "n1.key",
             ),
             running.site,
+            running.node.refusals.log,
         )
         await console.start(grace_s=1)
         try:

@@ -27,6 +27,7 @@ from sparecode_node.domain.tokencodes import (
 )
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.queries.state import LocalState
+from sparecode_node.queries.views import UserView
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemEntropy
@@ -165,6 +166,19 @@ class OneNode:
             protects=protects,
         )
 
+    async def create_user(self, username: str, **fields: str) -> None:
+        """Create a user, without a token."""
+        values = {"display_name": "", "email": "", **fields}
+        await self.users.create(
+            self.admin("UserService/CreateUser"), username=username, **values
+        )
+
+    async def user(self, username: str) -> UserView:
+        """Return a user as an administrator reads it."""
+        read = await self.users.get(self.admin("UserService/GetUser"), username)
+        found: UserView = read.value
+        return found
+
     async def add_user(
         self,
         username: str = "alice",
@@ -176,12 +190,7 @@ class OneNode:
         expires_at_ms: int | None = None,
     ) -> None:
         """Add a user with a TOTP token. With an empty *pin* the token needs no PIN."""
-        await self.users.create(
-            self.admin("UserService/CreateUser"),
-            username=username,
-            display_name="",
-            email="",
-        )
+        await self.create_user(username)
         await self.enroll(
             serial,
             pin_rule=PinRule.PREPENDED if pin else PinRule.NONE,

@@ -18,26 +18,15 @@ METHOD = "UserService/UpdateUser"
 BOSS = "boss@example.com"
 
 
-async def manager_of(node: OneNode, username: str) -> str:
-    read = await node.users.get(node.admin("UserService/GetUser"), username)
-    return read.value.manager_email
-
-
 async def test_a_manager_is_set_changed_and_taken_away(node: OneNode) -> None:
-    await node.users.create(
-        node.admin("UserService/CreateUser"),
-        username="bob",
-        display_name="",
-        email="",
-        manager_email=BOSS,
-    )
-    assert await manager_of(node, "bob") == BOSS
+    await node.create_user("bob", manager_email=BOSS)
+    assert (await node.user("bob")).manager_email == BOSS
 
     await node.users.update(node.admin(METHOD), username="bob", display_name="Bob")
-    assert await manager_of(node, "bob") == BOSS
+    assert (await node.user("bob")).manager_email == BOSS
 
     await node.users.update(node.admin(METHOD), username="bob", manager_email="")
-    assert await manager_of(node, "bob") == ""
+    assert (await node.user("bob")).manager_email == ""
 
 
 async def test_what_is_no_address_is_refused_as_a_manager(node: OneNode) -> None:
@@ -56,8 +45,8 @@ async def test_a_file_of_users_names_their_managers(node: OneNode) -> None:
     results = [each async for each in begun.results]
     assert [each.imported for each in results] == [True, False, True]
     assert "manager_email" in results[1].problem
-    assert await manager_of(node, "bob") == BOSS
-    assert await manager_of(node, "dora") == ""
+    assert (await node.user("bob")).manager_email == BOSS
+    assert (await node.user("dora")).manager_email == ""
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

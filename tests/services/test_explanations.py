@@ -104,6 +104,23 @@ async def test_a_lock_is_named_with_its_end_and_its_cause(node: OneNode) -> None
     assert after.attempts[1].next_step.startswith("This is over")
 
 
+async def test_locked_tokencodes_are_told_from_emergency_codes(node: OneNode) -> None:
+    """(U3) The command line says so, too; not while the codes are refused as well."""
+    await furnished(node)
+    for _ in range(5):
+        node.clock.pass_s(20)
+        assert not await node.accepts(PIN + "000000")
+    (locked,) = (await explained(node)).blockers
+    assert locked.factor == Factor.TOKEN
+    assert locked.words.endswith(
+        "Emergency codes, if the user has any, are not locked."
+    )
+    await fail(node)
+    assert not any(
+        "are not locked" in each.words for each in (await explained(node)).blockers
+    )
+
+
 async def test_an_attempt_tells_where_it_came_from(node: OneNode) -> None:
     """(U3) Time, agent, node, calling address, resource, token and verdict."""
     await furnished(node)

@@ -20,7 +20,7 @@ from sparecode_node.services.people.administrators import Link
 from tests.services.mail_server import LOGIN, PASSWORD, MailServer, mail_server
 from tests.services.one_node import PIN, SERIAL, OneNode
 from tests.services.receiver import AUTHORITY
-from tests.services.test_notices import CREATE, UPDATE, lane, waiting
+from tests.services.test_notices import CREATE, UPDATE, lane, local_names, waiting
 
 pytestmark = pytest.mark.asyncio
 
@@ -101,6 +101,35 @@ async def test_a_user_hears_of_codes_issued_in_their_name(
         assert not [code for code in codes if code in text]
         assert PIN not in without_links(text).replace(SERIAL, "")
     assert waiting(node) == []
+
+
+async def test_a_replacement_names_the_token_that_goes_and_the_one_that_comes(
+    node: OneNode, server: MailServer
+) -> None:
+    """(N6, N8) Its event is about the old token only."""
+    await add_alice(node)
+    await node.enroll("2002")
+    await create(node, server.url)
+    await node.tokens.replace(
+        node.admin("TokenService/ReplaceToken"),
+        serial=SERIAL,
+        replacement_serial="2002",
+        keep_pin=True,
+    )
+    working = await lane(node)
+    while await working.step():
+        pass
+    named = {}
+    for each in server.mails:
+        body = each.get_body(("plain",))
+        assert body is not None
+        text = without_links(body.get_content())
+        named[each["Subject"]] = [s for s in (SERIAL, "2002") if f": {s}" in text]
+    assert named == {
+        "A token is no longer assigned to you": [SERIAL],
+        "A token was assigned to you": ["2002"],
+    }
+    assert len({each["Message-ID"] for each in server.mails}) == 2
 
 
 async def test_a_user_reads_their_own_language(
@@ -297,6 +326,24 @@ async def test_the_certificate_must_be_for_the_server(
         assert "certificate" in working.last_cause.lower()
         assert wrong.connections == 1
         assert (wrong.sign_ins, wrong.mails) == (0, [])
+
+
+async def test_a_name_is_resolved_once_and_checked(
+    node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N4) A name of a private address leads nowhere, whatever it was a moment ago."""
+    port = server.url.rpartition(":")[2]
+    asked: list[str] = []
+    monkeypatch.setattr(mail, "resolve", local_names(asked))
+    await create(node, f"smtp+starttls://mail.example:{port}", allow_private=False)
+    await add_alice(node)
+    await node.issue()
+    working = await lane(node)
+    await working.step()
+    assert server.connections == 0
+    assert "private" in working.last_cause
+    assert asked == ["mail.example"]
+    assert server.mails == []
 
 
 async def test_no_clear_text_without_its_name(node: OneNode, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,21 @@ from standardwebhooks import Webhook
 
 from sparecode_client.values.notices import new_webhook_secret
 from sparecode_node.daemon.metrics.events import EventCounts, Queue
+from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import GIVE_UP_MS, ChannelKind, EventClass
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.services.notices import addresses, delivery, webhook
-from sparecode_node.services.notices.addresses import checked, parse_url
+from sparecode_node.services.notices.addresses import IpAddress, checked, parse_url
 from sparecode_node.services.notices.delivery import Lane
 from sparecode_node.services.notices.outcomes import Attempt, ChannelChangedError
 from sparecode_node.services.notices.waits import RETRY_MAX_S
 from sparecode_node.services.notices.webhook import WebhookSender
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.statemachine import outbox
+from sparecode_node.statemachine.commands.notices import FailNotices
 from tests.services.one_node import PIN, OneNode
 from tests.services.receiver import AUTHORITY, OK, Receiver, receiver
 from tests.services.test_rotation import begin, finish
@@ -488,21 +490,26 @@ async def test_the_certificate_must_be_for_the_host(
         assert unknown.requests == []
 
 
+def local_names(asked: list[str]) -> Callable[..., Awaitable[tuple[IpAddress, ...]]]:
+    """Return a resolver to which every name is this machine; it records them."""
+
+    async def resolve(
+        host: str, port: int, *, allow_private: bool
+    ) -> tuple[IpAddress, ...]:
+        del port
+        asked.append(host)
+        return checked(host, ["127.0.0.1"], allow_private=allow_private)
+
+    return resolve
+
+
 async def test_a_name_is_resolved_once_and_checked(
     node: OneNode, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(N4) A name of a private address leads nowhere, whatever it was a moment ago."""
     port = parse_url(hook.url).port
     asked: list[str] = []
-
-    async def resolve(
-        host: str, port: int, *, allow_private: bool
-    ) -> tuple[addresses.IpAddress, ...]:
-        del port
-        asked.append(host)
-        return checked(host, ["127.0.0.1"], allow_private=allow_private)
-
-    monkeypatch.setattr(addresses, "resolve", resolve)
+    monkeypatch.setattr(addresses, "resolve", local_names(asked))
     await create(node, f"https://hook.example:{port}/", allow_private=False)
     await add_users(node, "alice")
     working = await lane(node)
@@ -527,6 +534,7 @@ async def test_a_name_is_resolved_once_and_checked(
         {"address": "https://169.254.169.254/"},
         {"classes": []},
         {"authority": "no certificate"},
+        {"authority": "\u00e9"},
         {"secret": "whsec_"},
         {"secret": "abc"},
         {"secret": "whsec_" + "A" * 127},
@@ -574,6 +582,70 @@ async def test_a_full_outbox_drops_the_least_important_and_refuses_no_one(
         assert kept == sum(
             count for (each, _), count in found.items() if each == channel
         )
+
+
+async def test_dead_letters_are_dropped_first(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N2) Also one of a higher class: it was tried for three days."""
+    monkeypatch.setattr(outbox, "NOTICES_MAX", 3)
+    every = [EventClass.TOKENS, EventClass.AUTHENTICATION]
+    await create(node, "https://siem.example/", classes=every)
+    await add_users(node, "user1")
+    number, version = node.primary_db.execute(
+        "SELECT number, version FROM notices JOIN channels USING (channel)"
+    ).fetchone()
+    await node.delivery._propose(
+        FailNotices(
+            channel=NameKey("siem"),
+            numbers=(number,),
+            cause="answered 500",
+            disable=False,
+            version=version,
+        )
+    )
+    assert waiting(node) == [("CreateUser", True, "answered 500")]
+    for number in range(3):
+        assert [each[0] for each in waiting(node)][:1] == ["CreateUser"], number
+        await node.authenticate("123456", username="user1")
+        node.clock.pass_s(70)
+    assert [each[:2] for each in waiting(node)] == [("Authenticate", False)] * 3
+
+
+async def test_each_receiver_gets_only_what_it_wants(
+    node: OneNode, hook: Receiver, tmp_path: Path
+) -> None:
+    """(N2) Two channels, each with classes of its own."""
+    (tmp_path / "other").mkdir()
+    async with receiver(tmp_path / "other") as other:
+        await create(node, hook.url)
+        await create(node, other.url, name="other", classes=[EventClass.AUTHENTICATION])
+        await add_users(node, "user1", "user2")
+        await node.authenticate("123456", username="user1")
+        await lane(node)
+        for each in node.delivery._lanes.values():
+            assert isinstance(each, Lane)
+            await each.step()
+        for got, expected in (
+            (hook, ["sparecode.tokens.CreateUser"] * 2),
+            (other, ["sparecode.authentication.Authenticate"]),
+        ):
+            assert [json.loads(body)["type"] for _, body in got.requests] == expected
+        await node.delivery._end(NameKey("other"))
+
+
+async def test_many_deliveries_are_acknowledged_by_one_entry(
+    node: OneNode, hook: Receiver
+) -> None:
+    """(N2) The log would otherwise grow with each notice, as with each call."""
+    await create(node, hook.url)
+    await add_users(node, *(f"user{number}" for number in range(20)))
+    working = await lane(node)
+    before = len(node.replicator.entries)
+    await working.step()
+    assert len(hook.requests) == 20
+    assert len(node.replicator.entries) == before + 1
+    assert waiting(node) == []
 
 
 async def test_the_last_drops_of_a_minute_are_told_after_it(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy: who may change it, and what a change affects."""
 
+import asyncio
+import sqlite3
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -9,8 +11,13 @@ import pytest
 
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.domain.ids import KeyId, SetId, TokenSerial
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
+from sparecode_node.queries import live_codes as counting
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.replication.codec import decode_entry
+from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.services.emergency.issuing import SetTerms
@@ -19,7 +26,13 @@ from sparecode_node.services.errors import (
     NotPermittedError,
     Refused,
 )
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.services.people import live_codes as counts
+from sparecode_node.statemachine.commands.emergency_access import (
+    SaveEmergencyAccess,
+    SealedCode,
+)
+from sparecode_node.statemachine.commands.policy import CountedCodes, UpdatePolicy
+from sparecode_node.statemachine.tables import live_codes
 from tests.services.one_node import PIN, SERIAL, OneNode, call_of
 
 pytestmark = pytest.mark.asyncio
@@ -228,3 +241,162 @@ async def test_pins_and_counts_follow_the_policy(node: OneNode) -> None:
             node.admin("TokenService/SetPin"), serial=SERIAL, pin="12345"
         )
     assert len((await node.issue(count=None)).codes) == 4
+
+
+def proposed(node: OneNode) -> UpdatePolicy:
+    """Return the change of the last entry."""
+    (call,) = decode_entry(node.replicator.entries[-1])
+    assert isinstance(call.command, UpdatePolicy)
+    return call.command
+
+
+async def test_live_codes_are_counted_before_a_change_is_proposed(
+    node: OneNode,
+) -> None:
+    """(I6, c) Apply, which answers nobody meanwhile, need not count them."""
+    await node.add_user()
+    await node.issue(count=4)
+    await update(node, code_length=9)
+    counted = proposed(node).counted
+    assert counted is not None
+    assert counted.last_set == 1
+    (group,) = counted.live
+    assert (group.first, group.codes) == (SERIAL, {8: 4})
+    await update(node, 2, hotp_look_ahead=20)
+    assert proposed(node).counted is None
+
+
+async def test_codes_that_end_by_the_clock_of_a_node_are_counted(
+    node: OneNode,
+) -> None:
+    """(I6) Its clock may be ahead of the log, by which they are live."""
+    await node.add_user()
+    await node.issue(count=4, lifetime=Lifetime(duration_ms=60_000))
+    node.clock.pass_s(61)
+    await update(node, code_length=9)
+    counted = proposed(node).counted
+    assert counted is not None
+    assert [group.codes for group in counted.live] == [{8: 4}]
+
+
+async def test_outdated_counts_are_made_again(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(T2) More sets were issued meanwhile than apply looks at."""
+    monkeypatch.setattr(live_codes, "NEW_SETS_MAX", 0)
+    await node.add_user()
+    (user_id, version) = node.primary_db.execute(
+        "SELECT user_id, auth_version FROM users"
+    ).fetchone()
+    node.replicator.before_apply = call_of(
+        node,
+        SaveEmergencyAccess(
+            serial=TokenSerial(SERIAL),
+            user_id=user_id,
+            auth_version=version,
+            policy_version=1,
+            key_id=KeyId(1),
+            set_id=SetId("elsewhere"),
+            code_length=8,
+            codes=(SealedCode(ordinal=1, verifier=b"verifier"),),
+            ends_at_ms=None,
+            lifetime_ms=None,
+            recovery=RecoveryPolicy.DENY,
+            keep_unused_codes=False,
+            weaken_recovery_policy=False,
+            draft_id="",
+            draft_ends_at_ms=0,
+        ),
+    )
+    await update(node, code_length=9)
+    counted = proposed(node).counted
+    assert counted is not None
+    assert counted.last_set == 1
+    assert (await current(node)).code_lengths == (9, 8)
+
+
+async def test_a_stolen_session_lets_no_node_count(node: OneNode) -> None:
+    """(P7, c) It is refused before the work for the change."""
+    node.clock.pass_s(301)
+    before = len(node.replicator.entries)
+    with pytest.raises(Refused) as refused:
+        await update(node, code_length=9)
+    assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
+    assert not any(
+        isinstance(call.command, UpdatePolicy)
+        for entry in node.replicator.entries[before:]
+        for call in decode_entry(entry)
+    )
+
+
+async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(c) With ten million codes it may take longer than a call: it is not begun again."""
+    await node.add_user()
+    await node.issue(count=4)
+    begun, goes_on = 0, asyncio.Event()
+    count = counting.count
+
+    async def slow(transaction: ReadTransaction) -> CountedCodes:
+        nonlocal begun
+        begun += 1
+        await goes_on.wait()
+        return await count(transaction)
+
+    monkeypatch.setattr(counting, "count", slow)
+    for _ in range(2):
+        context = node.admin("PolicyService/UpdatePolicy")
+        with pytest.raises(OverloadedError, match="still being counted"):
+            await node.policies.update(
+                replace(context, deadline_s=0.05), version=1, values={"code_length": 9}
+            )
+    goes_on.set()
+    await update(node, code_length=9)
+    assert begun == 1
+    assert (await current(node)).code_lengths == (9, 8)
+    await update(node, 2, code_length=10)
+    assert begun == 2, "each change has a count of its own"
+
+
+async def test_a_kept_count_grows_old(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes that ended since would still stand in the way of a change."""
+    monkeypatch.setattr(counts, "KEEP_S", 0.0)
+    await node.add_user()
+    await node.issue(count=4)
+    goes_on, count = asyncio.Event(), counting.count
+
+    async def slow(transaction: ReadTransaction) -> CountedCodes:
+        await goes_on.wait()
+        return await count(transaction)
+
+    monkeypatch.setattr(counting, "count", slow)
+    context = replace(node.admin("PolicyService/UpdatePolicy"), deadline_s=0.05)
+    with pytest.raises(OverloadedError):
+        await node.policies.update(context, version=1, values={"code_length": 9})
+    goes_on.set()
+    await node.policies._counts._running.task  # type: ignore[union-attr]
+    await node.emergency.disable(
+        node.admin("EmergencyAccessService/DisableEmergencyAccess"), serial=SERIAL
+    )
+    await update(node, code_length=9)
+    assert (await current(node)).code_lengths == (9,)
+
+
+async def test_a_failed_count_is_made_again(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, failures = counting.count, [sqlite3.OperationalError("disk I/O error")]
+
+    async def failing(transaction: ReadTransaction) -> CountedCodes:
+        if failures:
+            raise failures.pop()
+        return await count(transaction)
+
+    monkeypatch.setattr(counting, "count", failing)
+    with pytest.raises(sqlite3.OperationalError):
+        await update(node, code_length=9)
+    await update(node, code_length=9)
+    assert (await current(node)).code_length == 9

@@ -7,6 +7,7 @@ A value that does not open is reported and does not hold up the rest (T3, P5).
 
 import asyncio
 import itertools
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.queries import seals
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.keys import resealing
 from sparecode_node.services.keys import rotation as rotating
 from sparecode_node.services.keys.resealing import Resealer, unopened
@@ -27,6 +29,7 @@ from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands.keys import ReplaceSeals, SealKind
 from sparecode_node.statemachine.digest import digest
+from sparecode_node.statemachine.results import Result
 from tests.services.one_node import PIN, OneNode, one_node
 from tests.services.pauses import slow_commits, watch_pauses
 from tests.services.two_replicas import NODE, TwoReplicas
@@ -338,6 +341,75 @@ async def test_resealing_pauses_after_each_batch(
     await check_only_the_new_key_is_needed(node)
     assert len(pauses.taken_s) > 3
     assert set(pauses.taken_s) == {round(REST * 0.02, 3)}
+
+
+@pytest.mark.asyncio
+async def test_a_repeat_that_was_prepared_under_the_old_key_gets_the_same_answer(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    (Q1) A node that was behind a rotation refused what had been accepted.
+
+    `make faults SERIES=points` found it: the tags of the users' names were new already.
+    """
+    await node.add_user("alice")
+    code = (await node.issue()).codes[0].code
+    request_id = str(uuid.uuid4())
+    assert await node.accepts(PIN + code, request_id=request_id)
+    ring = node.key_holder.ring
+    old = ring.active
+    await begin(node)
+    tags = "SELECT tag_key_id FROM users"
+    while node.primary_db.execute(tags).fetchone() == (old,):
+        assert await node.resealer.step()
+    await follow(node)
+    new, aging = ring.active, ring.aging
+    assert (new != old, aging) == (True, (old,))
+    ring.active, ring.aging = old, ()
+    propose = node.replicator.propose
+
+    async def propose_behind(proposal: Proposal, *, timeout_s: float) -> Result:
+        """Let the node apply the rotation while its proposal is under way."""
+        result = await propose(proposal, timeout_s=timeout_s)
+        ring.active, ring.aging = new, aging
+        return result
+
+    monkeypatch.setattr(node.replicator, "propose", propose_behind)
+    assert await node.accepts(PIN + code, request_id=request_id)
+
+
+@pytest.mark.asyncio
+async def test_a_repeat_that_a_reseal_overtakes_gets_the_same_answer(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    (Q1) The node knows the new key, but the tag of the user's name is replaced later.
+
+    `make sim` found it, with the fault of members that come and go (seed 22).
+    """
+    await node.add_user("alice")
+    code = (await node.issue()).codes[0].code
+    request_id = str(uuid.uuid4())
+    assert await node.accepts(PIN + code, request_id=request_id)
+    old = node.key_holder.ring.active
+    await begin(node)
+    tags = "SELECT tag_key_id FROM users"
+    assert node.primary_db.execute(tags).fetchone() == (old,)
+    propose = node.replicator.propose
+    tries = 0
+
+    async def propose_late(proposal: Proposal, *, timeout_s: float) -> Result:
+        """Let the log replace the tag before the proposal comes."""
+        nonlocal tries
+        tries += 1
+        monkeypatch.setattr(node.replicator, "propose", propose)
+        while node.primary_db.execute(tags).fetchone() == (old,):
+            assert await node.resealer.step()
+        return await propose(proposal, timeout_s=timeout_s)
+
+    monkeypatch.setattr(node.replicator, "propose", propose_late)
+    assert await node.accepts(PIN + code, request_id=request_id)
+    assert tries == 1
 
 
 @pytest.mark.asyncio

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jinja2 import DictLoader
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import NodeId, RequestId, TokenSerial
@@ -30,12 +31,12 @@ from sparecode_node.domain.sealed_codes import (
 )
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.context import Anonymous, CallContext
-from sparecode_node.services.emergency import sealed_messages
 from sparecode_node.services.emergency.emergency_access import IssuedCodes, SetTerms
 from sparecode_node.services.emergency.issuing import Lifetime
 from sparecode_node.services.emergency.sealed_messages import OpenedCodes
 from sparecode_node.services.errors import Refused
-from sparecode_node.services.notices import mail
+from sparecode_node.services.notices import code_letters, letters, mail
+from sparecode_node.services.notices.letters import LetterUnwritableError
 from sparecode_node.services.secrets.sealed_links import hash_of
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.emergency_access import OpenSealedCodes
@@ -45,6 +46,7 @@ from tests.services.test_mail import ALICE, add_alice, create
 
 pytestmark = pytest.mark.asyncio
 
+TEMPLATES = letters.HERE / "templates"
 ISSUE = "EmergencyAccessService/IssueTokencodes"
 PAGE = "a number that the page has drawn"
 
@@ -66,12 +68,14 @@ async def let_address_age(node: OneNode) -> None:
     await node.login()
 
 
-async def allow(node: OneNode, *, allowed: bool = True) -> None:
+async def allow(
+    node: OneNode, *, allowed: bool = True, to_manager: bool = False
+) -> None:
     policy = (await node.policies.get(node.admin("PolicyService/GetPolicy"))).value
     await node.policies.update(
         node.admin("PolicyService/UpdatePolicy"),
         version=policy.version,
-        values={"codes_by_message": allowed},
+        values={"codes_by_message": allowed, "codes_to_manager": to_manager},
     )
 
 
@@ -82,12 +86,14 @@ async def send(
     count: int = 3,
     request_id: str = "",
     keep: bool = False,
+    to_manager: bool = False,
 ) -> IssuedCodes:
     return await node.emergency.issue(
         node.admin(ISSUE, request_id),
         serial=serial,
         count=count,
         by_message=True,
+        to_manager=to_manager,
         terms=SetTerms(
             lifetime=Lifetime(duration_ms=24 * 3_600_000),
             recovery=RecoveryPolicy.ALLOW_AND_DISABLE,
@@ -172,7 +178,7 @@ async def test_the_link_opens_the_codes_once(node: OneNode, server: MailServer) 
     assert event == (
         "OpenSealedCodes",
         "applied",
-        f"set {issued.saved.set_id}",
+        f"set {issued.saved.set_id}, by message to the user",
     )
 
 
@@ -192,6 +198,20 @@ async def test_a_page_whose_answer_was_lost_gets_the_codes_again_for_a_minute(
 
 
 async def test_two_pages_at_once_are_one_opening(
+    node: OneNode, server: MailServer
+) -> None:
+    """(I13) Both read the codes before either is committed; the commit decides."""
+    await send(node)
+    link = link_in(server)
+    answers = await asyncio.gather(
+        *(opened(node, link, f"page {number}") for number in range(2))
+    )
+    assert [each is None for each in answers].count(True) == 1
+    outcomes = [outcome for _, outcome, _ in events(node, "OpenSealedCodes")]
+    assert outcomes == ["applied", "refused"]
+
+
+async def test_codes_that_another_node_has_just_opened_are_not_opened_again(
     node: OneNode, server: MailServer
 ) -> None:
     """(I13) What another node has committed a moment ago counts."""
@@ -217,7 +237,11 @@ async def test_unopened_codes_are_void_after_an_hour(
     assert await opened(node, link) is None
     assert waiting(node) == 0
     assert events(node, "CODES_NOT_OPENED", "CODES_VOIDED") == [
-        ("CODES_NOT_OPENED", "noted", f"set {issued.saved.set_id}"),
+        (
+            "CODES_NOT_OPENED",
+            "noted",
+            f"set {issued.saved.set_id}, by message to the user",
+        ),
         ("CODES_VOIDED", "noted", "not opened in time: 3 codes"),
     ]
     kinds = node.primary_db.execute("SELECT kind FROM notices ORDER BY number")
@@ -425,11 +449,15 @@ async def test_a_repeated_request_sends_no_second_mail(
     """(I13, Q1) The key of the first one is gone."""
     request_id = "0a0a0a0a-0b0b-4c0c-8d0d-0e0e0e0e0e0e"
     first = await send(node, request_id=request_id)
+    await node.users.update(
+        node.admin("UserService/UpdateUser"), username="alice", email="new@example.com"
+    )
     again = await send(node, request_id=request_id)
     assert again.saved == first.saved
     assert again.withheld
     assert again.message is not None
     assert again.message.outcome is MailOutcome.UNKNOWN
+    assert again.message.recipient == ALICE
     assert len(server.mails) == 1
 
 
@@ -444,6 +472,7 @@ async def test_a_repeated_request_is_answered_without_a_channel(
     assert again.saved == first.saved
     assert again.message is not None
     assert again.message.outcome is MailOutcome.UNKNOWN
+    assert again.message.recipient == ALICE
     with pytest.raises(Refused, match="no channel for mail is enabled"):
         await send(node)
 
@@ -518,9 +547,10 @@ async def test_codes_do_not_go_by_message_for_a_token_without_a_pin(
         node.admin("TokenService/AssignToken"), serial="2002", username="alice"
     )
     await expect_refused(node, "token 2002 has no PIN", serial="2002")
-    found = await node.sealed_messages.obstacle(TokenSerial("2002"))
-    assert found is MessageObstacle.NO_PIN
-    assert await node.sealed_messages.obstacle(TokenSerial(SERIAL)) is None
+    found = await node.sealed_messages.choices(TokenSerial("2002"))
+    assert found[0].obstacle is MessageObstacle.NO_PIN
+    (own, _) = await node.sealed_messages.choices(TokenSerial(SERIAL))
+    assert (own.recipient, own.obstacle) == (ALICE, None)
     assert server.mails == []
 
 
@@ -541,17 +571,52 @@ async def test_a_call_that_is_canceled_leaves_no_set_without_its_note(
     assert len(events(node, "NoteSealedCodes")) == 1
 
 
-async def test_codes_whose_mail_cannot_be_written_are_void_at_once(
-    node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ("{{ {}[links[0]] }}", "UndefinedError"),
+        ("{{ links[0] + 1 }}", "TypeError"),
+        ("{{ links[0].x }}", "UndefinedError"),
+        ("{{ {}[links] }}", "UndefinedError"),
+    ],
+)
+async def test_a_broken_template_tells_no_link(
+    node: OneNode,
+    server: MailServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    template: str,
+    error: str,
 ) -> None:
-    """(I13) A flaw of the node is raised, and leaves no live codes."""
+    """
+    (I13, N3) A flaw of the node is raised, quotes no link, and leaves no live codes.
 
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(sealed_messages, "write_code_letter", broken)
-    with pytest.raises(ZeroDivisionError):
+    A caller logs the words of the error, and those of its cause and context.
+    """
+    with (TEMPLATES / "codes.txt").open() as file:
+        broken = file.read() + template
+    environment = letters.environment()
+    monkeypatch.setattr(
+        code_letters,
+        "environment",
+        lambda: environment.overlay(
+            loader=DictLoader({"codes.txt": broken, "codes.html": broken})
+        ),
+    )
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(LetterUnwritableError, match=error) as raised,
+    ):
         await send(node)
+    logging.getLogger("a caller").error("failed", exc_info=raised.value)
+    shown: list[BaseException | None] = [raised.value]
+    while shown[-1] is not None:
+        shown += [shown[-1].__cause__ or shown[-1].__context__]
+    records = repr([vars(each) for each in caplog.records])
+    assert not re.search(r"#[\w-]{43}", caplog.text + records + repr(shown))
+    assert "a sealed message failed" in caplog.text
+    assert "<template>" in raised.value.places
+    assert server.mails == []
     assert waiting(node) == 0
     (noted, _) = events(node, "NoteSealedCodes", "CODES_VOIDED")
     assert "mail not sent: error of the node" in noted[2]

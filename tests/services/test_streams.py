@@ -29,9 +29,16 @@ from sparecode_node.services.notices import addresses, event_file, syslog
 from sparecode_node.services.notices.ocsf import ocsf_event
 from sparecode_node.services.notices.streams import StreamLane
 from sparecode_node.services.notices.syslog import syslog_message
+from sparecode_node.statemachine.tables import segments
 from tests.services.one_node import OneNode
 from tests.services.receiver import AUTHORITY
-from tests.services.test_notices import CREATE, UPDATE, add_users, lane
+from tests.services.test_notices import (
+    CREATE,
+    UPDATE,
+    add_users,
+    lane,
+    local_names,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -257,6 +264,25 @@ async def test_the_certificate_of_a_receiver_is_verified(
     assert siem.messages == []
     with pytest.raises(InvalidFieldError):
         await node.channels.update(node.admin(UPDATE), name="siem", allow_private=False)
+
+
+async def test_a_name_is_resolved_once_and_checked(
+    node: OneNode, siem: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N4) A name of a private address leads nowhere, whatever it was a moment ago."""
+    asked: list[str] = []
+    monkeypatch.setattr(addresses, "resolve", local_names(asked))
+    await create(
+        node,
+        ChannelKind.SYSLOG,
+        address=f"tcp+tls://siem.example:{siem.port}",
+        allow_private=False,
+    )
+    working = await stream(node)
+    await working.step()
+    assert siem.writers == []
+    assert "private" in working.last_cause
+    assert asked == ["siem.example"]
 
 
 async def test_a_test_sends_one_message_and_shows_it(
@@ -633,6 +659,70 @@ async def test_unusable_receivers_of_syslog_are_refused(
     """(N4) Never without TLS."""
     with pytest.raises(InvalidFieldError):
         await create(node, ChannelKind.SYSLOG, address=address)
+
+
+@pytest.mark.parametrize("why", ["removed", "lost"])
+@pytest.mark.parametrize("kind", [ChannelKind.SYSLOG, ChannelKind.FILE])
+async def test_events_that_no_member_has_are_left_out_and_told_once(
+    node: OneNode,
+    siem: Collector,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: ChannelKind,
+    why: str,
+) -> None:
+    """(N2, U4) A receiver that is down for years holds up no retention."""
+    is_file = kind is ChannelKind.FILE
+    await create(node, kind, **({} if is_file else {"address": siem.url}))
+    first = newest(node)
+    working = await stream(node)
+    await working.step()
+    await add_users(node, *(f"user{number}" for number in range(6)))
+    await node.replicator.read_barrier(timeout_s=5)
+    seal_first(node, first + 4)
+    await siem.stop()
+    with caplog.at_level(logging.WARNING):
+        if why == "removed":
+            node.local_db.execute("INSERT INTO removed_segments VALUES (1, 0, '')")
+        else:
+            segments.declare_lost(node.local_db, [1], 0, "its disk was destroyed")
+        for _ in range(3):
+            await working.step()
+            node.clock.pass_s(600)
+        await siem.start()
+        async with asyncio.timeout(WAIT_S):
+            while working._position < newest(node):
+                node.clock.pass_s(600)
+                await working.step()
+        assert "left out" in working.last_cause
+        await node.login()
+        await add_users(node, "late")
+        await node.replicator.read_barrier(timeout_s=5)
+        await working.step()
+    told = [each for each in caplog.records if each.msg == "stream_lacks_events"]
+    assert [(each.channel, each.first, each.last) for each in told] == [
+        ("siem", first + 1, first + 4)
+    ]
+    assert f"events {first + 1} to {first + 4} are left out" in working.last_cause
+    sent = (
+        [each["sequence"] for each in lines(folder / "siem.jsonl")]
+        if is_file
+        else [each["metadata"]["sequence"] for each in await siem.until(5)]
+    )
+    assert sent == [first, *range(first + 5, newest(node) + 1)]
+    # An interruption after it is still logged.
+    assert ("stream_interrupted" in caplog.text) == (not is_file)
+    caplog.clear()
+    working._interrupted("the disk is full")
+    assert "stream_interrupted" in caplog.text
+
+
+def seal_first(node: OneNode, last: int) -> None:
+    """Let a segment have the first events, which this node then lacks."""
+    node.local_db.execute(
+        "INSERT INTO audit_segments VALUES (1, 1, ?, 0, 0, x'00', x'00')", (last,)
+    )
+    node.local_db.execute("DELETE FROM audit_events WHERE sequence <= ?", (last,))
 
 
 # --- The form of messages

@@ -12,24 +12,13 @@ pytestmark = pytest.mark.asyncio
 METHOD = "UserService/UpdateUser"
 
 
-async def language_of(node: OneNode, username: str) -> str:
-    read = await node.users.get(node.admin("UserService/GetUser"), username)
-    return read.value.language
-
-
 async def test_a_language_is_set_changed_and_taken_away(node: OneNode) -> None:
-    await node.users.create(
-        node.admin("UserService/CreateUser"),
-        username="bob",
-        display_name="",
-        email="",
-        language="pt-br",
-    )
-    assert await language_of(node, "bob") == "pt-BR"
+    await node.create_user("bob", language="pt-br")
+    assert (await node.user("bob")).language == "pt-BR"
     await node.users.update(node.admin(METHOD), username="bob", email="b@example.com")
-    assert await language_of(node, "bob") == "pt-BR"
+    assert (await node.user("bob")).language == "pt-BR"
     await node.users.update(node.admin(METHOD), username="bob", language="")
-    assert await language_of(node, "bob") == ""
+    assert (await node.user("bob")).language == ""
 
 
 async def test_a_token_shows_the_language_of_its_user(node: OneNode) -> None:
@@ -47,7 +36,7 @@ async def test_a_tag_that_is_no_language_is_refused(node: OneNode, tag: str) -> 
     with pytest.raises(InvalidFieldError) as caught:
         await node.users.update(node.admin(METHOD), username="alice", language=tag)
     assert caught.value.field == "language"
-    assert await language_of(node, "alice") == ""
+    assert (await node.user("alice")).language == ""
 
 
 async def test_a_file_of_users_has_their_languages(node: OneNode) -> None:
@@ -58,4 +47,4 @@ async def test_a_file_of_users_has_their_languages(node: OneNode) -> None:
     rows = [row async for row in begun.results]
     assert [row.imported for row in rows] == [True, False]
     assert "such as de or pt-BR" in rows[1].problem
-    assert await language_of(node, "bob") == "de"
+    assert (await node.user("bob")).language == "de"

@@ -85,9 +85,11 @@ class TwoReplicas:
         self.not_ready = 0
         """Removals that are refused as not ready yet; each takes 10 ms."""
         self.gone: set[str] = set()
+        """Members that were removed."""
         self.busy: set[str] = set()
         """Those that run, and do not answer."""
-        """Members that were removed."""
+        self.lagging: set[str] = set()
+        """Those that have applied nothing yet."""
         self.joined: tuple[Member, ...] = ()
         """Members that were added."""
         self.changes: list[tuple[str, Member | NodeId]] = []
@@ -222,7 +224,7 @@ class TwoReplicas:
             node_id=NodeId("n0"),
             is_primary=True,
             commit_index=len(self.entries),
-            applied_index=len(self.entries),
+            applied_index=0 if "n0" in self.lagging else len(self.entries),
             clock_ms=NOW_MS + 250,
             authorities=self.authorities.get("n0", ()),
             shown_authorities=self.shown.get("n0", ()),

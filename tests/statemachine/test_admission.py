@@ -101,6 +101,17 @@ def test_commands_about_users_are_listed() -> None:
         "ReplaceAuthorities",
         "FinishAuthorities",
         "DeclareSegmentsLost",
+        "PrepareMove",
+        "FreezeUsers",
+        "ExportMovedUsers",
+        "ImportMovedUsers",
+        "ActivateMove",
+        "CancelMove",
+        "EndMove",
+        "ReclaimMove",
+        "DeleteMovedUsers",
+        "ConfirmArchive",
+        "WithdrawArchive",
         "RequestBulkIssue",  # Its rows are.
         "Approve",  # Apply checks its tokens.
         "Reject",

@@ -140,6 +140,10 @@ def test_any_changed_cell_changes_the_digest() -> None:
         world.handle(directive, dict(arguments))
     db = world.db
     db.execute("INSERT INTO consumed_challenges VALUES ('c1', 7)")
+    db.execute(
+        "INSERT INTO moves VALUES (1, 'm1', 'arriving', 1, 2, 'c1', 'c2', 1, x'07', x'07', "
+        "x'07', 1, x'07', 1, x'07', 0, 1, 7, 7, 'a', 0)"
+    )
     db.execute("INSERT INTO audit_segments VALUES (1, 1, 1, 7, 7, x'07', x'07')")
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
     db.execute(
@@ -153,8 +157,9 @@ def test_any_changed_cell_changes_the_digest() -> None:
     )
     db.execute("INSERT INTO former_addresses VALUES ('u-alice', 0, 'a@example.com', 7)")
     db.execute(
-        "INSERT INTO sealed_codes VALUES ('C', 'o', x'07', 'a@example.com', 7, 'p')"
+        "INSERT INTO sealed_codes VALUES ('C', 'o', x'07', 'a@example.com', 7, 'p', 0)"
     )
+    db.execute("INSERT INTO set_ends VALUES ('C', 7, 7)")
     db.execute(
         "INSERT INTO alarms VALUES ('u-alice', 'c-1-1', 'codes_issued', 5, 6, 7)"
     )
@@ -169,6 +174,9 @@ def test_any_changed_cell_changes_the_digest() -> None:
     )
     db.execute("INSERT INTO segment_holders VALUES ('n1', 7, '[1,2]', 7)")
     db.execute("INSERT INTO lost_segments VALUES (1, 7, 'r')")
+    db.execute("INSERT INTO archived_segments VALUES (1, 'n1', 7)")
+    db.execute("INSERT INTO archive_places VALUES ('n1', '/archive', 7)")
+    db.execute("INSERT INTO removed_segments VALUES (1, 7, 'n1')")
     db.execute("INSERT INTO member_keys VALUES ('n1', 'aa', 'bb', 1)")
     db.execute("INSERT INTO passkeys VALUES (x'01', 'root', 'Laptop', x'02', 1, 2, 3)")
     db.execute("INSERT INTO skipped_entries VALUES (7, 1, 'digest', 'cluster', 1)")

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """No key of the ring is dropped while anything in the state is sealed with it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.statemachine.commands.keys import RetireKey
+from sparecode_node.statemachine.handlers import keys
 from sparecode_node.statemachine.results import Applied, Result
 from tests.statemachine.world import ROOT, World
 
-OF_NOTHING_SEALED = {"ring_keys", "former_tokens"}
-"""The keys themselves, and marks of deleted seals, which are never opened."""
+OF_NOTHING_SEALED = {"ring_keys", "former_tokens", "moves"}
+"""
+The keys themselves, marks of deleted seals, which are never opened, and moves, whose
+secrets follow from a key: see `test_a_key_stays_while_a_move_needs_it`.
+"""
 
 SEALED = [
     ("tokens", "key_id"),
@@ -110,10 +118,7 @@ def test_a_key_stays_while_a_pending_change_is_sealed_with_it(world: World) -> N
     world.play(
         ("plant-administrator", {"name": "second", "role": "super_admin"}),
     )
-    world.db.execute(
-        "UPDATE sessions SET proved_at_ms = :now, used_at_ms = :now",
-        {"now": world.now_ms},
-    )
+    stay_signed_in(world)
     world.play(("create-admin", {"name": "third", "key": "1"}))
     for table, column in SEALED:
         seal_again(world, table, column)
@@ -121,4 +126,78 @@ def test_a_key_stays_while_a_pending_change_is_sealed_with_it(world: World) -> N
     assert isinstance(refused, Rejected)
     assert refused.reason is Reason.KEY_IN_USE
     world.handle("reject", {"number": "1"})
+    assert isinstance(retired(world), Applied)
+
+
+def stay_signed_in(world: World) -> None:
+    world.db.execute(
+        "UPDATE sessions SET proved_at_ms = :now, used_at_ms = :now",
+        {"now": world.now_ms},
+    )
+
+
+def all_sealed_again(world: World) -> None:
+    for table, column in SEALED:
+        seal_again(world, table, column)
+
+
+def test_a_key_stays_if_a_value_with_it_came_after_the_look(world: World) -> None:
+    """(P5) The primary looks at every value before, and apply at none."""
+    stay_signed_in(world)
+    all_sealed_again(world)
+    looked = world.call("retire-key", {"key": "1"})
+    world.play(("enroll", {"serial": "1009"}))
+    refused = world.apply(looked)
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.KEY_IN_USE
+    assert isinstance(retired(world), Rejected), "the value is still there"
+    all_sealed_again(world)
+    assert isinstance(retired(world), Applied)
+
+
+def test_a_refused_value_keeps_no_key(world: World) -> None:
+    """Its write is undone with it."""
+    stay_signed_in(world)
+    all_sealed_again(world)
+    looked = world.call("retire-key", {"key": "1"})
+    of_another = {"serial": "1009", "seed": "1003"}
+    refused = world.apply(world.call("enroll", of_another))
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.SEED_EXISTS
+    assert isinstance(world.apply(looked), Applied)
+
+
+def test_a_key_stays_without_a_look(world: World) -> None:
+    """(P5) The primary has found a value, or has known a lower feature level."""
+    all_sealed_again(world)
+    looked = world.call("retire-key", {"key": "1"})
+    assert isinstance(looked.command, RetireKey)
+    blind = replace(looked, command=replace(looked.command, unused_at=None))
+    assert isinstance(world.apply(blind), Rejected)
+    assert isinstance(retired(world), Applied)
+
+
+def test_every_handler_records_values_with_an_aging_key() -> None:
+    """(P5) `keys.takes` records them; what asks `uses` alone brings no value in."""
+    folder = Path(keys.__file__).parent
+    asking = {
+        path.stem for path in folder.glob("*.py") if ".keys.uses(" in path.read_text()
+    }
+    assert asking == {"keys", "moves"}  # A move opens with its key; it brings none.
+
+
+def test_a_key_stays_while_a_move_needs_it(world: World) -> None:
+    """Without it there is no receipt, and the source serves its users never again."""
+    for table, column in SEALED:
+        seal_again(world, table, column)
+    world.db.execute(
+        "INSERT INTO moves VALUES (1, 'm1', 'arriving', 1, 2, 'c2', 'c1', 1, x'07', "
+        "x'07', x'07', 1, x'07', 0, x'07', 0, 0, 7, NULL, '', 0)"
+    )
+    refused = retired(world)
+    assert isinstance(refused, Rejected)
+    assert refused.reason is Reason.KEY_IN_USE
+    world.db.execute("UPDATE moves SET ended_at_ms = ?", (world.machine.now_ms,))
+    assert isinstance(retired(world), Rejected)
+    world.play(("wait", {"25h": "yes"}))
     assert isinstance(retired(world), Applied)

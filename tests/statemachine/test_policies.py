@@ -9,8 +9,8 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine.handlers.policy import LIVE_CODES
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables.live_codes import LIVE_CODES
 from tests.statemachine.world import World
 
 PIN = "1234"

@@ -6,14 +6,12 @@ Steps of SQLite's virtual machine are counted: a time would depend on the machin
 into an index is one step, however large it is.
 """
 
-import sqlite3
-from collections.abc import Callable
-
 import pytest
 
 from sparecode_node.domain.policy import MINUTE_MS, Policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.requests import PURGED_PER_ENTRY_MAX
+from tests.statemachine.steps import steps
 from tests.statemachine.world import START_MS, World
 
 FEW, MANY = 2_000, 100_000
@@ -40,23 +38,6 @@ def filled(rows: int) -> World:
     world.db.execute(FILL, {"rows": rows, "begin": START_MS})
     world.machine = StateMachine(world.db)
     return world
-
-
-def steps(db: sqlite3.Connection, work: Callable[[], object]) -> int:
-    """Return the steps of SQLite's virtual machine that *work* takes."""
-    count = 0
-
-    def step() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    db.set_progress_handler(step, 1)
-    try:
-        work()
-    finally:
-        db.set_progress_handler(None, 1)
-    return count
 
 
 def left(world: World) -> int:

@@ -8,6 +8,7 @@ others.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sparecode_node.domain.administrators import Administrator, Role
@@ -43,6 +44,8 @@ from sparecode_node.domain.passcodes import (
 from sparecode_node.domain.passkeys import PasskeyAnswer
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.policy_changes import merged
+from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
@@ -86,6 +89,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    NoteEndedSets,
     NoteSealedCodes,
     OpenSealedCodes,
     ReinstateToken,
@@ -123,7 +127,8 @@ from sparecode_node.statemachine.commands.notices import (
     SaveChannel,
     SendNoticesAgain,
 )
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.pending import from_json
+from sparecode_node.statemachine.commands.policy import CountedCodes, UpdatePolicy
 from sparecode_node.statemachine.commands.radius import (
     RegisterRadiusClient,
     RotateRadiusSecret,
@@ -137,8 +142,12 @@ from sparecode_node.statemachine.commands.second_factors import (
     SetSecondFactor,
 )
 from sparecode_node.statemachine.commands.segments import (
+    ConfirmArchive,
     DeclareSegmentsLost,
+    NoteArchive,
     NoteSegments,
+    RemoveSegments,
+    WithdrawArchive,
 )
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
@@ -167,9 +176,18 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
+from sparecode_node.statemachine.feature_level import (
+    COUNTED_CODES,
+    FORMER_CODES,
+    FOUND_UNUSED,
+    UNIQUE_SEEDS,
+)
 from sparecode_node.statemachine.handlers.membership import ticket_id_of
-from sparecode_node.statemachine.handlers.policy import find_policy
+from sparecode_node.statemachine.handlers.policy import (
+    find_policy,
+    values_of,
+    weighs_codes,
+)
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
     Applied,
@@ -186,11 +204,15 @@ from sparecode_node.statemachine.tables import administrators as administrator_t
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import keys as key_tables
+from sparecode_node.statemachine.tables import moves as move_tables
 from sparecode_node.statemachine.tables import notices as notice_tables
+from sparecode_node.statemachine.tables import segments as segment_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
+from sparecode_node.statemachine.tables.live_codes import LAST_SET, count_all
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 from tests.databases import open_database
+from tests.statemachine.moves import move_command
 
 SKIPPED_DIGEST = "ab" * 32
 START_MS = 1_800_000_000_000
@@ -355,6 +377,9 @@ class World:
                 | NoteAuthorityKeys()
                 | NoteMemberKey()
                 | NoteSegments()
+                | NoteArchive()
+                | RemoveSegments()
+                | NoteEndedSets()
                 | RetireAuthority()
                 | AnnounceAuthority()
                 | ResetAdministrator()
@@ -387,6 +412,8 @@ class World:
 
     def command(self, directive: str, arguments: Arguments) -> Command:  # noqa: C901, PLR0911, PLR0912, PLR0915
         """Return the command of a directive."""
+        if (move := move_command(directive, arguments)) is not None:
+            return move
         match directive:
             case "init":
                 return InitializeCluster(
@@ -516,6 +543,8 @@ class World:
                     outcome=arguments["outcome"],
                     cause=arguments.get("cause", ""),
                 )
+            case "note-ended-sets":
+                return NoteEndedSets()
             case "issue-fixed":
                 return self._issue_fixed(arguments)
             case "request-bulk":
@@ -523,7 +552,7 @@ class World:
                     serials=tuple(map(TokenSerial, arguments["serials"].split(",")))
                 )
             case "approve":
-                return Approve(approval_id=int(arguments["number"]))
+                return self._approve(int(arguments["number"]))
             case "reject":
                 return Reject(approval_id=int(arguments["number"]))
             case "issue-in-bulk":
@@ -750,7 +779,7 @@ class World:
                     ),
                 )
             case "retire-key":
-                return RetireKey(key_id=KeyId(int(arguments["key"])))
+                return self._retire_key(KeyId(int(arguments["key"])))
             case "set-second-factor":
                 return SetSecondFactor(
                     name=AdministratorName(arguments.get("as", ROOT)),
@@ -832,6 +861,39 @@ class World:
                     node_id=NodeId(arguments["node"]),
                     through=int(arguments["through"]),
                     missing=numbers({"numbers": arguments.get("missing", "")}),
+                )
+            case "note-archive":
+                through = int(arguments["through"])
+                return NoteArchive(
+                    node_id=NodeId(arguments["node"]),
+                    place=arguments.get("place", "/srv/archive"),
+                    through=through,
+                    missing=numbers({"numbers": arguments.get("missing", "")}),
+                    hash_after=self._segment_hashes(arguments, through)[1],
+                )
+            case "confirm-archive":
+                first = int(arguments["first"])
+                last = int(arguments.get("last", arguments["first"]))
+                return ConfirmArchive(
+                    first=first,
+                    last=last,
+                    hash_before=self._segment_hashes(arguments, first)[0],
+                    hash_after=self._segment_hashes(arguments, last)[1],
+                    place=arguments.get("place", "tape 7"),
+                )
+            case "withdraw-archive":
+                first = int(arguments.get("first", "0"))
+                return WithdrawArchive(
+                    administrator=arguments.get("name", "root"),
+                    first=first,
+                    last=int(arguments.get("last", first)),
+                    reason=arguments.get("reason", "tape 7 cannot be read"),
+                )
+            case "remove-segments":
+                through = int(arguments["through"])
+                return RemoveSegments(
+                    through=through,
+                    hash_after=self._segment_hashes(arguments, through)[1],
                 )
             case "declare-lost":
                 return DeclareSegmentsLost(
@@ -1056,8 +1118,16 @@ class World:
             else 0,
             opener=arguments.get("opener", ""),
             sealed_codes=f"sealed {set_id}".encode() if "opener" in arguments else b"",
-            recipient=arguments.get("to", ""),
+            recipient=arguments.get("to") or arguments.get("to_manager", ""),
+            to_manager="to_manager" in arguments,
         )
+
+    def _segment_hashes(self, arguments: Arguments, number: int) -> tuple[bytes, bytes]:
+        """Return the hashes of a segment; *hash* has others."""
+        segment = segment_tables.find(self.db, number)
+        if "hash" in arguments:
+            return (arguments["hash"].encode(),) * 2
+        return (segment.hash_before, segment.hash_after) if segment else (b"", b"")
 
     def _change_password(self, arguments: Arguments) -> ChangePassword:
         name = AdministratorName(arguments["name"])
@@ -1094,6 +1164,7 @@ class World:
                 "pin_letters",
                 "pin_blocklist",
                 "codes_by_message",
+                "codes_to_manager",
                 "alarm_ends_codes",
                 "authorities_due_after_removal",
                 "replace_authorities_after_removal",
@@ -1102,7 +1173,40 @@ class World:
             else:
                 values[name] = span_ms(value) if "_ms" in name else int(value)
         values["version"] = int(arguments.get("version", self.policy.version))
-        return UpdatePolicy(**values)
+        return self._counted(UpdatePolicy(**values))
+
+    def _retire_key(self, key_id: KeyId) -> RetireKey:
+        """Look for values that are sealed with the key, as the primary does."""
+        found = self.machine.feature_level >= FOUND_UNUSED and not any(
+            self.db.execute(query, {"key": key_id}).fetchone()
+            for query in key_tables.USERS_OF_KEY
+        )
+        return RetireKey(key_id=key_id, unused_at=self.index if found else None)
+
+    def _approve(self, approval_id: int) -> Approve:
+        row = self.db.execute(
+            "SELECT change FROM approvals WHERE approval_id = ? AND kind = 'change'",
+            (approval_id,),
+        ).fetchone()
+        change = from_json(row[0]) if row else None
+        counted = (
+            self._counted(change).counted if isinstance(change, UpdatePolicy) else None
+        )
+        return Approve(approval_id=approval_id, counted=counted)
+
+    def _counted(self, change: UpdatePolicy) -> UpdatePolicy:
+        """Count live codes as a node does before it proposes a change."""
+        level = self.machine.feature_level
+        if (
+            level < COUNTED_CODES
+            or change.version != self.policy.version
+            or not weighs_codes(self.policy, values_of(change), level)
+        ):
+            return change
+        (last,) = self.db.execute(LAST_SET).fetchone()
+        groups = count_all(self.db, self.machine.now_ms)
+        alphabet = self.policy.code_alphabet
+        return replace(change, counted=CountedCodes.of(last, merged(groups, alphabet)))
 
     @property
     def policy(self) -> Policy:
@@ -1166,7 +1270,11 @@ class World:
             radius_secret_id=arguments.get("radius-secret", ""),
             radius_signed="signed" in arguments,
             bearer_id=arguments.get("bearer", ""),
+            slot=self._slot(arguments["user"]),
         )
+
+    def _slot(self, name: str) -> int:
+        return slot_of(fold(name)) + 1 if move_tables.any_move(self.db) else 0
 
     def _continue(self, arguments: Arguments) -> ContinueAuthentication:
         """Answer a challenge; *step* and *counter* count from its own tokencode."""
@@ -1398,13 +1506,16 @@ class World:
             # Since the last look at them.
             rows = self.db.execute(
                 "SELECT number, kind, recipient, person, "
-                "CASE to_manager WHEN 1 THEN ' (manager)' ELSE '' END FROM notices "
+                "CASE to_manager WHEN 1 THEN ' (manager)' ELSE '' END, "
+                "CASE WHEN notices.target != event.target THEN ' names ' || "
+                "notices.target ELSE '' END FROM notices "
+                "JOIN audit_events AS event USING (sequence) "
                 "WHERE number > ? ORDER BY number",
                 (self.told,),
             ).fetchall()
             for number, *words in rows:
                 self.told = number
-                yield "{} to {} about {}{}".format(*words)
+                yield "{} to {} about {}{}{}".format(*words)
         if "notices" in arguments:
             for row in self.db.execute(
                 "SELECT number, channel, substr(notice_id, -4), class, action, target, "

@@ -6,10 +6,11 @@ Every committed event must arrive, none that was not committed, repetitions unde
 same id, and the events of a subject in their order.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -56,6 +57,15 @@ class Arrivals:
             self.faults.append(f"{notice_id} is {known}, and {event}")
         return OK
 
+    def so_far(self) -> Self:
+        """Return a copy of what has arrived."""
+        return dataclasses.replace(
+            self,
+            events=self.events.copy(),
+            refused=self.refused.copy(),
+            faults=self.faults.copy(),
+        )
+
     def refuse(self, notice_id: str) -> bytes:
         """Answer that a notice is not taken."""
         self.refused.add(notice_id)
@@ -92,19 +102,25 @@ def dropped(log: Sequence[AuditEvent], target: str) -> int:
 
 
 def differences(
-    arrivals: Arrivals, committed: Sequence[AuditEvent], *, dropped: int = 0
+    arrivals: Arrivals,
+    committed: Sequence[AuditEvent],
+    *,
+    up_to: int | None = None,
+    dropped: int = 0,
 ) -> list[str]:
     """
     Return what has not arrived, what was not committed, and what came too early.
 
-    *dropped*: as many may be missing.
+    Events after the number *up_to* may still be on their way. *dropped*: as many may
+    be missing.
     """
     faults = []
     events = {event.sequence: event for event in committed}
     sequences = [event["sequence"] for event in arrivals.events.values()]
     if len(set(sequences)) != len(sequences):
         faults.append("an event has two ids")
-    missing = sorted(events.keys() - set(sequences))
+    due = {number for number in events if up_to is None or number <= up_to}
+    missing = sorted(due.difference(sequences))
     if len(missing) > dropped:
         faults.append(f"{len(missing)} events have not arrived: {missing[:20]}")
     newest: dict[str, int] = {}

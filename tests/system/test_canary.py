@@ -2,7 +2,6 @@
 """Known secrets are driven through everything, and looked for in whatever is left."""
 
 import base64
-import binascii
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from tests.system.canary_operators import operate
 from tests.system.canary_radius import drive_radius, serve_radius
 from tests.system.collector import Collector, collecting
 from tests.system.estate import Estate
+from tests.written_secrets import forms
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -246,27 +246,6 @@ async def drive_administrators(estate: Estate) -> None:
         await admin.change_password(PASSWORD, old_password=WRONG_PASSWORD)
     with pytest.raises(NotSignedIn):
         await admin.login("nobody", WRONG_PASSWORD)
-
-
-def forms(secret: str | bytes) -> Iterator[bytes]:
-    """Return every way in which a secret may have been written down."""
-    typed = {secret if isinstance(secret, bytes) else secret.encode()}
-    if isinstance(secret, str) and secret.isalnum():
-        half = (len(secret) + 1) // 2
-        typed.add(f"{secret[:half]}-{secret[half:]}".encode())
-        typed.add(f"{secret[:half]} {secret[half:]}".encode())
-        typed.add(secret.lower().encode())
-    for each in typed:
-        yield each
-        yield binascii.hexlify(each)
-        yield binascii.hexlify(each).upper()
-        yield each.decode("latin-1").encode("utf-16-le")
-        for shift in range(3):  # Wherever in a longer text it begins.
-            encoded = base64.b64encode(bytes(shift) + each)
-            # What stands for its bits alone: six a character.
-            whole = encoded[-(-8 * shift // 6) : 8 * (shift + len(each)) // 6]
-            yield whole
-            yield whole.translate(bytes.maketrans(b"+/", b"-_"))
 
 
 def everything_left(cluster: LocalCluster, driven: Driven) -> dict[str, bytes]:

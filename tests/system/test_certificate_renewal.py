@@ -35,6 +35,7 @@ from sparecode_client import (
 from sparecode_client.connection.channels import LOOK_S
 from sparecode_client.values.agents import certificate_fingerprint
 from sparecode_node.membership.certificates import Authority, Issued
+from sparecode_node.services.cluster.joining import fingerprint_of
 from tests.system.estate import PATIENCE, PIN, Estate
 from tests.system.runbook_operator import Operator
 
@@ -244,6 +245,46 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
 
 
 @pytest.mark.timeout(300)
+async def test_new_keys_wait_for_a_member_that_lags(cluster: LocalCluster) -> None:
+    """
+    (P5a) Two nodes get new keys while the third stands still, and it stays a member.
+
+    Without the records it would refuse both, and neither could bring it the records.
+    """
+    signer = authority(cluster, "members-ca")
+    *changing, lagging = cluster.nodes
+    async with Estate(cluster) as estate:
+        holder = await estate.holder("alice", codes=1)
+        await until_keys_recorded(cluster.nodes, 1)
+        before = await all_shown(cluster)
+        assert lagging.pid is not None
+        os.kill(lagging.pid, signal.SIGSTOP)
+        try:
+            renew_members(cluster, signer, dt.timedelta(minutes=5))
+            for node in changing:
+                hang_up(node)
+            await until_keys_recorded(changing, 2)
+        finally:
+            os.kill(lagging.pid, signal.SIGCONT)
+        await until_shown(cluster)
+        after = await all_shown(cluster)
+        assert not set(before.values()) & set(after.values())
+        agent = estate.agents[lagging.node_id]
+        answer = await agent.authenticate("alice", PIN + holder.codes[0])
+        assert answer.accepted
+        members = (await estate.admin.get_status()).members
+        assert all(member.reachable for member in members)
+
+
+async def until_keys_recorded(nodes: list[LocalNode], count: int) -> None:
+    """Return when each node has had this number of its keys recorded."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        for node in nodes:
+            while len(log_lines(node, "member_key_recorded")) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
 async def test_agent_shows_its_new_certificate_without_a_lost_call(
     cluster: LocalCluster,
 ) -> None:
@@ -335,6 +376,21 @@ async def until_none_is_due(admin: AsyncAdmin) -> None:
             await asyncio.sleep(0.2)
 
 
+async def only_these_are_retired(admin: AsyncAdmin, old: Path) -> None:
+    """Fail unless exactly the authorities in these files were retired, each once."""
+    files = {kind: (old / f"{kind}-ca.pem").read_bytes() for kind in AUTHORITIES}
+    expected = {
+        f"{kind} {fingerprint_of(x509.load_pem_x509_certificate(pem).public_key())}"
+        for kind, pem in files.items()
+    }
+    wanted = AuditFilter(action="RetireAuthority", outcome="applied")
+    retired = (await admin.list_audit_events(wanted)).items
+    assert sorted(each.target for each in retired) == sorted(expected), [
+        (each.sequence, each.time, each.actor, each.target, each.detail)
+        for each in retired
+    ]
+
+
 @pytest.mark.timeout(300)
 async def test_authorities_are_replaced_without_a_lost_call(
     cluster: LocalCluster, tmp_path: Path
@@ -377,8 +433,7 @@ async def test_authorities_are_replaced_without_a_lost_call(
         await procedure.everywhere("Trust only the new authority on every node")
         await until_none_is_due(estate.admin)
         await more(answered, 30)
-        wanted = AuditFilter(action="RetireAuthority", outcome="applied")
-        assert len((await estate.admin.list_audit_events(wanted)).items) == 2
+        await only_these_are_retired(estate.admin, old)
         status = await estate.admin.get_status()
         assert all(member.reachable for member in status.members)
     assert not any(knocks(node, old / "n2.pem") for node in rest.nodes)
@@ -463,8 +518,7 @@ async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
         await estate.admin.replace_authorities(gone.node_id, finish=True)
         await until_none_is_due(estate.admin)
         await more(answered, 30)
-        wanted = AuditFilter(action="RetireAuthority", outcome="applied")
-        assert len((await estate.admin.list_audit_events(wanted)).items) == 2
+        await only_these_are_retired(estate.admin, old)
     await asyncio.to_thread(rest.nodes[0].stop)
     await asyncio.to_thread(rest.nodes[0].start)
     await asyncio.to_thread(rest.wait_ready, rest.nodes[0])

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -106,10 +107,20 @@ class Doors:
             return await self._nas.code(sent, [node]) == AccessAccept
         if door == 2:
             return await self._pipes[node].code(username, passcode) == AccessAccept
-        response = await self._web[node].post(
-            "/v1/authenticate", json={"username": username, "passcode": passcode}
-        )
-        assert response.status_code == 200, response.text
+        return await self._accepts_by_http(node, username, passcode)
+
+    async def _accepts_by_http(self, node: int, username: str, passcode: str) -> bool:
+        """Try again as long as the node is overloaded, as the other clients here do."""
+        async with asyncio.timeout(GIVE_UP_S):
+            while True:
+                response = await self._web[node].post(
+                    "/v1/authenticate",
+                    json={"username": username, "passcode": passcode},
+                )
+                if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                    break
+                await asyncio.sleep(float(response.headers["Retry-After"]))
+        assert response.status_code == HTTPStatus.OK, response.text
         return bool(response.json()["decision"] == "ACCEPTED")
 
 

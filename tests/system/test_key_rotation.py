@@ -51,7 +51,7 @@ def key_ids(node: LocalNode) -> set[int]:
             "JOIN pragma_table_info(t.name) c WHERE t.type = 'table' "
             "AND c.name LIKE '%key_id' AND t.name NOT IN ('ring_keys', 'former_tokens')"
         ).fetchall()
-        assert len(columns) == 12
+        assert len(columns) == 14
         for table, column in columns:
             result |= {
                 row[0]

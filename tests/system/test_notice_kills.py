@@ -82,6 +82,8 @@ def test_a_refused_notice_may_come_later_and_a_dropped_one_not_at_all() -> None:
     assert differences(late, [event(1), event(2)]) == []
     assert differences(told(2), [event(1), event(2)], dropped=1) == []
     assert differences(told(), [event(1), event(2)], dropped=1) != []
+    assert differences(told(1), [event(1), event(2)], up_to=1) == []
+    assert differences(told(2), [event(1), event(2)], up_to=1) != []
 
 
 def test_a_channel_tells_the_events_since_it_was_created_and_not_its_own_drops() -> (

@@ -13,14 +13,11 @@ from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 from prometheus_client.parser import text_string_to_metric_families
 
+from sparecode_client.values.notices import EventClass, new_webhook_secret
 from sparecode_node.config import load_config
 from sparecode_node.daemon.logs import SCHEMA
 from sparecode_node.daemon.metrics.catalog import (
     CATALOG,
-    NOTICE_DELIVERIES,
-    NOTICES_DEAD,
-    NOTICES_OLDEST,
-    NOTICES_WAITING,
     RADIUS_PACKETS,
     SEGMENTS_UNARCHIVED,
     SNAPSHOT_SECONDS,
@@ -35,15 +32,13 @@ pytestmark = pytest.mark.asyncio
 
 USER, SERIAL = "canaryuser", "serial-canaryuser"
 RARE_METRICS = (
-    NOTICE_DELIVERIES,
-    NOTICES_DEAD,
-    NOTICES_OLDEST,
-    NOTICES_WAITING,
     RADIUS_PACKETS,
     SEGMENTS_UNARCHIVED,
     SNAPSHOT_SECONDS,
 )
-"""Shown only if there is a channel, a RADIUS client, an archive or a snapshot."""
+"""Shown only if there is a RADIUS client, an archive or a snapshot."""
+CHANNEL, NOWHERE = "dead-end", "https://127.0.0.1:9/"
+"""A channel whose receiver does not listen."""
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -99,6 +94,13 @@ def log_lines(node: LocalNode) -> list[dict[str, str]]:
 async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> None:
     """Every metric of the catalog is there; no user, token or agent is in a label."""
     async with Estate(cluster) as estate:
+        await estate.admin.create_channel(
+            CHANNEL,
+            NOWHERE,
+            classes=tuple(EventClass),
+            secret=new_webhook_secret(),
+            allow_private=True,
+        )
         holder = await estate.holder(USER, codes=3)
         first, second, _ = cluster.nodes
         agent = estate.agents[second.node_id]
@@ -106,8 +108,16 @@ async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> No
         assert not (await agent.authenticate(USER, PIN + holder.codes[0])).accepted
         for node, peer in ((first, "n2"), (second, "n1")):  # Each asks for itself.
             await until(lambda node=node, peer=peer: _knows(node, peer))
+        await until(lambda: any(_has_tried(node) for node in cluster.nodes))
         samples = scrape(second)
         await until(lambda: sum(_is_primary(node) for node in cluster.nodes) == 1)
+    waiting = value(samples, "notices_waiting", channel=CHANNEL)
+    oldest_s = value(samples, "notices_oldest_timestamp_seconds", channel=CHANNEL)
+    assert waiting is not None
+    assert oldest_s is not None
+    assert waiting >= 1
+    assert oldest_s > 0
+    assert value(samples, "notices_dead", channel=CHANNEL) == 0
     assert value(samples, "ready") == 1
     assert value(samples, "primary_known") == 1
     assert value(samples, "authentications_total", decision="accepted") == 1
@@ -130,7 +140,7 @@ async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> No
     names = {name for name, _ in samples}
     for metric in CATALOG:
         suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
-        # None was here, and there is no channel.
+        # None was here.
         rare = metric in RARE_METRICS
         assert rare or metric.name + suffix in names, metric.name
     labels = json.dumps([sorted(labels) for _, labels in samples])
@@ -144,6 +154,11 @@ def _knows(node: LocalNode, peer: str) -> bool:
         value(samples, "peer_reachable", peer=peer) == 1
         and value(samples, "peer_clock_offset_seconds", peer=peer) is not None
     )
+
+
+def _has_tried(node: LocalNode) -> bool:
+    labels = {"channel": CHANNEL, "outcome": "failed"}
+    return (value(scrape(node), "notice_deliveries_total", **labels) or 0) > 0
 
 
 def _is_primary(node: LocalNode) -> bool:

@@ -14,6 +14,7 @@ from pyrad.packet import AccessAccept, AccessReject, StatusServer
 
 from sparecode_client import Decision, RadiusSettings
 from tests.radius.door import connected, decoded, request
+from tests.radius.radclient import NEEDS_RADCLIENT, SIGNED, login, radclient
 from tests.system.estate import PIN, Estate, Holder
 
 USERS = 8
@@ -104,6 +105,48 @@ async def test_each_request_counts_once_though_the_primary_dies(
             again = request(client.secret, people[n].username, PIN + people[n].codes[1])
             assert await client.code(again, alive) == AccessReject
         await estate.admin.remove_agent("gate")
+
+
+@NEEDS_RADCLIENT
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_radclient_gets_one_answer_of_all_nodes_and_none_without_a_quorum(
+    cluster: LocalCluster,
+) -> None:
+    """(D3, D4) The same octets to each node, and Status-Server with and without a quorum."""
+    cluster.start()  # Those that an earlier test has killed.
+    async with Estate(cluster) as estate:
+        client = await nas(estate, "radclient")
+        holder = await estate.holder("rita", codes=1)
+        vector = f"Packet-Authentication-Vector = 0x{'5a' * 16}"
+        sent = login(PIN + holder.codes[0], vector, username=holder.username)
+
+        async def ask(
+            node: int, asked: str, *arguments: str, kind: str = "auth"
+        ) -> str:
+            port = client.ports[node]
+            printed = await radclient(port, client.secret, asked, *arguments, kind=kind)
+            return printed.partition("Received ")[2].partition(" ")[0]
+
+        last, *others = range(len(cluster.nodes))
+        for node in (last, *others):
+            assert await ask(node, sent, "-i", "9") == "Access-Accept"
+            assert await ask(node, SIGNED, kind="status") == "Access-Accept"
+        assert await ask(last, sent, "-i", "10") == "Access-Reject"
+
+        for node in others:
+            cluster.nodes[node].kill()
+        # It may take a moment until this node misses the others.
+        async with asyncio.timeout(GIVE_UP_S):
+            while await ask(last, SIGNED, "-t", "1", kind="status"):
+                pass
+        assert not await ask(last, SIGNED, "-t", "1", kind="status")
+        assert not await ask(last, sent, "-t", "1", "-i", "11")
+        cluster.nodes[others[0]].start()
+        status = request(client.secret, code=StatusServer)
+        assert await client.code(status, [last]) == AccessAccept
+        assert await ask(last, SIGNED, kind="status") == "Access-Accept"
+        await estate.admin.remove_agent("radclient")
 
 
 @pytest.mark.asyncio

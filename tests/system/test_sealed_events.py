@@ -2,10 +2,12 @@
 """Sealed audit events on real processes: all machines are replaced, and none is lost (U1)."""
 
 import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
@@ -64,10 +66,23 @@ def stored(machine: LocalNode) -> int:
         return int(db.execute("SELECT count(*) FROM stored_segments").fetchone()[0])
 
 
+def newest_snapshot(machine: LocalNode) -> int:
+    """Return the index of the newest snapshot, by the machine's log; 0: there is none."""
+    lines = map(json.loads, machine.log.read_text().splitlines())
+    taken = [line["index"] for line in lines if line["message"] == "snapshot_taken"]
+    return int(taken[-1]) if taken else 0
+
+
+def members(site: Site) -> list[dict[str, Any]]:
+    """Return the status of each member; empty: no node could tell now."""
+    status = site.admin("cluster", "status", "--output", "json").stdout
+    found: list[dict[str, Any]] = json.loads(status)["members"] if status else []
+    return found
+
+
 def missing(site: Site) -> dict[str, str]:
-    """Return the segments that each member lacks."""
-    status = json.loads(site.admin("cluster", "status", "--output", "json").stdout)
-    return {each["node_id"]: each["missing_segments"] for each in status["members"]}
+    """Return the segments that each member lacks; empty: no node could tell now."""
+    return {each["node_id"]: each["missing_segments"] for each in members(site)}
 
 
 def add_users(site: Site, last: int) -> None:
@@ -112,6 +127,15 @@ def test_all_machines_are_replaced_one_after_the_other(site: Site) -> None:
         return in_state(first) > 20
 
     until(discarded)
+    applied = members(site)[0]["applied_index"]
+
+    later = itertools.count()
+
+    def has_newer_snapshot() -> bool:
+        site.admin("users", "create", f"later-{next(later)}")
+        return newest_snapshot(first) >= applied
+
+    until(has_newer_snapshot)
     second = grow(site, "n2")
     assert "segment_fetched" in second.log.read_text(), "its snapshot lacked them"
     assert stored(second) >= 3, "it votes, so it has them"
@@ -138,6 +162,7 @@ def test_all_machines_are_replaced_one_after_the_other(site: Site) -> None:
     removed = site.admin("cluster", "remove", "n1", "--yes")
     assert removed.returncode == 0, removed.stderr
     first.kill()
+    until(lambda: primary(site))  # It may have led until now.
     checked = site.admin("audit", "check")
     assert checked.returncode == 0, checked.stderr
     grow(site, "n3")

@@ -12,6 +12,7 @@ from sparecode_client.admin.bulk_issue import BulkIssues
 from sparecode_client.admin.cluster import Cluster
 from sparecode_client.admin.emergency_access import EmergencyAccesses
 from sparecode_client.admin.membership import Memberships
+from sparecode_client.admin.moves import UserMoves
 from sparecode_client.admin.notices import Notices
 from sparecode_client.admin.policy import Policies
 from sparecode_client.admin.review import ClusterReviews
@@ -45,6 +46,7 @@ class AsyncAdmin(
     Notices,
     Cluster,
     Memberships,
+    UserMoves,
     Backups,
     ClusterReviews,
     KeyRotation,

@@ -86,6 +86,7 @@ def approval_in(approval: pb.Approval) -> Approval:
         description=approval.description,
         serials=tuple(approval.serials),
         usernames=tuple(approval.usernames),
+        recipient=approval.recipient,
         ask_time=time_in(approval, "ask_time"),
         end_time=time_in(approval, "end_time"),
         approver=approval.approver,

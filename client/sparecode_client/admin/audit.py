@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from sparecode.v1 import audit_pb2
+from sparecode.v1 import audit_pb2, cluster_pb2
 from sparecode_client.connection.client import Caller
 from sparecode_client.connection.wire import enum_out, position_in, time_in, time_out
 from sparecode_client.values.audit import (
@@ -13,10 +13,11 @@ from sparecode_client.values.audit import (
     AuditExport,
     AuditExportFormat,
     AuditFilter,
+    AuditPage,
     ChainVerdict,
     Checkpoint,
+    RemovedEvents,
 )
-from sparecode_client.values.results import Page
 
 
 class AuditLog(Caller):
@@ -31,7 +32,7 @@ class AuditLog(Caller):
         page_token: str = "",
         stale_ok: bool = False,
         within: timedelta | None = None,
-    ) -> Page[AuditEvent]:
+    ) -> AuditPage:
         """
         Return a page of events, newest first.
 
@@ -47,10 +48,11 @@ class AuditLog(Caller):
         answer = await self._client.unary(
             lambda node: node.audit.ListAuditEvents, request, within=within
         )
-        return Page(
+        return AuditPage(
             items=tuple(event_in(event) for event in answer.events),
             next_page_token=answer.next_page_token,
             position=position_in(answer.position),
+            removed=removed_in(answer),
         )
 
     async def export_audit_events(
@@ -74,6 +76,7 @@ class AuditLog(Caller):
         """
         events, last = 0, 0
         has_answer = False
+        removed: RemovedEvents | None = None
 
         def request() -> audit_pb2.ExportAuditEventsRequest:
             return audit_pb2.ExportAuditEventsRequest(
@@ -85,8 +88,9 @@ class AuditLog(Caller):
             )
 
         def take(piece: audit_pb2.ExportAuditEventsResponse) -> bool:
-            nonlocal events, last, has_answer
+            nonlocal events, last, has_answer, removed
             has_answer = True
+            removed = removed or removed_in(piece)
             write(piece.content)
             events += piece.events
             last = max(last, piece.last_sequence)
@@ -96,7 +100,7 @@ class AuditLog(Caller):
         await self._client.stream_out(
             lambda node: node.audit.ExportAuditEvents, request, take, within=within
         )
-        return AuditExport(events=events, last_sequence=last)
+        return AuditExport(events=events, last_sequence=last, removed=removed)
 
     async def get_checkpoint(
         self, *, stale_ok: bool = False, within: timedelta | None = None
@@ -140,6 +144,23 @@ class AuditLog(Caller):
             problem=answer.problem,
             position=position_in(answer.position),
         )
+
+
+def removed_in(
+    message: audit_pb2.ListAuditEventsResponse
+    | audit_pb2.ExportAuditEventsResponse
+    | cluster_pb2.AuditRetention,
+) -> RemovedEvents | None:
+    """Convert what retention has removed; None: nothing."""
+    if not message.HasField("removed"):
+        return None
+    removed = message.removed
+    return RemovedEvents(
+        last_sequence=removed.last_sequence,
+        last_time=time_in(removed, "last_time"),
+        remove_time=time_in(removed, "remove_time"),
+        archives=removed.archives,
+    )
 
 
 def filter_out(event_filter: AuditFilter) -> audit_pb2.AuditFilter:

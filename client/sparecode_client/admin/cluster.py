@@ -7,9 +7,12 @@ from datetime import timedelta
 from sparecode.v1 import (
     cluster_pb2,
 )
+from sparecode_client.admin.audit import removed_in
 from sparecode_client.connection.client import Caller, new_request_id
 from sparecode_client.connection.wire import enum_in, time_in
 from sparecode_client.values.cluster import (
+    AuditArchive,
+    AuditRetention,
     AuthoritySuccessor,
     ClusterStatus,
     DueAuthority,
@@ -90,6 +93,30 @@ class Cluster(Caller):
         return answer.primary
 
 
+def _retention_in(status: cluster_pb2.GetStatusResponse) -> AuditRetention | None:
+    if not status.HasField("audit_retention"):
+        return None
+    told = status.audit_retention
+    return AuditRetention(
+        archives=tuple(
+            AuditArchive(
+                archiver=each.archiver,
+                place=each.place,
+                segments=each.segments,
+                confirm_time=time_in(each, "confirm_time"),
+                counts=each.counts,
+            )
+            for each in told.archives
+        ),
+        unarchived_segments=told.unarchived_segments,
+        archives_wanted=told.archives_wanted,
+        removed_segments=told.removed_segments,
+        removed=removed_in(told),
+        retention=told.retention.ToTimedelta() or None,
+        removal_begin_time=time_in(told, "removal_begin_time"),
+    )
+
+
 def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
     """Convert the status of the cluster."""
     voters = [
@@ -123,6 +150,7 @@ def status_in(status: cluster_pb2.GetStatusResponse) -> ClusterStatus:
         sealed_segments=status.sealed_segments,
         lost_segments=status.lost_segments,
         found_segments=status.found_segments,
+        audit_retention=_retention_in(status),
         due_authorities=tuple(
             DueAuthority(
                 authority=each.authority,

@@ -8,6 +8,7 @@ saves only once. So a lost answer never loses live codes.
 """
 
 from datetime import datetime, timedelta
+from typing import Unpack
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -38,6 +39,7 @@ from sparecode_client.values.emergency_access import (
     TokencodeRecord,
     TokencodeSet,
     TokencodeState,
+    TokencodeTerms,
 )
 from sparecode_client.values.results import Commit, Page, ReadPosition
 
@@ -100,36 +102,37 @@ class EmergencyAccesses(Caller):
         self,
         serial: str,
         *,
-        count: int | None = None,
-        lifetime: datetime | timedelta | None = None,
-        recovery_policy: RecoveryPolicy = RecoveryPolicy.DENY,
-        keep_unused_codes: bool = False,
-        weaken_recovery_policy: bool = False,
+        to_manager: bool = False,
         request_id: str | None = None,
         within: timedelta | None = None,
+        **terms: Unpack[TokencodeTerms],
     ) -> SentTokencodes:
         """
         Issue a set of codes, and mail their user a link that shows them once.
 
         The policy `codes_by_message` must allow it. No one but the user sees the codes.
-        The mail is sent once: a retry with the same *request_id* sends no other one.
-        See `issue_tokencodes` for the rest.
+        *to_manager* mails the link to the manager on file with the user instead, who
+        sees the codes; the policy `codes_to_manager` must allow it, too. The mail is
+        sent once: a retry with the same *request_id* sends no other one. *terms* are
+        those of `issue_tokencodes`.
 
         Raises:
             Refused: The rules forbid it; with the reason `NOT_BY_MESSAGE`, there is no
-                way to mail codes to this user.
+                way to mail codes to this user, or to the manager.
             OutcomeUnknown: Perhaps codes are live, and their link was mailed. If it is
                 not opened within an hour, they are void.
         """
+        recovery = terms.get("recovery_policy", RecoveryPolicy.DENY)
         request = emergency_access_pb2.IssueTokencodesRequest(
             request_id=request_id or new_request_id(),
             serial=serial,
-            count=count,
-            lifetime=lifetime_out(lifetime),
-            recovery_policy=enum_out(types_pb2.RecoveryPolicy, recovery_policy),
-            keep_unused_codes=keep_unused_codes,
-            weaken_recovery_policy=weaken_recovery_policy,
+            count=terms.get("count"),
+            lifetime=lifetime_out(terms.get("lifetime")),
+            recovery_policy=enum_out(types_pb2.RecoveryPolicy, recovery),
+            keep_unused_codes=terms.get("keep_unused_codes", False),
+            weaken_recovery_policy=terms.get("weaken_recovery_policy", False),
             by_message=True,
+            to_manager=to_manager,
         )
         answer = await self._client.unary(
             lambda node: node.emergency_access.IssueTokencodes,
@@ -144,6 +147,7 @@ class EmergencyAccesses(Caller):
             recipient=answer.message.recipient,
             cause=answer.message.cause,
             open_until=time_in(answer.message, "end_time"),
+            to_manager=answer.message.to_manager,
         )
 
     async def generate_tokencodes(

@@ -190,6 +190,68 @@ class Memberships(Caller):
         )
         return commit_in(answer.commit)
 
+    async def confirm_archive(
+        self,
+        first: int,
+        last: int,
+        *,
+        hash_before: bytes,
+        hash_after: bytes,
+        place: str,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Confirm a proved copy of these sealed segments of the audit log.
+
+        It counts as one of the archives that the policy wants before it removes them.
+        The hashes are those before the copy and of its last event. Raises
+        `ApprovalNeeded`.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.ConfirmArchive,
+            cluster_pb2.ConfirmArchiveRequest(
+                request_id=request_id or new_request_id(),
+                first=first,
+                last=last,
+                hash_before=hash_before,
+                hash_after=hash_after,
+                place=place,
+            ),
+            within=within,
+        )
+        return commit_in(answer.commit)
+
+    async def withdraw_archive(
+        self,
+        administrator: str,
+        reason: str,
+        *,
+        first: int = 0,
+        last: int = 0,
+        request_id: str | None = None,
+        within: timedelta | None = None,
+    ) -> Commit:
+        """
+        Withdraw a copy of the audit log that an administrator has confirmed.
+
+        It is damaged or lost, and does not count any longer. Without *first* and *last*,
+        all that the administrator has confirmed. What retention has removed before does
+        not come back.
+        """
+        answer = await self._client.unary(
+            lambda node: node.cluster.WithdrawArchive,
+            cluster_pb2.WithdrawArchiveRequest(
+                request_id=request_id or new_request_id(),
+                administrator=administrator,
+                first=first,
+                last=last,
+                reason=reason,
+            ),
+            within=within,
+        )
+        return commit_in(answer.commit)
+
     async def replace_authorities(
         self,
         node_id: str,

@@ -19,7 +19,7 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from sparecode_client.audit.lost_events import (
     cover,
     declaration,
 )
+from sparecode_client.audit.removed_events import ACTION as REMOVE
+from sparecode_client.audit.removed_events import Removal, RemovedLog, removal
 from sparecode_client.values.audit import Checkpoint
 
 GENESIS_HASH = bytes(32)
@@ -83,6 +85,12 @@ class AuditVerdict:
     problem: AuditProblem | None
     lost: tuple[LostEvents, ...] = ()
     """What the file lacks because it was declared lost, by events that are proved."""
+    removed: RemovedLog | None = None
+    """What retention has removed before the first event, by an event that is proved."""
+    hash_before: bytes = field(default=GENESIS_HASH, compare=False)
+    """The hash of the event before the first one."""
+    hash_after: bytes = field(default=GENESIS_HASH, compare=False)
+    """The hash of the last event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +114,7 @@ class _Line:
     previous_hash: bytes
     hash: bytes
     declaration: Declaration | None
+    removal: Removal | None
 
     @property
     def intact(self) -> bool:
@@ -133,8 +142,10 @@ def verify_files(
     Raises:
         AuditFileError: A file cannot be read.
     """
-    declarations = _declarations(_lines_of(paths))
-    return _Verification(_lines_of(paths), checkpoints, declarations).verdict()
+    declarations, removals = _declarations(_lines_of(paths))
+    return _Verification(
+        _lines_of(paths), checkpoints, declarations, removals
+    ).verdict()
 
 
 def place_of(paths: Sequence[Path], line: int) -> tuple[Path, int]:
@@ -164,8 +175,9 @@ class _Verification:
         file: Iterable[bytes],
         checkpoints: Sequence[Checkpoint],
         declarations: Sequence[Declaration],
+        removals: Sequence[Removal],
     ) -> None:
-        """Keep *declarations* of the file, which are not verified yet."""
+        """Keep what events of the file declare, which is not verified yet."""
         self._lines = iter(enumerate(file, start=1))
         self._checkpoints = sorted(checkpoints, key=lambda each: each.sequence)
         self._first = 0
@@ -174,8 +186,11 @@ class _Verification:
         self._proved = 0
         self._number = 0
         self._declarations = declarations
+        self._removals = removals
         self._accepted: set[Declaration] = set()
         """The declarations of events that were accepted."""
+        self._removed: list[Removal] = []
+        """The removals of events that were accepted."""
         self._gaps: list[_Gap] = []
 
     def verdict(self) -> AuditVerdict:
@@ -190,7 +205,8 @@ class _Verification:
         else:
             problem = self._end()
         unproved = self._withdraw_unproved()
-        lost = self._before_first() + tuple(
+        removed = self._removed_before_first()
+        lost = self._before_first(removed) + tuple(
             each for gap in self._gaps for each in gap.declarations
         )
         return AuditVerdict(
@@ -201,6 +217,9 @@ class _Verification:
             lost=tuple(
                 each.events for each in lost if each.events.declared_by <= self._proved
             ),
+            removed=removed.log if removed else None,
+            hash_before=self._hash_before_first,
+            hash_after=self._last.hash if self._last else GENESIS_HASH,
         )
 
     def _withdraw_unproved(self) -> AuditProblem | None:
@@ -215,17 +234,29 @@ class _Verification:
                 problem, self._proved = unproved, gap.proved
         return problem
 
-    def _before_first(self) -> tuple[Declaration, ...]:
-        """Return what explains that the file does not begin with the first event."""
+    def _removed_before_first(self) -> Removal | None:
+        """Return the removal after which the file begins, perhaps after lost events."""
+        for each in sorted(self._removed, key=lambda each: -each.log.last):
+            if each.log.removed_by > self._proved or each.log.last >= self._first:
+                continue
+            ends_here = each.log.last == self._first - 1
+            if ends_here and each.hash_after == self._hash_before_first:
+                return each
+            if not ends_here and self._before_first(each):
+                return each
+        return None
+
+    def _before_first(self, removed: Removal | None) -> tuple[Declaration, ...]:
+        """Return the lost events between what was *removed* and the first event."""
         return cover(
             (
                 each
                 for each in self._accepted
                 if each.events.declared_by <= self._proved
             ),
-            first=1,
+            first=removed.log.last + 1 if removed else 1,
             last=self._first - 1,
-            hash_before=GENESIS_HASH,
+            hash_before=removed.hash_after if removed else GENESIS_HASH,
             hash_after=self._hash_before_first,
         )
 
@@ -258,6 +289,8 @@ class _Verification:
         if problem is None:
             if line.declaration is not None:
                 self._accepted.add(line.declaration)
+            if line.removal is not None:
+                self._removed.append(line.removal)
             if self._last is None:
                 self._first = line.sequence
                 self._hash_before_first = line.previous_hash
@@ -305,8 +338,20 @@ class _Verification:
                 if missing == 1
                 else f"events {expected} to {line.sequence - 1} are missing"
             )
-            + " (only an export without a filter can be verified)",
+            + self._cause_of_gap(line),
         )
+
+    def _cause_of_gap(self, line: _Line) -> str:
+        """Return why events may be missing before this line, as the file says itself."""
+        for each in self._removals:
+            log = each.log
+            if log.last == line.sequence - 1 and each.hash_after == line.previous_hash:
+                return (
+                    f": retention removed events 1 to {log.last} on "
+                    f"{log.time:%Y-%m-%d} (event {log.removed_by}), and they are in "
+                    f"{log.copies} archives: {log.archives}. Verify with one of those"
+                )
+        return " (only an export without a filter can be verified)"
 
     @staticmethod
     def _is_event(text: bytes, sequence: int) -> bool:
@@ -387,11 +432,21 @@ class _Verification:
         )
 
 
-def _declarations(file: Iterable[bytes]) -> tuple[Declaration, ...]:
-    """Return what events of a file declare lost; their hashes are not checked here."""
-    name = ACTION.encode()
-    lines = (_read(0, text) for text in file if name in text)
-    return tuple(line.declaration for line in lines if line and line.declaration)
+def _declarations(
+    file: Iterable[bytes],
+) -> tuple[tuple[Declaration, ...], tuple[Removal, ...]]:
+    """Return what events of a file declare lost or removed; unchecked."""
+    names = ACTION.encode(), REMOVE.encode()
+    lost: list[Declaration] = []
+    removed: list[Removal] = []
+    for text in file:
+        if not any(name in text for name in names) or (line := _read(0, text)) is None:
+            continue
+        if line.declaration is not None:
+            lost.append(line.declaration)
+        if line.removal is not None:
+            removed.append(line.removal)
+    return tuple(lost), tuple(removed)
 
 
 def _read(number: int, text: bytes) -> _Line | None:
@@ -415,6 +470,13 @@ def _read(number: int, text: bytes) -> _Line | None:
             hash=bytes.fromhex(content["hash"]),
             declaration=declaration(
                 content["sequence"],
+                action=content["action"],
+                outcome=content["outcome"],
+                detail=content["detail"],
+            ),
+            removal=removal(
+                content["sequence"],
+                at_ms=content["at_ms"],
                 action=content["action"],
                 outcome=content["outcome"],
                 detail=content["detail"],

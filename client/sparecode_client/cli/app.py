@@ -33,7 +33,12 @@ from sparecode_client.cli.commands import (
     tokens,
     users,
 )
-from sparecode_client.cli.terminal.exit_codes import AS_JSON, ExitCode, fail
+from sparecode_client.cli.terminal.exit_codes import (
+    AS_JSON,
+    ExitCode,
+    fail,
+    report_errors,
+)
 from sparecode_client.cli.terminal.output import Output, OutputFormat
 from sparecode_client.cli.terminal.settings import Settings, split
 from sparecode_client.cli.terminal.words import plain, wrap
@@ -70,7 +75,7 @@ class AnywhereGroup(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # noqa: ANN401  As its base has it.
         """Run a command, which parses the remaining arguments."""
-        with wrap_usage_errors():
+        with wrap_usage_errors(), report_errors():
             return super().invoke(ctx)
 
 

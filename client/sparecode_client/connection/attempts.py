@@ -60,6 +60,7 @@ _UNANSWERED = {
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.UNAVAILABLE,
 }
+NO_CONNECTION = Status(code=grpc.StatusCode.UNAVAILABLE, words="no connection in time")
 _UNASKED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
 """A node refuses with these before it looks for an earlier try with the request id."""
 
@@ -156,12 +157,11 @@ class Attempts:
         self._begun += 1
         return rounds, (self._first + step) % len(self._addresses)
 
-    def record_no_connection(self, attempt: Attempt) -> NoAnswerError:
-        """Record that no connection was made in time, and return the error."""
-        return self._no_answer(
-            attempt,
-            Status(code=grpc.StatusCode.UNAVAILABLE, words="no connection in time"),
-        )
+    def record_no_connection(
+        self, attempt: Attempt, status: Status = NO_CONNECTION
+    ) -> NoAnswerError:
+        """Record that no connection was made, so nothing sent, and return the error."""
+        return self._no_answer(attempt, status)
 
     def record_dead_connection(self, attempt: Attempt) -> NoAnswerError:
         """Record that the connection died during the try, and return the error."""
@@ -172,24 +172,18 @@ class Attempts:
         )
 
     def record_failure(
-        self, attempt: Attempt, status: Status, *, connected: bool
+        self, attempt: Attempt, status: Status
     ) -> NoAnswerError | SparecodeError:
-        """
-        Record a failed try and return its error.
-
-        *connected*: there was a connection before the request was sent.
-        """
+        """Record a try that failed over a connection, and return its error."""
         if too_large(status):
             return InvalidArgument("", "the request is larger than a node accepts")
         if status.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self._no_answer(attempt, status)
         if status.code in _UNANSWERED:
-            # A connection may have been made and lost in the meantime. So the request
-            # counts as unsent only if gRPC also reports that it had no connection.
             if status.reason == REMOVED:
                 return self._record_removed(attempt, status)
-            unsent = not connected and status.words.startswith(NOT_CONNECTED)
-            perhaps = not unsent and status.reason in ("", OUTCOME_UNKNOWN)
+            # If gRPC reports no connection, it was lost perhaps after the request left.
+            perhaps = status.reason in ("", OUTCOME_UNKNOWN)
             return self._no_answer(attempt, status, perhaps=perhaps)
         if status.code in _UNASKED and self._in_doubt and self._request_id:
             return self._outcome_unknown()

@@ -24,6 +24,7 @@ from sparecode.v1.audit_pb2_grpc import AuditServiceStub
 from sparecode.v1.authentication_pb2_grpc import AuthenticationServiceStub
 from sparecode.v1.cluster_pb2_grpc import ClusterServiceStub
 from sparecode.v1.emergency_access_pb2_grpc import EmergencyAccessServiceStub
+from sparecode.v1.moves_pb2_grpc import MoveServiceStub
 from sparecode.v1.notices_pb2_grpc import NoticeServiceStub
 from sparecode.v1.policy_pb2_grpc import PolicyServiceStub
 from sparecode.v1.sessions_pb2_grpc import SessionServiceStub
@@ -63,6 +64,7 @@ class Stubs:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.administrators = AdministratorServiceStub(channel)
         self.agents = AgentServiceStub(channel)
+        self.moves = MoveServiceStub(channel)
         self.notices = NoticeServiceStub(channel)
         self.audit = AuditServiceStub(channel)
         self.authentication = AuthenticationServiceStub(channel)
@@ -103,21 +105,27 @@ class Node:
             self._stubs = Stubs(self._channel)
         return self._stubs
 
-    async def connected(self) -> bool:
-        """Wait until the connection is made or has failed; return whether it is made."""
+    async def connection_failure(self) -> grpc.aio.AioRpcError | None:
+        """
+        Wait until the connection is made or has failed; return why it failed.
+
+        gRPC gives the reason only to a call. So a health check asks for it: a request
+        that perhaps goes out after all would leave its caller in doubt.
+        """
         self.open()
         assert self._channel is not None  # noqa: S101  For the type checker.
+        channel = self._channel
         while True:
-            state = self._channel.get_state(try_to_connect=True)
+            state = channel.get_state(try_to_connect=True)
             match state:
                 case grpc.ChannelConnectivity.READY:
-                    return True
+                    return None
                 case (
                     grpc.ChannelConnectivity.TRANSIENT_FAILURE
                     | grpc.ChannelConnectivity.SHUTDOWN
                 ):
-                    return False
-            await self._channel.wait_for_state_change(state)
+                    return await liveness.failure(channel)
+            await channel.wait_for_state_change(state)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -324,9 +332,13 @@ class Client:
             node = self._nodes[attempt.position]
             try:
                 async with asyncio.timeout(attempt.deadline.remaining_s()):
-                    connected = await node.connected()
+                    unconnected = await node.connection_failure()
             except TimeoutError:
                 raise attempts.record_no_connection(attempt) from None
+            if unconnected is not None:
+                raise attempts.record_no_connection(
+                    attempt, read_status(unconnected)
+                ) from unconnected
             try:
                 with node.watched():
                     answer = await send(node, attempt.deadline.remaining_s())
@@ -338,7 +350,7 @@ class Client:
                 raise attempts.record_dead_connection(attempt) from None
             except grpc.aio.AioRpcError as error:
                 status = read_status(error)
-                failure = attempts.record_failure(attempt, status, connected=connected)
+                failure = attempts.record_failure(attempt, status)
                 if not isinstance(failure, NoAnswerError):
                     self._first = attempt.position
                 raise failure from error

@@ -38,14 +38,24 @@ _UNANSWERED = {
 """gRPC itself reports these. With any other status, something has answered."""
 
 
-async def answers(channel: grpc.aio.Channel, *, timeout_s: float | None = None) -> bool:
-    """Return whether the node answers over this channel, once it is connected."""
+async def failure(
+    channel: grpc.aio.Channel,
+    *,
+    timeout_s: float | None = None,
+    wait_for_ready: bool = False,
+) -> grpc.aio.AioRpcError | None:
+    """Return why nothing answers over this channel, or None if something does."""
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
     try:
-        await check(EMPTY, timeout=timeout_s, wait_for_ready=True)
+        await check(EMPTY, timeout=timeout_s, wait_for_ready=wait_for_ready)
     except grpc.aio.AioRpcError as error:
-        return error.code() not in _UNANSWERED
-    return True
+        return error if error.code() in _UNANSWERED else None
+    return None
+
+
+async def answers(channel: grpc.aio.Channel, *, timeout_s: float | None = None) -> bool:
+    """Return whether the node answers over this channel, once it is connected."""
+    return await failure(channel, timeout_s=timeout_s, wait_for_ready=True) is None
 
 
 async def successor(

@@ -27,3 +27,8 @@ class Approval:
     The users of these tokens when the request was made, in their order; empty for a token
     without a user. The approval is for these users only. An older node sends none.
     """
+    recipient: str = ""
+    """
+    The address that the codes go to by message. The approval is for this address only.
+    Empty: the author is shown the codes, or the request is about something else.
+    """

@@ -5,7 +5,7 @@ import enum
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sparecode_client.values.results import ReadPosition
+from sparecode_client.values.results import Page, ReadPosition
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,6 +32,20 @@ class AuditEvent:
     hash: str
     authentication_id: str = ""
     """The ID that the agent got; empty: the event is not about a passcode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedEvents:
+    """Events that retention has removed from the beginning of the audit log."""
+
+    last_sequence: int
+    """The log begins with the event after it."""
+    last_time: datetime | None
+    """The time of the last of them."""
+    remove_time: datetime | None
+    """When retention removed the last of them."""
+    archives: str
+    """Who had the newest of them in an archive, and where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,16 @@ class AuditExport:
     events: int
     last_sequence: int
     """0: no event was exported."""
+    removed: RemovedEvents | None = None
+    """What retention has removed, if the export reaches back to it; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage(Page[AuditEvent]):
+    """A page of events."""
+
+    removed: RemovedEvents | None = None
+    """What retention has removed, if the page reaches back to it; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sparecode_client.values.audit import RemovedEvents
+
 
 class MemberRole(enum.StrEnum):
     """Current role of a member."""
@@ -108,6 +110,37 @@ class AuthoritySuccessor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditArchive:
+    """Who has an archive of the audit log, and where."""
+
+    archiver: str
+    """`node:ID`, or `administrator:NAME` for a copy that an administrator confirmed."""
+    place: str
+    segments: str
+    """Numbers of the segments in it, without removed ones."""
+    confirm_time: datetime | None
+    counts: bool
+    """Whether it counts now: not if its node has said nothing of it for seven days."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRetention:
+    """The archives of the audit log, and what its retention removes."""
+
+    archives: tuple[AuditArchive, ...]
+    unarchived_segments: str
+    """Numbers of the segments that fewer archives have than the policy wants."""
+    archives_wanted: int
+    removed_segments: str
+    removed: RemovedEvents | None
+    """What retention has removed; None: nothing."""
+    retention: timedelta | None
+    """After this time, archived events are removed; None: never."""
+    removal_begin_time: datetime | None
+    """A policy that keeps less has no effect before this time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
     """The cluster, as the called node sees it."""
 
@@ -133,6 +166,8 @@ class ClusterStatus:
     """Numbers of those that were declared lost."""
     found_segments: str = ""
     """Numbers of lost ones that a member has after all: the others fetch them."""
+    audit_retention: AuditRetention | None = None
+    """The archives of the audit log, and its retention; None: the node is older."""
     due_authorities: tuple[DueAuthority, ...] = ()
     """The authorities that are to be replaced."""
     successors: tuple[AuthoritySuccessor, ...] = ()

@@ -3,7 +3,8 @@
 
 import enum
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypedDict
 
 from sparecode_client.values.results import Commit, ReadPosition
 
@@ -93,9 +94,19 @@ class MailOutcome(enum.StrEnum):
     """It has not, and the codes are void."""
 
 
+class TokencodeTerms(TypedDict, total=False):
+    """The terms of a set of codes: see `Admin.issue_tokencodes`."""
+
+    count: int | None
+    lifetime: datetime | timedelta | None
+    recovery_policy: RecoveryPolicy
+    keep_unused_codes: bool
+    weaken_recovery_policy: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentTokencodes:
-    """Codes that were mailed to their user as a sealed message."""
+    """Codes that were mailed to their user, or the user's manager, as a sealed message."""
 
     serial: str
     saved: SavedTokencodes
@@ -105,7 +116,9 @@ class SentTokencodes:
     cause: str
     """Why it was not sent, or is not known to be, in words; empty: it was sent."""
     open_until: datetime | None
-    """Codes that the user has not opened by then are void."""
+    """Codes that the recipient has not opened by then are void."""
+    to_manager: bool = False
+    """Whether the recipient is the user's manager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

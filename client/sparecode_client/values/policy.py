@@ -92,9 +92,16 @@ class Policy:
     codes_by_message: bool | None = None
     """Whether codes may go to their user as a sealed message. None: as for
     `reset_delay`."""
+    codes_to_manager: bool | None = None
+    """Whether they may also go to the user's manager. None: as for `reset_delay`."""
     alarm_ends_codes: bool | None = None
     """Whether a user's alarm about a notice voids the user's live codes. None: as for
     `reset_delay`."""
+    audit_retention: timedelta | None = None
+    """Remove archived audit events that are older; 0: never. None: as for
+    `reset_delay`."""
+    audit_archive_copies: int | None = None
+    """How many archives must have them. None: as for `reset_delay`."""
     reset_delay: timedelta | None = None
     """How long a local reset of an administrator is announced before it is in force. None:
     the node is older; in a change: leave it as it is."""

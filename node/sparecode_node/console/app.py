@@ -14,10 +14,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from sparecode_node.console.kit import idle
+from sparecode_node.console.kit.changes import redirect_with_notice
 from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.language_choice import Languages
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import role_in_sentence
+from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
     SESSION_COOKIE,
     VISIT_COOKIE,
@@ -96,7 +98,7 @@ VIEWS: dict[str, View] = {
     "/account/passkeys": passkeys.manage,
     "/account/passkeys/confirmation": passkeys.confirmation_options,
     "/account/passkeys/options": passkeys.registration_options,
-    "/account/password": account.password,
+    account.PASSWORD: account.password,
     "/account/second-factor": second_factors.manage,
     "/account/sign-out": sign_in.sign_out,
     "/account/sign-out-everywhere": sign_in.sign_out_everywhere,
@@ -148,6 +150,11 @@ VIEWS: dict[str, View] = {
     "/users/{username:path}": users.view,
 }
 """Pages for signed-in administrators. A name may contain a slash; a serial may not."""
+
+WITH_TEMPORARY_PASSWORD = frozenset(
+    {account.PASSWORD, "/account/sign-out", "/account/sign-out-everywhere"}
+)
+"""The pages of an administrator who has to choose a password first."""
 
 POST_ONLY = frozenset(
     {
@@ -222,8 +229,11 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
             session = await visit.find_session()
             if idle.is_idle(used_ms, now_ms, session.idle_ms):
                 return await sign_in.end_idle_session(visit, session.idle_ms)
+            # Before the page calls anything: its refused calls would be audited.
+            if session.temporary and visit.path not in WITH_TEMPORARY_PASSWORD:
+                return _first(visit, account.PASSWORD)
             if session.lacks_factor and not visit.path.startswith("/account"):
-                return visit.redirect(passkeys.PAGE)
+                return _first(visit, passkeys.PAGE)
             response = await _shown(visit, view)
         except UnknownHereError:
             return await sign_in.explain_unknown_session(visit)
@@ -239,6 +249,14 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
         return response
 
     return endpoint
+
+
+def _first(visit: Visit, path: str) -> Response:
+    """Redirect to what the administrator has to do first; a form is not kept."""
+    if not visit.is_form:
+        return visit.redirect(path)
+    words = _("The form was not sent. Do this first, then fill the form in again.")
+    return redirect_with_notice(visit, path, Notice(words=words, waiting=True))
 
 
 async def _shown(visit: Visit, view: View) -> Response:
@@ -327,7 +345,7 @@ def _error_page(visit: Visit, error: Exception) -> Response:
     if isinstance(error, Refused) and (
         error.rejected.reason is Reason.PASSWORD_CHANGE_NEEDED
     ):
-        return visit.redirect("/account/password")
+        return _first(visit, account.PASSWORD)
     if isinstance(error, Refused) and (
         error.rejected.reason is Reason.REAUTHENTICATION_NEEDED
     ):
@@ -335,7 +353,7 @@ def _error_page(visit: Visit, error: Exception) -> Response:
     if isinstance(error, Refused) and (
         error.rejected.reason is Reason.SECOND_FACTOR_REQUIRED
     ):
-        return visit.redirect(passkeys.PAGE)
+        return _first(visit, passkeys.PAGE)
     problem = advised(explain(error), visit.may)
     title = {404: _("Not found"), 503: _("Not possible now")}.get(
         problem.status, _("Refused")

@@ -7,8 +7,10 @@ from pathlib import Path
 from sparecode_node.console.app import build_app
 from sparecode_node.console.kit.site import Site
 from sparecode_node.replication.links.limits import BROWSERS
+from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.web.server import WebListener, WebServer
 
+LISTENER = "console"
 CONNECTIONS_MAX = 256
 """Requests beyond this are shed; beyond twice as many, connections wait."""
 REQUEST_S = 15.0
@@ -30,10 +32,12 @@ class ConsoleListener:
 class ConsoleServer(WebServer):
     """Serves a console. `start` once, `stop` once."""
 
-    def __init__(self, listener: ConsoleListener, site: Site) -> None:
+    def __init__(
+        self, listener: ConsoleListener, site: Site, security_log: SecurityLog
+    ) -> None:
         super().__init__(
             WebListener(
-                section="console",
+                section=LISTENER,
                 host=listener.host,
                 port=listener.port,
                 certificate=listener.certificate,
@@ -41,6 +45,10 @@ class ConsoleServer(WebServer):
                 connections=BROWSERS,
                 requests_max=CONNECTIONS_MAX,
                 request_s=REQUEST_S,
+                on_handshake_failed=lambda error: security_log.handshake_failed(
+                    LISTENER, error
+                ),
+                on_malformed=lambda peer: security_log.malformed(LISTENER, peer),
             ),
             build_app(site),
         )

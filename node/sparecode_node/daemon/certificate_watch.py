@@ -26,6 +26,7 @@ from sparecode_node.config import (
     MutualListenerConfig,
 )
 from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.membership.authority import signers, trusted
 from sparecode_node.membership.successors import trusted_pem
 from sparecode_node.replication.members import MEMBER_URI
@@ -129,6 +130,7 @@ class Certificates:
                 files = await asyncio.to_thread(self._read, name)
                 if files != self._files[name]:
                     await self._on_changing(name, files)
+                    reach(Point.CERTIFICATE_RECORDED)
             except TlsFileError as error:
                 if self._refused.get(name) != str(error):
                     log.error(  # noqa: TRY400 - the message is enough.
@@ -146,6 +148,7 @@ class Certificates:
                     "certificate_renewed",
                     extra={"listener": name, "ends_at": ends_at.isoformat()},
                 )
+                reach(Point.CERTIFICATE_SHOWN)
                 await self._on_renewed(name, files)
 
     def _read(self, name: str) -> TlsFiles:

@@ -136,6 +136,7 @@ def _console(config: Config, parts: Parts) -> WebServer | None:
             ticket_text=tickets.to_text,
             addresses=console.addresses,
         ),
+        parts.refusals.log,
     )
 
 

@@ -13,7 +13,7 @@ import importlib.metadata
 import logging
 import os
 import sqlite3
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from sparecode_node.config import Config, KdfProfile
@@ -28,6 +28,7 @@ from sparecode_node.daemon.local_socket import LocalSocket
 from sparecode_node.daemon.metrics.measures import Measures
 from sparecode_node.daemon.tracing import set_up_tracing
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.membership.bundle_record import bundle_state
 from sparecode_node.membership.founding_checks import refuse_blank
 from sparecode_node.membership.preparation import (
@@ -73,6 +74,7 @@ from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
+from sparecode_node.services.cluster.retention import Retention
 from sparecode_node.services.cluster.segment_holders import SegmentHolders
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.cluster.skip_notes import note_skip_statements
@@ -216,7 +218,11 @@ class Node:
         measures, processes = Measures(), StateProcesses()
         cleanup.callback(processes.close)
         state_file = self._state_file(key_holder, measures, processes)
-        self._segments = SegmentKeeper(config.node.data_dir / STATE, state_file.stored)
+        self._segments = SegmentKeeper(
+            config.node.data_dir / STATE,
+            state_file.stored,
+            serves=lambda: self._replicator is not None and self._replicator.ready,
+        )
         replicator = self._make_replicator(
             certificates, key_holder, measures, state_file
         )
@@ -244,6 +250,10 @@ class Node:
             ),
             cleanup,
         )
+        backup_source = BackupSource.of(
+            config.node.data_dir / STATE, processes, VERSION
+        )
+        await asyncio.to_thread(backup_source.remove_leftovers)
         services = build_services(
             replicator,
             state,
@@ -252,9 +262,7 @@ class Node:
             clock=self._clock,
             entropy=self._entropy,
             refusals=self._refusals,
-            backup_source=BackupSource.of(
-                config.node.data_dir / STATE, processes, VERSION
-            ),
+            backup_source=backup_source,
             limits=rate_limits(config),
             packet_counts=self._radius_packets,
             delivery_counts=self._deliveries,
@@ -298,9 +306,10 @@ class Node:
                 ).run(),
                 "segment_holders",
             ),
-            *self._archive_work(key_holder),
+            *self._archive_work(key_holder, replicator, state),
             (services.resealer.run(), "resealing"),
             (services.due_rotation.run(), "due_rotation"),
+            (services.ended_sets.run(), "ended_sets"),
             (services.delivery.run(), "delivery"),
             (services.session_use.run(replicator), "session_use"),
             (state.search.run(state.transaction), "search_index"),
@@ -362,6 +371,7 @@ class Node:
         replicator: ClusterReplicator,
     ) -> None:
         """Refuse new callers, and hand the primary role over, before anything stops."""
+        reach(Point.STOP_LEAVE)
         condition.leave()
         listeners.leave()
         self._doors.leave()
@@ -373,6 +383,7 @@ class Node:
             log.warning("not_handed_over", extra={"cause": str(error)})
         else:
             log.info("handed_over", extra={"primary": primary})
+            reach(Point.STOP_LEFT)
 
     async def _close(self, listeners: Listeners) -> None:
         await listeners.stop(grace_s=0 if self._fatal else STOP_GRACE_S)
@@ -408,20 +419,27 @@ class Node:
         )
 
     def _archive_work(
-        self, key_holder: KeyHolder
-    ) -> tuple[tuple[Coroutine[Any, Any, None], str], ...]:
-        """Return the copying of sealed audit events, if `node.toml` names an archive."""
-        if self._config.audit_archive is None:
-            return ()
-        self._archive = SegmentArchive(
-            folder=self._config.audit_archive,
-            state=self._config.node.data_dir / STATE,
-            node_id=self._config.node.id,
-            sign=lambda head: checkpoints.sign(
-                Sealing(key_holder.ring), head, at_ms=self._clock.now_ms()
-            ),
+        self, key_holder: KeyHolder, replicator: ClusterReplicator, state: LocalState
+    ) -> Iterator[tuple[Coroutine[Any, Any, None], str]]:
+        """Yield the archive of sealed audit events, if this node has one, and retention."""
+        if self._config.audit_archive is not None:
+            self._archive = SegmentArchive(
+                folder=self._config.audit_archive,
+                state=self._config.node.data_dir / STATE,
+                node_id=self._config.node.id,
+                sign=lambda head: checkpoints.sign(
+                    Sealing(key_holder.ring), head, at_ms=self._clock.now_ms()
+                ),
+            )
+            yield self._archive.run(), "archive"
+        retention = Retention(
+            archive=self._archive,
+            replicator=replicator,
+            state=state,
+            clock=self._clock,
+            entropy=self._entropy,
         )
-        return ((self._archive.run(), "archive"),)
+        yield retention.run(), "retention"
 
     def _make_replicator(
         self,

@@ -54,6 +54,7 @@ class Permission(enum.StrEnum):
     REMOVE_MEMBERS = "remove_members"
     ROTATE_KEYS = "rotate_keys"
     CREATE_BACKUPS = "create_backups"
+    MOVE_USERS = "move_users"
     READ_AUDIT = "read_audit"
     READ_POLICY = "read_policy"
     CHANGE_POLICY = "change_policy"

@@ -76,6 +76,8 @@ class Approval:
     Each uses it once. It is also void for a token whose PIN its author has changed since
     the request: the approver did not know that (I10).
     """
+    recipient: str = ""
+    """The address that codes go to by message (I13); empty: their author is shown them."""
 
     def approved(
         self, approver: AdministratorName, now_ms: int
@@ -130,10 +132,18 @@ class Hold:
     """For a `TICKET` and a `TOKEN`: the request, as JSON. A permit is for exactly this (P3)."""
     owners: tuple[str, ...] | None = None
     """The users of the tokens now; None: a permit does not depend on them."""
+    recipient: str = ""
+    """
+    The address that codes go to by message (I13); empty: their author is shown them.
+
+    A permit for one is none for the other, nor for another address.
+    """
     permit: Approval | None = None
 
     def matches(self, approval: Approval) -> bool:
         """Return whether a request or permit is for this."""
-        return approval.change == self.change and approval.covers(
-            self.serials, self.owners
+        return (
+            approval.change == self.change
+            and approval.recipient == self.recipient
+            and approval.covers(self.serials, self.owners)
         )

@@ -82,6 +82,11 @@ class EmergencyCodeSet:
     """Whether its one code can be used repeatedly (I11)."""
     codes: tuple[EmergencyCode, ...] = ()
 
+    @property
+    def unused(self) -> int:
+        """How many of its codes are neither used nor void, even if they have ended."""
+        return sum(code.state is CodeState.LIVE for code in self.codes)
+
     def effective_end_ms(self, token_expires_at_ms: int | None) -> int | None:
         """Return the earlier of the set's end and the token's (I7); None: no end."""
         ends = [
@@ -98,7 +103,7 @@ class EmergencyCodeSet:
         """Return how many of its codes can be used now."""
         if self.expired(now_ms, token_expires_at_ms):
             return 0
-        return sum(code.state is CodeState.LIVE for code in self.codes)
+        return self.unused
 
     def reached_its_end(self, now_ms: int, token_expires_at_ms: int | None) -> bool:
         """Return whether the set ended by time and was not voided before (R, R2)."""

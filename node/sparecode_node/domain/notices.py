@@ -64,29 +64,35 @@ class EventClass(enum.StrEnum):
 
 RANKS = {each: rank for rank, each in enumerate(EventClass)}
 """A full channel drops notices of the highest number first."""
+DROPPED_FIRST = "SET_ENDED"
+"""A million sets may end by time at once: they must not push other notices out."""
 
 _ACTIONS: dict[EventClass, str] = {
     EventClass.ADMINISTRATION: """
         ActivateKey AddMember AdmitNode AllowCertificate Approve CancelReset
         ChangePassword CreateAdministrator CreateAgentKey CreateBackup CreateJoinTicket
         DenyCertificate InitializeCluster BeginEpoch OpenCluster KeepAuthorities
-        DeclareSegmentsLost NoteSkipStatement RegisterAgent RegisterPasskey RegisterRadiusClient Reject
+        DeclareSegmentsLost ConfirmArchive WithdrawArchive RemoveSegments
+        NoteSkipStatement RegisterAgent RegisterPasskey RegisterRadiusClient Reject
         RemoveAdministrator RemoveAgent RemoveMember RemovePasskey RemoveSecondFactor
         ResetAdministrator RotateRadiusSecret SetSecondFactor UpdateAdministrator
         UpdateAgent UpdatePolicy UpdateRadiusClient SaveChannel RemoveChannel
         SendNoticesAgain FailNotices NOTICES_DROPPED APPROVAL_ENDED ENTRY_SKIPPED
         RESET_CANCELED RESET_IN_FORCE
+        PrepareMove FreezeUsers ExportMovedUsers ImportMovedUsers ActivateMove CancelMove
+        EndMove ReclaimMove DeleteMovedUsers SLOTS_MOVED
     """,
     EventClass.EMERGENCY: """
         SaveEmergencyAccess IssueFixedTokencode IssueTokencodesInBulk RequestBulkIssue
         DisableEmergencyAccess ReinstateToken CODES_VOIDED RECOVERED_TOKEN_ACCEPTED
         RECOVERED_TOKEN_REFUSED SET_EXHAUSTED SET_LOW OpenSealedCodes NoteSealedCodes
-        CODES_NOT_OPENED RaiseAlarm
+        CODES_NOT_OPENED SET_ENDED RaiseAlarm
     """,
     EventClass.TOKENS: """
         CreateUser UpdateUser DeleteUser UnlockUser EnrollToken AssignToken
         UnassignToken EnableToken DisableToken UpdateToken DeleteToken ReplaceToken
         ResynchronizeToken SetPin ClearPin PIN_CHOSEN
+        USER_ARRIVED TOKEN_ARRIVED USER_GONE TOKEN_GONE
     """,
     EventClass.SESSIONS: """
         OpenSession Reauthenticate EndSession CloseSession ApproveBrowserLogin
@@ -94,7 +100,8 @@ _ACTIONS: dict[EventClass, str] = {
     """,
     EventClass.AUTHENTICATION: "Authenticate ContinueAuthentication",
     EventClass.UPKEEP: """
-        ActivateDueKey NoteAuthorityKeys NoteMemberKey NoteBackup RaiseFeatureLevel RenewCertificate
+        ActivateDueKey NoteAuthorityKeys NoteArchive NoteEndedSets NoteMemberKey NoteBackup
+        RaiseFeatureLevel RenewCertificate
         ReplaceSeals RetireAuthority RetireKey TransferPrimary
     """,
 }
@@ -110,6 +117,11 @@ CLASSES = {
 def class_of(action: str) -> EventClass:
     """Return the class of an action. One that is not listed is never overlooked."""
     return CLASSES.get(action, EventClass.ADMINISTRATION)
+
+
+def rank_of(action: str) -> int:
+    """Return the rank of an action: a full channel drops the highest one first."""
+    return len(RANKS) if action == DROPPED_FIRST else RANKS[class_of(action)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,16 @@ class Reason(enum.StrEnum):
     SEGMENT_UNKNOWN = "segment_unknown"
     SEGMENT_HELD = "segment_held"
 
+    # Users who move to another cluster
+    SLOT_MOVING = "slot_moving"
+    SLOT_MOVED = "slot_moved"
+    MOVE_UNKNOWN = "move_unknown"
+    MOVE_SLOTS = "move_slots"
+    MOVE_STEP = "move_step"
+    MOVE_RECEIPT = "move_receipt"
+    MOVE_EXPORT = "move_export"
+    MOVE_CONFLICT = "move_conflict"
+
     # A second approver, see P3 and I10
     APPROVAL_NEEDED = "approval_needed"
     APPROVAL_UNKNOWN = "approval_unknown"

@@ -14,6 +14,7 @@ class PersonalKind(enum.StrEnum):
     CODES_LOW = "codes_low"
     CODES_EXHAUSTED = "codes_exhausted"
     CODES_ENDED = "codes_ended"
+    CODES_EXPIRED = "codes_expired"
     TOKEN_ASSIGNED = "token_assigned"
     TOKEN_UNASSIGNED = "token_unassigned"
     PIN_SET = "pin_set"

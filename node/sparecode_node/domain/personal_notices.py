@@ -54,6 +54,7 @@ KINDS: Mapping[str, tuple[PersonalKind, Audience]] = {
     "OpenSealedCodes": (PersonalKind.CODES_OPENED, Audience.OWNER),
     "SET_LOW": (PersonalKind.CODES_LOW, Audience.OWNER),
     "SET_EXHAUSTED": (PersonalKind.CODES_EXHAUSTED, Audience.OWNER),
+    "SET_ENDED": (PersonalKind.CODES_EXPIRED, Audience.OWNER),
     "CODES_VOIDED": (PersonalKind.CODES_ENDED, Audience.OWNER),
     "AssignToken": (PersonalKind.TOKEN_ASSIGNED, Audience.OWNER),
     "SetPin": (PersonalKind.PIN_SET, Audience.OWNER),
@@ -133,6 +134,8 @@ class PersonalNotice:
     """The user that it is about; empty: none, or one who is deleted."""
     to_manager: bool = False
     """Whether the recipient is that user's manager."""
+    target: str = ""
+    """The token that it names; empty: the target of the event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,8 @@ class Told:
 
     kind: PersonalKind
     user_id: UserId
+    target: str = ""
+    """The token that the notice names; empty: the target of the event."""
     left_address: str = ""
     """The address that the user had until now. It hears although others do not (N8)."""
     left_manager: str = ""

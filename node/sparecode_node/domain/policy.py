@@ -112,6 +112,14 @@ class Policy:
     # Codes by message, see I13.
     codes_by_message: bool = False
     """Whether codes may go to their user as a sealed message."""
+    codes_to_manager: bool = False
+    """Whether they may also go to the user's manager."""
+
+    # Retention of the audit log, see U4.
+    audit_retention_ms: int | None = None
+    """How long sealed events stay after their segment was archived; None: forever."""
+    audit_archive_copies: int = 2
+    """How many archives must have a segment before it is removed."""
 
     # "This was not me", see N9.
     alarm_ends_codes: bool = False
@@ -177,6 +185,8 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "reset_delay_ms": (10 * MINUTE_MS, 7 * DAY_MS),
     "request_retention_ms": (10 * MINUTE_MS, HOUR_MS),
     "requests_max": (10_000, 5_000_000),
+    "audit_retention_ms": (90 * DAY_MS, 36_600 * DAY_MS),
+    "audit_archive_copies": (1, 5),
 }
 """
 The bounds of every number.
@@ -184,7 +194,10 @@ The bounds of every number.
 No administrator can allow more than 100 guesses (L4).
 """
 
-_ORDERED = (
+UNLIMITED = ("lifetime_ms_max", "audit_retention_ms")
+"""Numbers that may be None: no limit. A change to it is written as 0."""
+
+ORDERED = (
     ("codes_per_set_default", "codes_per_set_max"),
     ("set_low_threshold", "codes_per_set_max"),
     ("pin_length_min", "pin_length_max"),
@@ -261,7 +274,7 @@ def numbers_problem(policy: Policy) -> PolicyProblem | None:
             return PolicyProblem(
                 public_name(name), f"{bounds}, not {_format_value(name, value)}"
             )
-    for low, high in _ORDERED:
+    for low, high in ORDERED:
         if getattr(policy, low) > getattr(policy, high):
             return PolicyProblem(
                 public_name(low),

@@ -6,12 +6,14 @@ Changes of the policy that existing codes and tokens forbid (I6, T4).
 without a PIN, and PINs with letters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Protocol
 
 from sparecode_node.domain.ids import TokenSerial
-from sparecode_node.domain.issuing import odds_problem
+from sparecode_node.domain.issuing import code_space, odds_problem
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy, numbers_problem, policy_problem
@@ -31,28 +33,88 @@ LIVE_CODES_DEPEND_ON = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCodes:
-    """A group of tokens with equal numbers of live codes by length and equal PIN rule."""
+    """A group of tokens with live codes of the same lengths, and with one PIN rule."""
 
     lengths: Mapping[int, int]
-    """Live codes of each token in the group, by length."""
+    """Live codes by length of the token whose codes are the easiest to guess."""
+    riskiest: TokenSerial
+    """The lowest serial of such tokens, which refusals name."""
+    codes: Mapping[int, int]
+    """Live codes by length of all tokens in the group."""
     rule: PinRule
     tokens: int
     """Number of tokens in the group."""
     first: TokenSerial
     """The lowest serial in the group, which refusals name."""
 
+    @classmethod
+    def alike(
+        cls, lengths: Mapping[int, int], rule: PinRule, tokens: int, first: TokenSerial
+    ) -> "LiveCodes":
+        """Return a group of tokens that have equal numbers of live codes each."""
+        return cls(
+            lengths=lengths,
+            riskiest=first,
+            codes={length: tokens * live for length, live in lengths.items()},
+            rule=rule,
+            tokens=tokens,
+            first=first,
+        )
+
+
+def merged(groups: Iterable[LiveCodes], alphabet: str) -> tuple[LiveCodes, ...]:
+    """
+    Return the groups with one for each PIN rule and set of lengths, in a fixed order.
+
+    There are few such groups, however much the tokens differ. A change is judged as with
+    all of them: only the token whose codes are the easiest to guess matters to the odds,
+    and *alphabet* is that of all live codes.
+    """
+    together: dict[tuple[str, tuple[int, ...]], LiveCodes] = {}
+    for each in sorted(groups, key=lambda group: group.riskiest):
+        kind = (each.rule.value, tuple(sorted(each.lengths)))
+        known = together.get(kind)
+        if known is None:
+            together[kind] = each
+            continue
+        worse = _chance(each, alphabet) > _chance(known, alphabet)
+        together[kind] = LiveCodes(
+            lengths=(each if worse else known).lengths,
+            riskiest=(each if worse else known).riskiest,
+            codes=Counter(known.codes) + Counter(each.codes),
+            rule=each.rule,
+            tokens=known.tokens + each.tokens,
+            first=min(known.first, each.first),
+        )
+    return tuple(together[kind] for kind in sorted(together))
+
+
+def _chance(group: LiveCodes, alphabet: str) -> Fraction:
+    """Return the probability that one guess is a live code of the riskiest token."""
+    return sum(
+        (
+            Fraction(live, code_space(alphabet, length))
+            for length, live in group.lengths.items()
+        ),
+        start=Fraction(),
+    )
+
 
 class InUse(Protocol):
     """
     What exists under the policy that is to be replaced.
 
-    Read a property only if the decision depends on it: there may be a million codes to
-    count, and a hundred thousand tokens to look through.
+    Read a property only if the decision depends on it: below feature level 2 there may be
+    a million codes to count, and a hundred thousand tokens to look through.
     """
 
     @property
     def live(self) -> Sequence[LiveCodes]:
         """The groups of tokens with live codes."""
+
+    @property
+    def tokens_max(self) -> int | None:
+        """Tokens are counted up to one more than this; None: all are."""
 
     @property
     def without_pin(self) -> int:
@@ -151,13 +213,13 @@ def _with_lengths_kept(before: Policy, after: Policy, in_use: InUse) -> Policy:
 
 def _lengths(in_use: InUse) -> set[int]:
     """Return the lengths of the live codes."""
-    return {length for alike in in_use.live for length in alike.lengths}
+    return {length for group in in_use.live for length in group.lengths}
 
 
 def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | None:
     """Refuse a change after which live codes have a form that is not accepted (T4)."""
     if set(before.code_alphabet) != set(after.code_alphabet) and in_use.live:
-        live = sum(alike.tokens * sum(alike.lengths.values()) for alike in in_use.live)
+        live = sum(sum(group.codes.values()) for group in in_use.live)
         return Rejected(
             Reason.CODES_LIVE,
             "code_alphabet cannot change while the old one is used by "
@@ -169,8 +231,8 @@ def _format_problem(before: Policy, after: Policy, in_use: InUse) -> Rejected | 
     length = min(_lengths(in_use) & taken_out, default=None) if taken_out else None
     if length is None:
         return None
-    holders = [alike for alike in in_use.live if length in alike.lengths]
-    live = sum(alike.tokens * alike.lengths[length] for alike in holders)
+    holders = [group for group in in_use.live if length in group.lengths]
+    live = sum(group.codes[length] for group in holders)
     return Rejected(
         Reason.CODES_LIVE,
         f"further_code_lengths must include {length}, the length of "
@@ -185,10 +247,17 @@ def _codes(live: int, owners: Sequence[LiveCodes]) -> str:
 
     The serial is named because lists of live codes leave expired tokens out.
     """
-    tokens = plural(sum(alike.tokens for alike in owners), "token")
-    first = min(alike.first for alike in owners)
+    tokens = plural(sum(group.tokens for group in owners), "token")
+    first = min(group.first for group in owners)
     codes = plural(live, "live code")
     return f"{codes} of {tokens} (the first is {first}; expired tokens count)"
+
+
+def _tokens(number: int, in_use: InUse) -> str:
+    most = in_use.tokens_max
+    if most is not None and number > most:
+        return f"more than {plural(most, 'token')}"
+    return plural(number, "token")
 
 
 def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
@@ -201,7 +270,7 @@ def _pin_problem(after: Policy, in_use: InUse) -> Rejected | None:
     return Rejected(
         Reason.PINS_LETTERED,
         "pin_letters cannot be turned off while a PIN has letters: set or clear the PIN "
-        f"of {plural(len(serials), 'token')} ({some}) first",
+        f"of {_tokens(len(serials), in_use)} ({some}) first",
         "pin_letters",
     )
 
@@ -232,19 +301,19 @@ def _odds_without_pin(after: Policy, in_use: InUse) -> Rejected | None:
         PinRule.NONE,
         after,
         "a set of the default size must also be safe for "
-        f"{plural(tokens, 'token')} without a PIN",
+        f"{_tokens(tokens, in_use)} without a PIN",
         "codes_per_set_default",
     )
 
 
 def _odds_of_live_codes(after: Policy, in_use: InUse) -> Rejected | None:
     """Refuse if guessing a live code is too likely; name the first such token."""
-    for alike in sorted(in_use.live, key=lambda alike: alike.first):
+    for group in sorted(in_use.live, key=lambda group: group.riskiest):
         refused = odds_problem(
-            alike.lengths,
-            alike.rule,
+            group.lengths,
+            group.rule,
             after,
-            f"token {alike.first} already has these live codes",
+            f"token {group.riskiest} already has these live codes",
             "factor_off_at_failures",
         )
         if refused is not None:

@@ -27,9 +27,13 @@ class Holding:
         """The segments that the member holds."""
         return subtract(((1, self.through),) if self.through else (), self.missing)
 
-    def lacking(self, last: int, lost: Iterable[int]) -> Ranges:
-        """Return the segments from 1 to *last* that it does not hold, without lost ones."""
-        every: Ranges = ((1, last),) if last else ()
+    def lacking(self, last: int, lost: Iterable[int], *, removed: int = 0) -> Ranges:
+        """
+        Return the segments after *removed* and up to *last* that it does not hold.
+
+        *lost* ones are left out.
+        """
+        every: Ranges = ((removed + 1, last),) if last > removed else ()
         return subtract(subtract(every, self.held), ranges_of(lost))
 
 
@@ -69,6 +73,13 @@ def ranges_of(numbers: Iterable[int]) -> Ranges:
     return tuple(ranges)
 
 
+def numbers_of(ranges: Ranges) -> frozenset[int]:
+    """Return the numbers in ranges."""
+    return frozenset(
+        number for first, last in ranges for number in range(first, last + 1)
+    )
+
+
 def subtract(ranges: Ranges, others: Ranges) -> Ranges:
     """Return the numbers of *ranges* that are not in *others*."""
     left = list(ranges)
@@ -95,10 +106,24 @@ def only_in(holding: Holding, others: Iterable[Holding]) -> Ranges:
     return left
 
 
-def agreed(holdings: Sequence[Holding], last: int, lost: Iterable[int]) -> int:
+def gone(lost: Iterable[int], holdings: Iterable[Holding]) -> frozenset[int]:
+    """
+    Return the *lost* segments that no member holds.
+
+    A member that was away, or a disk that was rescued, may bring one back.
+    """
+    left = ranges_of(lost)
+    for each in holdings:
+        left = subtract(left, each.held)
+    return numbers_of(left)
+
+
+def agreed(
+    holdings: Sequence[Holding], last: int, lost: Iterable[int], *, removed: int = 0
+) -> int:
     """Return the last segment up to which every member holds all; 0: none."""
     lost = tuple(lost)
-    lacking = [each.lacking(last, lost) for each in holdings]
+    lacking = [each.lacking(last, lost, removed=removed) for each in holdings]
     return min((ranges[0][0] - 1 if ranges else last for ranges in lacking), default=0)
 
 

@@ -16,7 +16,6 @@ subject names:
 
 import datetime as dt
 import ipaddress
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sparecode_node.durable_files import write_file
 from sparecode_node.replication.links.tls import NAME_SUFFIX
 
 MEMBERS_CA = "members-ca"
@@ -404,30 +404,3 @@ def _files(directory: Path, name: str, issued: Issued) -> list[_File]:
         _File(certificate, issued.certificate, 0o644),
         _File(key, issued.key, 0o600),
     ]
-
-
-def write_file(path: Path, content: bytes, mode: int) -> None:
-    """
-    Write a file atomically and durably.
-
-    Readers see the whole file or none, never with wider permissions. After this
-    returns, the file survives a power cut, so later files may refer to it.
-    """
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    new.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Sync a folder, so that the names in it survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparecode_node.config import Config, ListenerConfig
-from sparecode_node.membership.certificates import sync_directory, write_file
+from sparecode_node.durable_files import sync_directory, write_file
 from sparecode_node.membership.preparation import StartError
 
 PRIVATE, PUBLIC = 0o600, 0o644

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.membership.certificates import sync_directory
+from sparecode_node.durable_files import sync_directory
 from sparecode_node.membership.files import NewFile, put
 from sparecode_node.membership.own_tls import member_tls
 from sparecode_node.membership.preparation import (
@@ -138,7 +138,7 @@ def restore(
         )
         for each in files:
             put(each.path, each.content, each.mode)
-        _write(config, bundle.ring, command, manifest.term + 1, clock, entropy)
+        _write(config, bundle.ring, command, manifest.term, clock, entropy)
         move(config)
     except (
         AgeError,
@@ -267,7 +267,7 @@ def recover(config: Config, *, clock: Clock, entropy: Entropy) -> NewCluster:
             state_index=log.last_index,
             state_at_ms=row[0],
         )
-        _write(config, ring, command, log.last_term + 1, clock, entropy)
+        _write(config, ring, command, log.last_term, clock, entropy)
         kept = move(config)
     except (
         KeyRingError,
@@ -303,7 +303,7 @@ def _write(
     config: Config,
     ring: KeyRing,
     command: BeginEpoch,
-    term: int,
+    last_term: int,
     clock: Clock,
     entropy: Entropy,
 ) -> None:
@@ -311,10 +311,10 @@ def _write(
     new = config.node.data_dir / NEW
     write_log(
         new / JOURNAL,
-        _identity(command.cluster_id, config),
+        NodeId(config.node.id),
         begun=command,
         at_ms=clock.now_ms(),
-        term=term,
+        last_term=last_term,
         salt=entropy.token_bytes(SALT_BYTES),
         address=str(config.members[config.node.id]),
     )

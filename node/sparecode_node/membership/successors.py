@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sparecode_node.config import Config
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import AuthorityKey, AuthorityKind, Successor
-from sparecode_node.membership.certificates import Authority, sync_directory, write_file
+from sparecode_node.durable_files import sync_directory, write_file
+from sparecode_node.membership.certificates import Authority
 from sparecode_node.membership.files import PRIVATE, PUBLIC, key_beside, put
 from sparecode_node.membership.preparation import STATE
 from sparecode_node.services.cluster.joining import fingerprint_of

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from sparecode_node.domain.approvals import ApprovalKind
 from sparecode_node.queries import pages
@@ -23,11 +24,17 @@ class ApprovalView:
     description: str
     serials: tuple[str, ...]
     usernames: tuple[str, ...]
-    """The users of these tokens when the request was made; empty: no user."""
+    """
+    The users of these tokens when the request was made, one for each token.
+
+    Empty: no user, or the request does not depend on it.
+    """
     asked_at_ms: int
     ends_at_ms: int
     approver: str
     """Empty while the request waits."""
+    recipient: str = ""
+    """The address that codes go to by message (I13); empty: none."""
 
 
 async def waiting_change(
@@ -43,9 +50,11 @@ async def waiting_change(
     return from_json(row["change"]) if row else None
 
 
-def _usernames(owners: str, names: str) -> tuple[str, ...]:
+def _usernames(serials: str, owners: str, names: str) -> tuple[str, ...]:
+    """Return a name for each serial; a change of a token or user keeps no owners."""
     by_id: dict[str, str] = json.loads(names)
-    return tuple(by_id.get(user_id, "") for user_id in json.loads(owners))
+    known = zip_longest(json.loads(serials), json.loads(owners), fillvalue="")
+    return tuple(by_id.get(user_id, "") for _serial, user_id in known)
 
 
 async def page(
@@ -58,7 +67,7 @@ async def page(
     rows = await transaction.all(
         """
         SELECT approval_id, author, action, target, description, serials, asked_at_ms,
-               ends_at_ms, approver, (
+               ends_at_ms, approver, recipient, (
                    SELECT json_group_object(user_id, username)
                    FROM json_each(owners) JOIN users ON user_id = json_each.value
                ) AS names, owners
@@ -77,10 +86,11 @@ async def page(
             target=row["target"],
             description=row["description"],
             serials=tuple(json.loads(row["serials"])),
-            usernames=_usernames(row["owners"], row["names"]),
+            usernames=_usernames(row["serials"], row["owners"], row["names"]),
             asked_at_ms=row["asked_at_ms"],
             ends_at_ms=row["ends_at_ms"],
             approver=row["approver"] or "",
+            recipient=row["recipient"],
         )
         for row in rows
     ]

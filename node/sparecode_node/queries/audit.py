@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent
 from sparecode_node.queries import pages, segments
 from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import Page
 
@@ -69,11 +70,36 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage(Page[AuditRecord]):
+    """A page of events."""
+
+    items: tuple[AuditRecord, ...]
+    removed: RemovedEvents | None = None
+    """What retention has removed, if the page reaches back to it (U4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditHead:
     """The end of the chain: the number of events, and the hash over all of them."""
 
     sequence: int
     hash: bytes
+
+
+async def removed_for(
+    transaction: ReadTransaction, criteria: AuditFilter, *, from_sequence: int
+) -> RemovedEvents | None:
+    """
+    Return what retention has removed, if a read reaches back to it; else nothing (U4).
+
+    *from_sequence* 0: it has no first event.
+    """
+    removed = await segments.removed(transaction)
+    if from_sequence > removed.last_sequence:
+        return None
+    if criteria.start_ms is not None and criteria.start_ms > removed.last_at_ms:
+        return None
+    return segments.shown(removed)
 
 
 async def head(transaction: ReadTransaction) -> AuditHead:
@@ -93,7 +119,7 @@ async def page(
     page_token: str,
     criteria: AuditFilter,
     from_sequence: int,
-) -> Page[AuditRecord]:
+) -> AuditPage:
     """
     Return a page of events.
 
@@ -114,7 +140,14 @@ async def page(
         newest_first=not from_sequence,
         rows=size + 1,
     )
-    return pages.page(records, size, lambda record: str(record.event.sequence))
+    found = pages.page(records, size, lambda record: str(record.event.sequence))
+    reaches_back = not page_token if from_sequence else not found.next_page_token
+    removed = await removed_for(transaction, criteria, from_sequence=from_sequence)
+    return AuditPage(
+        items=found.items,
+        next_page_token=found.next_page_token,
+        removed=removed if reaches_back else None,
+    )
 
 
 async def following(
@@ -205,11 +238,13 @@ async def _range(
 ) -> tuple[int, int]:
     """Return the first and last sequence numbers of the filter's range of times."""
     end = (await head(transaction)).sequence
-    first, last = 1, end
+    # This node may not have deleted the events yet that retention has removed.
+    first = (await segments.removed(transaction)).last_sequence + 1
+    last = end
     if criteria.start_ms is not None:
-        first = await first_at(transaction, criteria.start_ms, end)
+        first = await first_at(transaction, criteria.start_ms, end, first=first)
     if criteria.end_ms is not None:
-        last = await first_at(transaction, criteria.end_ms, end) - 1
+        last = await first_at(transaction, criteria.end_ms, end, first=first) - 1
     return first, last
 
 

@@ -30,11 +30,16 @@ class DueAuthority:
     """Whether a member is to make its successor."""
 
 
-async def known(transaction: ReadTransaction) -> frozenset[AuthorityKey]:
-    """Return the authorities whose keys any member has had, now or earlier."""
+async def in_place(transaction: ReadTransaction) -> frozenset[AuthorityKey]:
+    """
+    Return the authorities whose keys any member has had, now or earlier.
+
+    Not a successor that is only announced: no member trusts it yet.
+    """
     rows = await transaction.all(
         "SELECT authority, fingerprint FROM authority_keys "
-        "UNION SELECT authority, fingerprint FROM due_authorities"
+        "UNION SELECT authority, fingerprint FROM due_authorities "
+        "EXCEPT SELECT authority, fingerprint FROM authority_successors WHERE NOT sole"
     )
     return frozenset(keys_in(rows))
 

@@ -4,7 +4,6 @@
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import SetId, TokenSerial, UserId
-from sparecode_node.domain.sealed_codes import NEW_ADDRESS_MS
 from sparecode_node.queries.state import ReadTransaction
 
 
@@ -22,18 +21,6 @@ class SealedCodesView:
     ends_at_ms: int | None
     """Of the set."""
     issuer: str
-
-
-async def has_left_address(
-    transaction: ReadTransaction, user_id: UserId, now_ms: int
-) -> bool:
-    """Return whether the user's address was set or changed recently (I13)."""
-    row = await transaction.one(
-        "SELECT 1 FROM users WHERE user_id = :user_id AND email_since_ms > :since_ms",
-        user_id=user_id,
-        since_ms=now_ms - NEW_ADDRESS_MS,
-    )
-    return row is not None
 
 
 async def by_opener(

@@ -158,6 +158,14 @@ async def keys(transaction: ReadTransaction) -> KeysInState:
     return key_tables.keys_in([tuple(row) for row in rows])
 
 
+async def is_used(transaction: ReadTransaction, key_id: KeyId) -> bool:
+    """Return whether a row is sealed with the key: seconds for millions of rows."""
+    for query in key_tables.USERS_OF_KEY:
+        if await transaction.one(f"{query} LIMIT 1", key=key_id) is not None:
+            return True
+    return False
+
+
 async def rotation_due(transaction: ReadTransaction) -> NodeId:
     """Return the removed member because of which another key is due, or empty (P6)."""
     row = await transaction.one(

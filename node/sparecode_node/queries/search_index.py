@@ -8,25 +8,31 @@ index. The file may be deleted while the node is stopped: it is built again.
 
 A query is answered by the trigrams of its words (SQLite's FTS5), without reading all
 users. The result is looked up in the state, so it never shows what is not there.
-Users are also found by the sound of their names.
+Users are also found by the sound of their names, word by word: `müller acc` finds Peter
+Möller in accounting, with one word by its sound and one by its letters.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sparecode_node.queries import segments
+from sparecode_node.queries.search_file import (
+    MATCHES_MAX,
+    Entry,
+    IndexFile,
+    Position,
+)
 from sparecode_node.queries.search_words import (
     expression_of,
+    heard_expression_of,
+    heard_words_of,
     sounds_of,
     text_of,
     words_of,
@@ -38,8 +44,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MATCHES_MAX: Final = 1000
-"""A query with more matches needs no index: any part of the table has some."""
 SMALL: Final = 2000
 """Users and tokens that are indexed at once, by the first search."""
 CHUNK: Final = 200
@@ -50,52 +54,9 @@ FOLLOW_MAX: Final = 20_000
 """Events that a search looks through; `run` looks through the others."""
 FOLLOW_S: Final = 30.0
 """How often the index follows without a search."""
-FORMAT: Final = 4
-"""Raise it to have the index built again, as after a change of `search_words`."""
-
-
-def _tables(kind: Kind) -> str:
-    """Return the tables of one kind: a search of one must not read matches of another."""
-    return f"""
-CREATE TABLE {kind}_entries (
-    id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,        -- name key of a user, serial of a token
-    text TEXT NOT NULL               -- see search_words.py
-) STRICT;
-CREATE VIRTUAL TABLE {kind}_parts USING fts5(
-    text, content='{kind}_entries', content_rowid='id', tokenize='trigram',
-    detail='none', columnsize=0
-);
-CREATE TRIGGER {kind}_added AFTER INSERT ON {kind}_entries BEGIN
-    INSERT INTO {kind}_parts (rowid, text) VALUES (new.id, new.text);
-END;
-CREATE TRIGGER {kind}_removed AFTER DELETE ON {kind}_entries BEGIN
-    INSERT INTO {kind}_parts ({kind}_parts, rowid, text)
-    VALUES ('delete', old.id, old.text);
-END;
-"""
-
-
-_TABLES: Final = (
-    "".join(_tables(kind) for kind in Kind)
-    + f"""
-CREATE TABLE sounds (                -- of the names of users; see search_words.py
-    sound TEXT NOT NULL,
-    key TEXT NOT NULL,
-    PRIMARY KEY (sound, key)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX sounds_of_user ON sounds (key);
-CREATE TABLE position (              -- the newest event that the entries cover
-    sequence INTEGER NOT NULL,
-    hash BLOB NOT NULL
-) STRICT;
-PRAGMA user_version = {FORMAT};
-"""
-)
-
 _CHANGES: Final = {
-    Kind.USER: ("CreateUser", "UpdateUser", "DeleteUser"),
-    Kind.TOKEN: ("EnrollToken", "DeleteToken"),
+    Kind.USER: ("CreateUser", "UpdateUser", "DeleteUser", "USER_ARRIVED", "USER_GONE"),
+    Kind.TOKEN: ("EnrollToken", "DeleteToken", "TOKEN_ARRIVED", "TOKEN_GONE"),
 }
 """Actions after which the index may differ from the state."""
 
@@ -111,27 +72,12 @@ _NAMED: Final = 4
 _KEYS: Final = {Kind.USER: "name_key", Kind.TOKEN: "serial"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
-    sequence: int
-    hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    kind: Kind
-    key: str
-    text: str | None
-    """None: it is no longer in the state."""
-    sounds: tuple[str, ...] = ()
-
-
 class SearchIndex:
     """Finds users and tokens by parts of their names. Call `close` once."""
 
     def __init__(self, path: Path) -> None:
         """*path* may be missing; nothing is opened before it is needed."""
-        self._file = _IndexFile(path)
+        self._file = IndexFile(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
         self._one_at_a_time = asyncio.Lock()
         self._broken = False
@@ -163,15 +109,22 @@ class SearchIndex:
     async def sounding(
         self, transaction: ReadTransaction, query: str
     ) -> tuple[str, ...]:
-        """Return users whose names sound like a query; none without the index."""
-        sounds = sounds_of(query)
-        if not sounds:
+        """
+        Return users who match a query by sound; none without the index.
+
+        Each word matches by its letters or its sound. Users with the letters of all words
+        are not among them.
+        """
+        expression = heard_expression_of(query)
+        if not expression:
             return ()
         try:
             async with self._one_at_a_time:
                 if not await self._follow(transaction):
                     return ()
-                return await self._work(lambda: self._file.sounding(sounds))
+                return await self._work(
+                    lambda: self._file.sounding(expression, heard_words_of(query))
+                )
         except (sqlite3.Error, OSError) as error:
             self._note(error)
             return ()
@@ -279,23 +232,23 @@ class SearchIndex:
         await self._work(lambda: self._file.change([], begin))
 
 
-async def _head(transaction: ReadTransaction) -> _Position:
+async def _head(transaction: ReadTransaction) -> Position:
     row = await transaction.one(
         "SELECT sequence, hash FROM audit_events ORDER BY sequence DESC LIMIT 1"
     )
-    return _Position(row["sequence"], row["hash"]) if row else _Position(0, b"")
+    return Position(row["sequence"], row["hash"]) if row else Position(0, b"")
 
 
-async def _event(transaction: ReadTransaction, sequence: int) -> _Position:
+async def _event(transaction: ReadTransaction, sequence: int) -> Position:
     row = await transaction.one(
         "SELECT sequence, hash FROM audit_events WHERE sequence = :sequence",
         sequence=sequence,
     )
-    return _Position(row["sequence"], row["hash"]) if row else await _head(transaction)
+    return Position(row["sequence"], row["hash"]) if row else await _head(transaction)
 
 
 async def _is_past(
-    transaction: ReadTransaction, position: _Position, head: _Position
+    transaction: ReadTransaction, position: Position, head: Position
 ) -> bool:
     """Return whether the events up to the position are those of this state."""
     if position.sequence > head.sequence or not position.sequence:
@@ -324,7 +277,7 @@ async def _is_small(transaction: ReadTransaction) -> bool:
 
 async def _entries_after(
     transaction: ReadTransaction, kind: Kind, after: str, most: int
-) -> list[_Entry]:
+) -> list[Entry]:
     key = _KEYS[kind]
     rows = await transaction.all(
         f"{_FIELDS[kind]} WHERE {key} > :after ORDER BY {key} LIMIT :most",
@@ -335,8 +288,8 @@ async def _entries_after(
 
 
 async def _changes(
-    transaction: ReadTransaction, position: _Position, until: _Position
-) -> list[_Entry]:
+    transaction: ReadTransaction, position: Position, until: Position
+) -> list[Entry]:
     """Return the entries of what the events after the position have changed."""
     entries = []
     for kind, actions in _CHANGES.items():
@@ -355,143 +308,14 @@ async def _changes(
                 f"{_FIELDS[kind]} WHERE {_KEYS[kind]} = :key", key=row["target"]
             )
             entries.append(
-                _Entry(kind, row["target"], None)
+                Entry(kind, row["target"], None)
                 if found is None
                 else _entry(kind, found)
             )
     return entries
 
 
-def _entry(kind: Kind, row: sqlite3.Row) -> _Entry:
+def _entry(kind: Kind, row: sqlite3.Row) -> Entry:
     fields = [str(each) for each in tuple(row)]
     names = " ".join(fields[1:_NAMED]) if kind is Kind.USER else ""
-    return _Entry(kind, row["key"], text_of(fields[1:]), sounds_of(names))
-
-
-class _IndexFile:
-    """The file. All methods run in the thread of the index."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._opened: sqlite3.Connection | None = None
-
-    def position(self) -> _Position | None:
-        """Return the event up to which the entries are complete."""
-        row = self._db().execute("SELECT sequence, hash FROM position").fetchone()
-        return _Position(*row) if row else None
-
-    def find(
-        self, kind: Kind, expression: str, words: Sequence[Sequence[str]]
-    ) -> tuple[str, ...]:
-        """Return the keys of matching entries, at most one more than `MATCHES_MAX`."""
-        parts = [part for word in words for part in word]
-        entries, index = f"{kind}_entries", f"{kind}_parts"
-        each_word = "".join(
-            f" AND ({' OR '.join([f'instr({entries}.text, ?)'] * len(word))})"
-            for word in words
-        )
-        rows = self._db().execute(
-            f"SELECT key FROM {index} JOIN {entries} ON {entries}.id = {index}.rowid "
-            f"WHERE {index} MATCH ?{each_word} LIMIT ?",
-            (expression, *parts, MATCHES_MAX + 1),
-        )
-        return tuple(str(key) for (key,) in rows)
-
-    def sounding(self, sounds: Sequence[str]) -> tuple[str, ...]:
-        """Return the keys of users with all of these sounds, at most `MATCHES_MAX`."""
-        places = ", ".join("?" * len(sounds))
-        rows = self._db().execute(
-            f"SELECT key FROM sounds WHERE sound IN ({places}) "
-            "GROUP BY key HAVING count(*) = ? LIMIT ?",
-            (*sounds, len(sounds), MATCHES_MAX),
-        )
-        return tuple(str(key) for (key,) in rows)
-
-    def change(self, entries: Iterable[_Entry], position: _Position | None) -> None:
-        """Replace entries; None leaves the position as it is."""
-        with self._transaction() as db:
-            _write(db, entries)
-            if position is not None:
-                _set_position(db, position)
-
-    def replace(self, entries: Iterable[_Entry], position: _Position) -> None:
-        """Replace all entries."""
-        self.clear()
-        self.change(entries, position)
-
-    def clear(self) -> None:
-        """Delete the file and begin another one."""
-        self.close()
-        self._delete()
-
-    def close(self) -> None:
-        """Close the file, which may be used again."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._db()
-        db.execute("BEGIN")
-        try:
-            yield db
-        except BaseException:
-            db.rollback()
-            raise
-        db.commit()
-
-    def _db(self) -> sqlite3.Connection:
-        if self._opened is None:
-            try:
-                self._opened = self._open()
-            except sqlite3.DatabaseError:  # Not ours, or damaged.
-                self._delete()
-                self._opened = self._open()
-        return self._opened
-
-    def _open(self) -> sqlite3.Connection:
-        # SQLite gives its other files the mode of the first one.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA secure_delete = ON")  # Of deleted users, no text stays.
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                db.executescript(f"BEGIN;{_TABLES}COMMIT;")
-        except BaseException:
-            db.close()
-            raise
-        if version not in (0, FORMAT):
-            db.close()
-            raise sqlite3.DatabaseError("the index has another format")
-        return db
-
-    def _delete(self) -> None:
-        for end in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
-
-
-def _write(db: sqlite3.Connection, entries: Iterable[_Entry]) -> None:
-    for entry in entries:
-        table = f"{entry.kind}_entries"
-        db.execute(f"DELETE FROM {table} WHERE key = ?", (entry.key,))
-        if entry.kind is Kind.USER:
-            db.execute("DELETE FROM sounds WHERE key = ?", (entry.key,))
-            db.executemany(
-                "INSERT INTO sounds (sound, key) VALUES (?, ?)",
-                [(sound, entry.key) for sound in entry.sounds],
-            )
-        if entry.text is not None:
-            db.execute(
-                f"INSERT INTO {table} (key, text) VALUES (?, ?)",
-                (entry.key, entry.text),
-            )
-
-
-def _set_position(db: sqlite3.Connection, position: _Position) -> None:
-    db.execute("DELETE FROM position")
-    db.execute("INSERT INTO position VALUES (?, ?)", (position.sequence, position.hash))
+    return Entry(kind, row["key"], text_of(fields[1:]) + "".join(sounds_of(names)))

@@ -7,13 +7,15 @@ and `MÜLLER` find Müller, and `ivanov` finds Иванов. Use this for displa
 letters are alike depends on the release of a library, so no decision may depend on it.
 
 A name that is only heard may be spelled in other ways: `sounds_of` tells names that
-sound alike, such as Meier, Maier, Mayer and Meyer.
+sound alike, such as Meier, Maier, Mayer and Meyer. Sounds stand in the text of a user as
+private characters, which no plain text has: so one index combines them with letters.
 """
 
 import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from anyascii import anyascii
 from jellyfish import jaro_winkler_similarity, metaphone, soundex
@@ -30,6 +32,8 @@ _TWO_LETTERS = str.maketrans(
 
 SOUND_LETTERS = 3
 """A shorter word has too few sounds to tell names apart."""
+_PRIVATE = 0xE000
+"""The first private character of Unicode."""
 _LETTERS = re.compile(r"[a-z]+")
 
 Spellings = tuple[str, ...]
@@ -69,6 +73,25 @@ def words_of(query: str) -> tuple[Spellings, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class HeardWord:
+    """One word of a query that was heard: it matches by its letters or by its sound."""
+
+    parts: Spellings
+    """Of these one must be in the text."""
+    sounds: tuple[str, ...]
+    """Or all of these; none for a word without a sound."""
+
+
+@functools.lru_cache(maxsize=64)
+def heard_words_of(query: str) -> tuple[HeardWord, ...]:
+    """Return the words of a query with their sounds."""
+    return tuple(
+        HeardWord(parts, sounds_of(word)[:WORDS_MAX])
+        for word, parts in zip(query.split()[:WORDS_MAX], words_of(query), strict=True)
+    )
+
+
 def _part(spelling: str) -> str:
     return spelling if len(spelling) >= PART_CHARACTERS else f" {spelling}"
 
@@ -78,8 +101,35 @@ def expression_of(query: str) -> str:
     return " AND ".join(
         f"({' OR '.join(f'({_trigrams(part)})' for part in word)})"
         for word in words_of(query)
-        if all(len(part) >= PART_CHARACTERS for part in word)
+        if _is_indexed(word)
     )
+
+
+def heard_expression_of(query: str) -> str:
+    """
+    Return the expression for users of whom each word of a query has the letters or sound.
+
+    It is empty if no word has a sound.
+    """
+    words = heard_words_of(query)
+    if not any(word.sounds for word in words):
+        return ""
+    return " AND ".join(
+        f"({' OR '.join(_alternatives(word))})"
+        for word in words
+        if _is_indexed(word.parts)
+    )
+
+
+def _alternatives(word: HeardWord) -> list[str]:
+    parts = [f"({_trigrams(part)})" for part in word.parts]
+    if not word.sounds:
+        return parts
+    return [*parts, f"({' AND '.join(map(_trigrams, word.sounds))})"]
+
+
+def _is_indexed(parts: Sequence[str]) -> bool:
+    return all(len(part) >= PART_CHARACTERS for part in parts)
 
 
 def _trigrams(part: str) -> str:
@@ -104,12 +154,18 @@ def names_in(text: str) -> tuple[str, ...]:
 
 def sound_of(word: str) -> str:
     """
-    Return the sound of a plain word, as a letter and three digits.
+    Return the sound of a plain word, as three private characters: one trigram.
 
     Soundex tells no vowels apart; Metaphone tells how the word begins, so Catherine and
     Katherine are alike, and Philip and Filip.
     """
-    return (metaphone(word)[:1] or word[:1].upper()) + soundex(word)[1:]
+    first = metaphone(word)[:1] or word[:1].upper()
+    digits = soundex(word)[1:]
+    return (
+        chr(_PRIVATE + ord(first))
+        + chr(_PRIVATE + 0x100 + int(digits[:1]))
+        + chr(_PRIVATE + 0x200 + int(digits[1:]))
+    )
 
 
 def sounds_of(text: str) -> tuple[str, ...]:
@@ -118,12 +174,19 @@ def sounds_of(text: str) -> tuple[str, ...]:
 
 
 def likeness(query: str, fields: Sequence[str]) -> float:
-    """Return how alike a query and a person are, from 0 to 1: the least of its words."""
+    """
+    Return how alike a query and a person are, from 0 to 1: the least of its words.
+
+    A word whose letters are in a field is as alike as can be.
+    """
+    text = text_of(fields)
     names = [name for field in fields for name in names_in(field)]
     return min(
         (
-            max((jaro_winkler_similarity(word, name) for name in names), default=0.0)
-            for word in names_in(query)
+            max((jaro_winkler_similarity(name, each) for each in names), default=0.0)
+            for word, heard in zip(query.split(), heard_words_of(query), strict=False)
+            if not any(part in text for part in heard.parts)
+            for name in names_in(word)
         ),
-        default=0.0,
+        default=1.0,
     )

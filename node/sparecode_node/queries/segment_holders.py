@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.segments import Holding, Ranges, ranges_of, subtract
-from sparecode_node.queries import cluster
+from sparecode_node.queries import cluster, segments
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.tables.segments import gaps_in
 
@@ -21,14 +21,17 @@ class Overview:
     lost: tuple[int, ...]
     """Those that were declared lost."""
     holdings: Mapping[NodeId, Holding]
+    removed: int = 0
+    """The last one that retention has removed; 0: none."""
 
     def lacking(self, node_id: NodeId) -> Ranges:
-        """Return the segments that a member has not stored, without the lost ones."""
-        return self.holdings.get(node_id, Holding()).lacking(self.last, self.lost)
+        """Return the segments that a member has not stored, without lost and removed ones."""
+        holding = self.holdings.get(node_id, Holding())
+        return holding.lacking(self.last, self.lost, removed=self.removed)
 
     def found(self, *, other_than: NodeId | None = None) -> Ranges:
         """Return the segments that were declared lost, and that a member has after all."""
-        lost = ranges_of(self.lost)
+        lost = subtract(ranges_of(self.lost), ((1, self.removed),))
         left = lost
         for node_id, holding in self.holdings.items():
             if node_id != other_than:
@@ -57,4 +60,5 @@ async def overview(transaction: ReadTransaction) -> Overview:
             )
             for row in rows
         },
+        removed=(await segments.removed(transaction)).through,
     )

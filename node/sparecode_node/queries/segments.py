@@ -9,6 +9,11 @@ that needs one of them is refused: it must not look as if there were no such eve
 from dataclasses import dataclass
 
 from sparecode_node.queries.transaction import ReadTransaction
+from sparecode_node.statemachine.tables.archives import (
+    NOTHING_REMOVED,
+    REMOVED,
+    Removed,
+)
 
 _MISSING = """
 FROM audit_segments AS sealed
@@ -16,6 +21,7 @@ WHERE NOT EXISTS (
         -- Events are discarded oldest first, so a segment is whole with its first one.
         SELECT 1 FROM main.audit_events WHERE sequence = sealed.first_sequence
     )
+    AND number > (SELECT coalesce(max(through), 0) FROM removed_segments)
     AND last_sequence >= :first AND first_sequence <= :last
     AND NOT EXISTS (SELECT 1 FROM lost_segments WHERE lost_segments.number = sealed.number)
     AND NOT EXISTS (
@@ -26,11 +32,40 @@ WHERE NOT EXISTS (
 _ANY = 2**63 - 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedEvents:
+    """What retention has removed from the beginning of the log, for readers (U4)."""
+
+    last_sequence: int
+    last_at_ms: int
+    removed_at_ms: int
+    archives: str
+    """Who had the newest of them, and where, in words."""
+
+
+def shown(removed: Removed) -> RemovedEvents | None:
+    """Return what readers are told; None: nothing was removed."""
+    if not removed.through:
+        return None
+    return RemovedEvents(
+        last_sequence=removed.last_sequence,
+        last_at_ms=removed.last_at_ms,
+        removed_at_ms=removed.at_ms,
+        archives=removed.archives,
+    )
+
+
 class MissingSegmentError(Exception):
     """This node lacks audit events that the read needs, and fetches them from members."""
 
     def __init__(self, first: int, last: int) -> None:
         super().__init__(f"this node lacks the audit events {first} to {last}")
+
+
+async def removed(transaction: ReadTransaction) -> Removed:
+    """Return what retention has removed (U4); readers begin after it."""
+    row = await transaction.one(REMOVED)
+    return NOTHING_REMOVED if row is None else Removed(**dict(row))
 
 
 async def first_readable(transaction: ReadTransaction) -> int:
@@ -40,7 +75,8 @@ async def first_readable(transaction: ReadTransaction) -> int:
         first=1,
         last=_ANY,
     )
-    return 1 if row is None else int(row["first"])
+    first = 1 if row is None else int(row["first"])
+    return max(first, (await removed(transaction)).last_sequence + 1)
 
 
 async def require_all(transaction: ReadTransaction) -> None:

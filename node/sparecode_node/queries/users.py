@@ -279,7 +279,7 @@ async def alike(
     transaction: ReadTransaction, query: str, *, most: int, now_ms: int
 ) -> tuple[UserView, ...]:
     """
-    Return users whose names sound like a query, the most alike first.
+    Return users of whom a word of a query is only the sound, the most alike first.
 
     Those with the words of the query themselves are not among them: `find` has these.
     """
@@ -296,7 +296,10 @@ async def alike(
     ranked = sorted(
         rows,
         key=lambda row: (
-            -likeness(query, (row["username"], row["display_name"], row["groups"])),
+            -likeness(
+                query,
+                (row["username"], row["display_name"], row["groups"], row["email"]),
+            ),
             row["name_key"],
         ),
     )

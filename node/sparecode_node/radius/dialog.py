@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.challenges import NextStep
 from sparecode_node.domain.ids import NameKey, RequestId
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.users import fold
 from sparecode_node.radius import packets
 from sparecode_node.radius.answers import Answer, accepted, challenged, rejected
@@ -30,7 +31,7 @@ from sparecode_node.services.authentication.prompts import (
     wants_pin,
 )
 from sparecode_node.services.context import RADIUS, AgentCaller, CallContext
-from sparecode_node.services.errors import InvalidFieldError, RateError
+from sparecode_node.services.errors import InvalidFieldError, RateError, Refused
 from sparecode_node.services.fields import (
     CLIENT_ADDRESS_MAX,
     RESOURCE_MAX,
@@ -133,12 +134,7 @@ class Dialog:
             return await self._prompt(source, request, credentials, context)
         request_id = await self._undecided_id(context, request_ids)
         try:
-            if _continues(request):
-                answer = await self._next_step(source, request, credentials, request_id)
-            else:
-                answer = await self._first_step(
-                    source, request, credentials, request_id
-                )
+            answer = await self._decided(source, request, credentials, request_id)
         except InvalidFieldError:
             return rejected()  # Beyond a bound: nothing that could be right.
         except RateError as error:
@@ -148,6 +144,24 @@ class Dialog:
             # hammers one name would keep everyone out.
             return rejected(TOO_FAST, verdict="rate_limited")
         return replace(answer, verdict="unreadable") if request.is_garbled else answer
+
+    async def _decided(
+        self,
+        source: Source,
+        request: Request,
+        credentials: Credentials,
+        request_id: RequestId,
+    ) -> Answer:
+        """Return the answer to a passcode, or to the next step of one."""
+        step = self._next_step if _continues(request) else self._first_step
+        try:
+            return await step(source, request, credentials, request_id)
+        except Refused as error:
+            if error.rejected.reason is not Reason.SLOT_MOVED:
+                raise
+            # It is final, and the slot alone decides it, whether or not the user exists.
+            # Silence would make the client take this node for dead.
+            return rejected()
 
     async def _prompt(
         self,

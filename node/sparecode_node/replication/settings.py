@@ -19,6 +19,15 @@ ENTRIES_IN_FLIGHT_MAX = 2
 Appended, not committed. More entries only make batches smaller, not answers faster.
 """
 
+CALLS_BESIDE_MAX = 3
+"""
+In flight, for another entry or another message to the primary to leave beside them.
+
+With more, what waits leaves together once they are done, unless it fills an entry: an
+entry costs every node as much as several calls, and so does a message. With few, a call
+waits for no other.
+"""
+
 APPEND_BYTES_MAX = 256 * 1024
 """Of the entries in one message to a follower."""
 

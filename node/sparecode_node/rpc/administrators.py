@@ -233,6 +233,7 @@ def _approval(approval: ApprovalView) -> pb.Approval:
         description=approval.description,
         serials=approval.serials,
         usernames=approval.usernames,
+        recipient=approval.recipient,
         ask_time=conversion.timestamp(approval.asked_at_ms),
         end_time=conversion.timestamp(approval.ends_at_ms),
         approver=approval.approver,

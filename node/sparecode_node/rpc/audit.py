@@ -39,6 +39,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
             events=[_event(record) for record in read.value.items],
             next_page_token=read.value.next_page_token,
             position=conversion.position(read),
+            removed=conversion.removed(read.value.removed),
         )
 
     async def ExportAuditEvents(
@@ -64,6 +65,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
                 last_sequence=piece.last_sequence,
                 end_sequence=piece.end_sequence,
                 position=conversion.position(read),
+                removed=conversion.removed(piece.removed),
             )
 
     async def GetCheckpoint(

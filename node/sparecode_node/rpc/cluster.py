@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 from sparecode.v1 import cluster_pb2 as pb
 from sparecode.v1 import cluster_pb2_grpc as pb_grpc
+from sparecode_node.queries.archives import AuditRetention
 from sparecode_node.queries.review import Review
 from sparecode_node.rpc import calls, conversion, tickets
 from sparecode_node.rpc.identity import Context
@@ -171,6 +172,41 @@ class ClusterServicer(pb_grpc.ClusterServiceServicer):
             commit=conversion.commit(self._node_id, applied)
         )
 
+    async def ConfirmArchive(
+        self, request: pb.ConfirmArchiveRequest, context: Context
+    ) -> pb.ConfirmArchiveResponse:
+        """Record an administrator's copy of the audit log."""
+        applied = await self._changes.confirm_archive(
+            calls.session_call(
+                context, "ClusterService/ConfirmArchive", request.request_id
+            ),
+            first=request.first,
+            last=request.last,
+            hash_before=request.hash_before,
+            hash_after=request.hash_after,
+            place=request.place,
+        )
+        return pb.ConfirmArchiveResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
+
+    async def WithdrawArchive(
+        self, request: pb.WithdrawArchiveRequest, context: Context
+    ) -> pb.WithdrawArchiveResponse:
+        """Withdraw an administrator's copy of the audit log."""
+        applied = await self._changes.withdraw_archive(
+            calls.session_call(
+                context, "ClusterService/WithdrawArchive", request.request_id
+            ),
+            administrator=request.administrator,
+            first=request.first,
+            last=request.last,
+            reason=request.reason,
+        )
+        return pb.WithdrawArchiveResponse(
+            commit=conversion.commit(self._node_id, applied)
+        )
+
     async def ReplaceAuthorities(
         self, request: pb.ReplaceAuthoritiesRequest, context: Context
     ) -> pb.ReplaceAuthoritiesResponse:
@@ -311,6 +347,28 @@ def _review(review: Review) -> pb.GetReviewResponse:
     )
 
 
+def _retention(retention: AuditRetention) -> pb.AuditRetention:
+    after_ms = retention.retention_ms
+    return pb.AuditRetention(
+        archives=[
+            pb.AuditArchive(
+                archiver=each.archiver,
+                place=each.place,
+                segments=each.segments,
+                confirm_time=conversion.timestamp(each.confirmed_at_ms),
+                counts=each.counts,
+            )
+            for each in retention.archives
+        ],
+        unarchived_segments=retention.unarchived_segments,
+        archives_wanted=retention.archives_wanted,
+        removed_segments=retention.removed_segments,
+        removed=conversion.removed(retention.removed),
+        retention=None if after_ms is None else conversion.duration(after_ms),
+        removal_begin_time=conversion.timestamp(retention.removal_begins_ms),
+    )
+
+
 def _status(status: ClusterStatus) -> pb.GetStatusResponse:
     backup = status.last_backup
     return pb.GetStatusResponse(
@@ -323,6 +381,7 @@ def _status(status: ClusterStatus) -> pb.GetStatusResponse:
         sealed_segments=status.sealed_segments,
         lost_segments=status.lost_segments,
         found_segments=status.found_segments,
+        audit_retention=_retention(status.audit_retention),
         last_backup_time=conversion.timestamp(backup.taken_at_ms) if backup else None,
         last_backup_index=backup.index if backup else 0,
         pending_resets=[

@@ -23,6 +23,7 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.radius import AcceptAttributes
 from sparecode_node.domain.sealed_codes import MailOutcome
 from sparecode_node.domain.tokencodes import Algorithm, HashName
+from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.services.context import Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.files.token_files import TokenFileFormat
@@ -133,6 +134,18 @@ def duration(ms: int) -> Duration:
 def commit(node_id: str, applied: Applied) -> types_pb2.Commit:
     """Return where a change was committed."""
     return types_pb2.Commit(node_id=node_id, index=applied.index)
+
+
+def removed(removed: RemovedEvents | None) -> types_pb2.RemovedEvents | None:
+    """Return what retention has removed; None: nothing (U4)."""
+    if removed is None:
+        return None
+    return types_pb2.RemovedEvents(
+        last_sequence=removed.last_sequence,
+        last_time=timestamp(removed.last_at_ms),
+        remove_time=timestamp(removed.removed_at_ms),
+        archives=removed.archives,
+    )
 
 
 def position(read: Read[V]) -> types_pb2.ReadPosition:

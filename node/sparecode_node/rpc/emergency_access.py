@@ -85,6 +85,7 @@ class EmergencyAccessServicer(pb_grpc.EmergencyAccessServiceServicer):
             count=request.count if request.HasField("count") else None,
             terms=_terms(request, keep_unused_codes=request.keep_unused_codes),
             by_message=request.by_message,
+            to_manager=request.to_manager,
         )
         return pb.IssueTokencodesResponse(
             saved=conversion.saved_tokencodes(self._node_id, issued.saved),
@@ -251,6 +252,7 @@ def _message(message: SentMessage | None) -> pb.SealedMessage | None:
         recipient=message.recipient,
         cause=message.cause,
         end_time=conversion.timestamp(message.ends_at_ms),
+        to_manager=message.to_manager,
     )
 
 

@@ -29,6 +29,8 @@ from sparecode.v1 import (
     cluster_pb2_grpc,
     emergency_access_pb2,
     emergency_access_pb2_grpc,
+    moves_pb2,
+    moves_pb2_grpc,
     notices_pb2,
     notices_pb2_grpc,
     policy_pb2,
@@ -62,6 +64,7 @@ from sparecode_node.rpc.interceptors import (
     MESSAGE_BYTES_MAX,
     CallInterceptor,
 )
+from sparecode_node.rpc.moves import MoveServicer
 from sparecode_node.rpc.notices import NoticeServicer
 from sparecode_node.rpc.policy import PolicyServicer
 from sparecode_node.rpc.sessions import SessionServicer
@@ -313,6 +316,9 @@ def _add_administration(
         ),
         server,
     )
+    moves_pb2_grpc.add_MoveServiceServicer_to_server(
+        MoveServicer(node_id, services.user_moves), server
+    )
     notices_pb2_grpc.add_NoticeServiceServicer_to_server(
         NoticeServicer(node_id, services.channels, services.notice_previews), server
     )
@@ -353,6 +359,7 @@ def _admin_names() -> Sequence[str]:
         agents_pb2,
         cluster_pb2,
         audit_pb2,
+        moves_pb2,
         notices_pb2,
         policy_pb2,
         administrators_pb2,

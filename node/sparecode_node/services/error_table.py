@@ -254,6 +254,7 @@ def _rule(reason: Reason, code: Code, words: str = "") -> Answer:
 
 
 _NOT_FOUND = {
+    Reason.MOVE_UNKNOWN: "there is no such move; see sparecode cluster moves",
     Reason.USER_UNKNOWN: "there is no such user",
     Reason.TOKEN_UNKNOWN: "there is no such token",
     Reason.AGENT_UNKNOWN: "there is no such agent",
@@ -310,6 +311,12 @@ _INVALID_ARGUMENT = {
     Reason.CODE_COUNT: "the number of codes is out of bounds",
 }
 _FAILED_PRECONDITION = {
+    Reason.SLOT_MOVED: "the user has moved to another cluster; ask that one",
+    Reason.MOVE_SLOTS: "these slots cannot move now; see sparecode cluster moves",
+    Reason.MOVE_STEP: "the move is at another step; see sparecode cluster moves",
+    Reason.MOVE_RECEIPT: "this is no receipt of this move; take the file that the target has written",
+    Reason.MOVE_EXPORT: "this export is not of this move, or is damaged; write it again",
+    Reason.MOVE_CONFLICT: "this cluster has a user or token of the same name; remove it, and load again",
     Reason.APPROVAL_STALE: "the state has changed since the request was made",
     Reason.APPROVALS_FULL: "you have the maximum number of pending requests",
     Reason.KEY_IN_USE: "the key is still in use; wait until it is no longer used",
@@ -419,6 +426,12 @@ REASONS: Mapping[Reason, Answer] = {
         "operator must review and open it: `sparecode cluster open`",
         retry_s=10.0,
     ),
+    Reason.SLOT_MOVING: Answer(
+        code=Code.UNAVAILABLE,
+        reason=Reason.SLOT_MOVING.name,
+        words="the user is on the way between two clusters; try again in a minute",
+        retry_s=5.0,
+    ),
 }
 
 FOR_AGENTS = frozenset(
@@ -429,6 +442,8 @@ FOR_AGENTS = frozenset(
         Reason.ENTRY_SKIPPED,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
+        Reason.SLOT_MOVING,
+        Reason.SLOT_MOVED,
     }
 )
 """Refusals that reveal nothing about a user or a token. An agent sees no others (A6)."""

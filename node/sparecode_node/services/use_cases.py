@@ -23,8 +23,10 @@ from sparecode_node.services.cluster.backups import Backups, BackupSource
 from sparecode_node.services.cluster.epoch_review import EpochReview
 from sparecode_node.services.cluster.membership_commands import MembershipCommands
 from sparecode_node.services.cluster.status import Cluster
+from sparecode_node.services.cluster.user_moves import UserMoves
 from sparecode_node.services.emergency.bulk_issue import BulkIssue
 from sparecode_node.services.emergency.emergency_access import Emergency
+from sparecode_node.services.emergency.ended_sets import EndedSets
 from sparecode_node.services.emergency.sealed_messages import SealedMessages
 from sparecode_node.services.files.file_reader import FileReader
 from sparecode_node.services.keys.due_rotation import DueRotation
@@ -46,6 +48,7 @@ from sparecode_node.services.people.approvals import Approvals
 from sparecode_node.services.people.browser_logins import BrowserLogins
 from sparecode_node.services.people.device_cookies import DeviceCookies
 from sparecode_node.services.people.explanations import Explanations
+from sparecode_node.services.people.live_codes import LiveCodeCounts
 from sparecode_node.services.people.open_sessions import OpenSessions
 from sparecode_node.services.people.passkeys import Passkeys
 from sparecode_node.services.people.policy import Policies
@@ -59,6 +62,7 @@ from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.alarm_seals import AlarmSeals
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.services.secrets.kdf import Kdf
+from sparecode_node.services.secrets.move_seals import MoveSeals
 from sparecode_node.services.secrets.passkey_checks import PasskeyChecks
 from sparecode_node.services.secrets.radius_seals import RadiusSeals
 from sparecode_node.services.secrets.sealing import Sealing
@@ -86,6 +90,7 @@ class Services:
     token_import: TokenImport
     emergency: Emergency
     sealed_messages: SealedMessages
+    ended_sets: EndedSets
     bulk: BulkIssue
     agents: Agents
     agent_keys: AgentKeys
@@ -98,6 +103,7 @@ class Services:
     delivery: Delivery
     cluster: Cluster
     membership: MembershipCommands
+    user_moves: UserMoves
     rotation: Rotation
     due_rotation: DueRotation
     resealer: Resealer
@@ -161,6 +167,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     passkey_checks = PasskeyChecks(
         sealing=sealing, clock=clock, entropy=entropy, consoles=consoles.values()
     )
+    live_codes = LiveCodeCounts(state=state, proposer=proposer)
     device_cookies = DeviceCookies(sealing=sealing, clock=clock, entropy=entropy)
     pace, file_reader = Pace(clock), FileReader()
     packet_counts = packet_counts or PacketCounts()
@@ -269,6 +276,9 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             messages=messages,
         ),
         sealed_messages=messages,
+        ended_sets=EndedSets(
+            replicator=replicator, state=state, clock=clock, entropy=entropy
+        ),
         bulk=BulkIssue(
             proposer=proposer,
             state=state,
@@ -353,6 +363,15 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             authorities=authorities,
             successors=successors,
         ),
+        user_moves=UserMoves(
+            proposer=proposer,
+            reader=reader,
+            replicator=replicator,
+            state=state,
+            seals=MoveSeals(key_holder.ring),
+            kdf=kdf,
+            pace=pace,
+        ),
         resets=Resets(
             replicator=replicator,
             state=state,
@@ -394,12 +413,13 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
         ),
         session_use=session_use,
-        policies=Policies(proposer=proposer, reader=reader),
+        policies=Policies(proposer=proposer, reader=reader, counts=live_codes),
         approvals=Approvals(
             proposer=proposer,
             reader=reader,
             state=state,
             check=ApprovalChecks(replicator, state, successors).check,
+            counts=live_codes,
         ),
         activity=Activity(reader=reader),
         audit=Audit(reader=reader, sealing=sealing, costly_reads=costly_reads),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.domain.personal_notices import Told, Wanted
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine import outbox
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
@@ -54,6 +55,8 @@ class AuditLog:
         """The notices that people get, by the policy (N6)."""
         self.seals = False
         """Whether the cluster's level has segments."""
+        self.removed = 0
+        """The last event that retention has removed (U4)."""
         last = segments.last_sealed(db)
         self._sealed = last.last_sequence if last else 0
         first = db.execute("SELECT min(sequence) FROM audit_events").fetchone()
@@ -64,24 +67,30 @@ class AuditLog:
 
     def discard(self, stored: Stored | None) -> None:
         """
-        Discard some sealed events that this node's file has.
+        Discard some sealed events that this node's file has, or that were removed.
 
         The newest event stays in any case: the next one continues its chain.
         """
-        if stored is None or self._first > stored.segment.last_sequence:
-            return
-        # A snapshot may have replaced the state a moment ago: one of another history,
-        # or of a member that had not discarded events which this node's file lacks.
-        if self._first < stored.first:
-            return
-        segment = stored.segment
-        if segments.find(self._db, segment.number) != segment:
-            return
-        end = min(self._first + DISCARDED_MAX, segment.last_sequence + 1, self.sequence)
+        last = max(self._last_stored(stored), self.removed)
+        end = min(self._first + DISCARDED_MAX, last + 1, self.sequence)
         if end <= self._first:
             return
         self._db.execute("DELETE FROM audit_events WHERE sequence < ?", (end,))
         self._first = end
+        reach(Point.SEGMENT_DROPPED)
+
+    def _last_stored(self, stored: Stored | None) -> int:
+        """Return the last event that this node's file has, of those in the state; or 0."""
+        if stored is None or self._first > stored.segment.last_sequence:
+            return 0
+        # A snapshot may have replaced the state a moment ago: one of another history,
+        # or of a member that had not discarded events which this node's file lacks.
+        if self._first < stored.first:
+            return 0
+        segment = stored.segment
+        if segments.find(self._db, segment.number) != segment:
+            return 0
+        return segment.last_sequence
 
     def begin_entry(self, index: int) -> None:
         """Begin with the events of the entry at *index*."""
@@ -137,6 +146,7 @@ class AuditLog:
         if self.seals and self.sequence - self._sealed >= SEGMENT_EVENTS:
             # One segment for each event: a log of years is sealed without a pause.
             self._sealed = segments.seal(self._db, SEGMENT_EVENTS).last_sequence
+            reach(Point.SEGMENT_SEALED)
         self._events += 1
         dropped = outbox.offer(
             self._db,

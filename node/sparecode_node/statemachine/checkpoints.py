@@ -11,6 +11,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine.page_sums import (
     Copied,
     LostWriteError,
@@ -86,15 +87,19 @@ class Checkpoints:
             if not last and 0 < index == self._complete_at:
                 return
             # A reader may keep SQLite from syncing the log. So it is synced here.
+            reach(Point.CHECKPOINT_SYNC)
             os.fdatasync(self._log)
+            reach(Point.CHECKPOINT_COPY)
             frames, copied = checkpoint(self._db)
             if copied < 0:  # Another program is at it.
                 return
+            reach(Point.CHECKPOINT_SUMS)
             self._record(copied)
         finally:
             self._reader.execute("ROLLBACK")
         self.durable_index, self.frames = index, frames
         self._complete_at = index if frames == copied else 0
+        reach(Point.CHECKPOINT_DONE)
 
     def _record(self, copied: int) -> None:
         """Record the checksums of the pages that were copied since the last time."""

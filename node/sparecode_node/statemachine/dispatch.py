@@ -20,15 +20,19 @@ from sparecode_node.statemachine.handlers import (
     epochs,
     keys,
     membership,
+    moves,
     notices,
     passkeys,
     policy,
     radius,
+    reclaimed_users,
     resets,
+    retention,
     sealed_codes,
     second_factors,
     segments,
     sessions,
+    set_ends,
     tokens,
     users,
 )
@@ -90,10 +94,36 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
             return authorities.announce_authority(applying, command)
         case commands.FinishAuthorities() as command:
             return authorities.finish_authorities(applying, command)
+        case commands.PrepareMove() as command:
+            return moves.prepare_move(applying, command)
+        case commands.FreezeUsers() as command:
+            return moves.freeze_users(applying, command)
+        case commands.ExportMovedUsers() as command:
+            return moves.export_moved_users(applying, command)
+        case commands.ImportMovedUsers() as command:
+            return moves.import_moved_users(applying, command)
+        case commands.ActivateMove() as command:
+            return moves.activate_move(applying, command)
+        case commands.CancelMove() as command:
+            return moves.cancel_move(applying, command)
+        case commands.EndMove() as command:
+            return moves.end_move(applying, command)
+        case commands.ReclaimMove() as command:
+            return reclaimed_users.reclaim_move(applying, command)
+        case commands.DeleteMovedUsers() as command:
+            return moves.delete_moved_users(applying, command)
         case commands.NoteSegments() as command:
             return segments.note_segments(applying, command)
         case commands.DeclareSegmentsLost() as command:
             return segments.declare_segments_lost(applying, command)
+        case commands.NoteArchive() as command:
+            return retention.note_archive(applying, command)
+        case commands.ConfirmArchive() as command:
+            return retention.confirm_archive(applying, command)
+        case commands.WithdrawArchive() as command:
+            return retention.withdraw_archive(applying, command)
+        case commands.RemoveSegments() as command:
+            return retention.remove_segments(applying, command)
         case commands.OpenSession() as command:
             return sessions.open_session(applying, command)
         case commands.Reauthenticate() as command:
@@ -161,6 +191,8 @@ def _handle(applying: Applying, again: Callable[[Applying], Result]) -> Result |
         case commands.NoteSealedCodes() as command:
             sealed_codes.note_sealed_codes(applying, command)
             return None
+        case commands.NoteEndedSets():
+            return set_ends.note_ended_sets(applying)
         case commands.Authenticate() as command:
             return authentication.authenticate(applying, command)
         case commands.ContinueAuthentication() as command:

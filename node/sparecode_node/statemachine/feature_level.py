@@ -135,6 +135,20 @@ FREE_TIGHTENING = 2
 """From here on, a policy that allows fewer guesses counts no live codes (I6)."""
 
 
+COUNTED_CODES = 2
+"""
+From here on, live codes are counted before a change of the policy is proposed, and apply
+adds only those issued since: it answers nobody while it counts (I6).
+"""
+
+
+FOUND_UNUSED = 2
+"""
+From here on, the primary looks for values that are sealed with a key before it retires
+the key, and apply only knows whether one came later (P5).
+"""
+
+
 UNIQUE_SEEDS = 2
 """From here on, a token is refused whose seed another token has (K5)."""
 
@@ -195,12 +209,26 @@ PERSONAL_NOTICES = 2
 """From here on, former addresses are kept, so that they hear of changes (N8)."""
 
 
+STALE_REPEATS = 2
+"""A repeat that names its user by a replaced tag is prepared again, not refused (Q1)."""
+
+
 SEALED_CODES = 2
 """From here on, codes can go to their user by message (I13)."""
 
 
 ALARMS = 2
 """From here on, users can say of a notice that it was not them (N9)."""
+
+BRIEF_EVENTS = 2
+"""The event of a change of an allow list names its first users, and hashes all (U1)."""
+
+
+SET_ENDS = 2
+"""
+From here on, users hear of sets that end by time (N6): of those that are issued from here
+on, or whose token's end changes.
+"""
 
 
 class FeatureLevelError(Exception):
@@ -233,3 +261,9 @@ def raise_to(db: sqlite3.Connection, level: int) -> int:
     if level > read(db):
         meta.write(db, "feature_level", level)
     return read(db)
+
+
+MOVES = 2
+"""
+From here on, a restore keeps the ids that the cluster had: tickets of moves name them.
+"""

@@ -19,11 +19,13 @@ from sparecode_node.domain.membership import MemberKey
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.personal_notices import Wanted
 from sparecode_node.domain.policy import TIME_MS_MAX, Policy
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine import (
     checkpoints,
     commands,
     dispatch,
     feature_level,
+    slot_standing,
     snapshots,
 )
 from sparecode_node.statemachine.admission import check_session
@@ -57,7 +59,7 @@ from sparecode_node.statemachine.skipping import (
     Skipping,
     skipped_entries,
 )
-from sparecode_node.statemachine.tables import formats, meta
+from sparecode_node.statemachine.tables import archives, formats, meta
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables.agents import certificate_denied
@@ -74,10 +76,11 @@ CHANGES_BEGINNING = (
     commands.BeginEpoch,
     commands.NoteMemberKey,
     commands.AdmitNode,
+    commands.RemoveSegments,
 )
 """
-Commands after which the policy, the keys of the ring and of the members, and the feature
-level are read again.
+Commands after which the policy, the keys of the ring and of the members, the feature
+level, and the end of the removed segments are read again.
 """
 
 UNRECORDED = (
@@ -262,6 +265,7 @@ class StateMachine:
             results = work()
             self._audit.discard(self.stored)
             meta.write(self._db, "applied_index", index)
+            reach(Point.APPLY_COMMIT)
             self._db.execute("COMMIT")
         except BaseException:
             # After some disk failures SQLite has already rolled back.
@@ -269,10 +273,12 @@ class StateMachine:
                 self._db.execute("ROLLBACK")
             self._load()  # Values in memory must not be ahead of the database.
             raise
+        reach(Point.APPLIED)
         self._applied_index = index
         return results
 
     def _apply(self, index: int, call: commands.Call) -> Result:
+        reach(Point.APPLY_CALL)
         self._advance(call)
         person = person_of(self._db, call.command)
         applying = Applying(
@@ -305,6 +311,10 @@ class StateMachine:
     def _repeat(self, applying: Applying, remembered: Result) -> Result:
         """Return the answer of the first try, unless it may not be repeated (Q2)."""
         command, first = applying.call.command, remembered
+        if self._feature_level >= feature_level.STALE_REPEATS and (
+            authentication.is_under_replaced_tag(applying)
+        ):
+            return Rejected(Reason.STALE_PARAMETERS)
         if (
             isinstance(remembered, Authenticated)
             and remembered.decision is Decision.ACCEPTED
@@ -374,7 +384,8 @@ class StateMachine:
         return approvals.pass_or_keep(applying, held) or result
 
     def _decide(self, applying: Applying) -> Result:
-        result = dispatch.decide(applying, self._decide)
+        refused = slot_standing.refusal(applying)
+        result = refused or dispatch.decide(applying, self._decide)
         command = applying.call.command
         if isinstance(command, CHANGES_BEGINNING):
             self._load_beginning()  # The next command uses the new values.
@@ -433,3 +444,4 @@ class StateMachine:
             to_managers=frozenset(self._policy.manager_notices.split()),
         )
         self._audit.seals = self._feature_level >= feature_level.AUDIT_SEGMENTS
+        self._audit.removed = archives.removed(self._db).last_sequence

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.segments import Ranges, common, ranges_of
 from sparecode_node.statemachine.sealed_events import is_marked, open_log
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,12 @@ def missing_segments(state: Path, own: NodeId) -> MissingSegments:
         if is_marked(state):
             stored = {}
         passed_over = segments.lost(db)
+        removed = archives.removed(db).through
         missing = [
             each
             for each in segments.all_sealed(db)
-            if each.number not in passed_over
+            if each.number > removed
+            and each.number not in passed_over
             and stored.get(each.number) != each.hash_after
             and db.execute(
                 "SELECT 1 FROM main.audit_events WHERE sequence = ?",

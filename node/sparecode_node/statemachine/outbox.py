@@ -14,11 +14,11 @@ from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import (
     DROPS_TOLD_MS,
     NOTICES_MAX,
-    RANKS,
     ChannelKind,
     channel_target,
     class_of,
     notice_id,
+    rank_of,
 )
 from sparecode_node.domain.personal_notices import PersonalNotice, Told, Wanted
 from sparecode_node.statemachine.personal_notices import (
@@ -70,7 +70,7 @@ def offer(
                 event,
                 notice_id=name,
                 event_class=event_class,
-                rank=RANKS[event_class],
+                rank=rank_of(event.action),
                 personal=personal,
             )
             if kept >= NOTICES_MAX:

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparecode_node.durable_files import sync_directory
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 MAGIC = b"SCPAGES2"
@@ -143,7 +144,7 @@ class PageSums:
         _write(self._fd, data)
         os.fsync(self._fd)
         new.replace(self._path)
-        _sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
         self._size = self._written = len(data)
 
     def close(self) -> None:
@@ -298,11 +299,3 @@ def _batch(pages: int, sums: Mapping[int, int], copied: Copied) -> bytes:
 def _write(fd: int, data: bytes) -> None:
     if os.write(fd, data) != len(data):
         raise OSError("the file system wrote only a part")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -137,6 +137,7 @@ def _addressed(
             is_last=number >= most,
             user_id="" if told and told.deleted else user.user_id,
             to_manager=of_manager,
+            target=told.target if told else "",
         )
         for address, of_manager in unique.items()
     ]

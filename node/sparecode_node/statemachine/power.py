@@ -83,6 +83,20 @@ def _changes_power(applying: Applying, command: commands.Command) -> bool:
             | commands.ReplaceAuthorities()
             | commands.FinishAuthorities()
             | commands.DeclareSegmentsLost()
+            # Moving users gives their verifiers away, brings some in, stops service, or
+            # deletes them.
+            | commands.PrepareMove()
+            | commands.FreezeUsers()
+            | commands.ExportMovedUsers()
+            | commands.ImportMovedUsers()
+            | commands.ActivateMove()
+            | commands.CancelMove()
+            | commands.EndMove()
+            | commands.ReclaimMove()
+            | commands.DeleteMovedUsers()
+            | commands.ConfirmArchive()
+            # Else a thief would stop retention until the tapes are read again.
+            | commands.WithdrawArchive()
             | commands.ActivateKey()
             | commands.RegisterAgent()
             | commands.AllowCertificate()

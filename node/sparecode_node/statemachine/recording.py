@@ -23,6 +23,8 @@ UNDECIDED = frozenset(
         Reason.REQUEST_TABLE_FULL,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
+        Reason.SLOT_MOVING,
+        Reason.SLOT_MOVED,
         Reason.RESET_PENDING,
     }
 )
@@ -31,6 +33,8 @@ UNDECIDED = frozenset(
 
 def record(audit: AuditLog, applying: Applying, result: Result) -> None:
     """Append one event for the decision and one for each consequence."""
+    if applying.unrecorded:
+        return
     reason, detail = applying.reason, applying.detail
     match result:
         case Rejected() if result.reason in UNDECIDED:

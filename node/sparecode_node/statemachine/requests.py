@@ -67,6 +67,8 @@ NOT_REMEMBERED = frozenset(
         Reason.SECOND_FACTOR_REQUIRED,
         Reason.NOT_INITIALIZED,
         Reason.NOT_OPEN,
+        Reason.SLOT_MOVING,
+        Reason.SLOT_MOVED,
         Reason.RESET_PENDING,
     }
 )
@@ -89,6 +91,7 @@ UNJUDGED = frozenset(
         Reason.CERTIFICATE_NOT_DENIED,
         Reason.CHANNEL_UNKNOWN,
         Reason.MEMBER_UNKNOWN,
+        Reason.MOVE_UNKNOWN,
         Reason.RESET_UNKNOWN,
         Reason.SESSION_UNKNOWN,
         Reason.BROWSER_LOGIN_UNKNOWN,

@@ -64,6 +64,10 @@ class EmergencyAccessSaved:
     """Effective end: the earlier of the set's and the token's (I7)."""
     pin_missing_warning: bool
     """`DENY` was chosen for a token that has no PIN (R)."""
+    recipient: str = ""
+    """The address that codes by message go to (I13); empty: they are shown."""
+    to_manager: bool = False
+    """Whether that is the address of the user's manager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +151,9 @@ def to_json(result: Result) -> str:
             del written["attributes"]  # No agent has any below feature level 2.
         else:
             written["attributes"] = asdict(result.attributes)
+    elif isinstance(result, EmergencyAccessSaved) and not result.recipient:
+        # Below feature level 2 no codes go by message.
+        del written["recipient"], written["to_manager"]
     return _COMPACT.encode(written)
 
 

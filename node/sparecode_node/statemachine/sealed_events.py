@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent, canonical, chain_hash
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine.page_sums import write_again
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import (
     AUTHENTICATION_ID,
     AUTHENTICATION_INDEX,
@@ -242,6 +243,23 @@ class SealedEvents:
         """Return the segments that were declared lost."""
         return segments.lost(self._log)
 
+    def removed(self) -> int:
+        """Return the last segment that retention has removed; 0: none."""
+        return archives.removed(self._log).through
+
+    def delete_removed(self, most: int) -> bool:
+        """
+        Delete some events of removed segments, durably; return whether any was left.
+
+        After a crash it is done again. A segment no longer counts as stored before its
+        events go, in the same transaction.
+        """
+        with self._transaction():
+            deleted = archives.delete(self._db, archives.removed(self._log), most)
+        if deleted:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        return deleted > 0
+
     def stored(self) -> dict[int, bytes]:
         """
         Return the numbers of the stored segments, each with its hash.
@@ -351,6 +369,7 @@ class SealedEvents:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            reach(Point.SEGMENT_COMMIT)
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:

@@ -12,6 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine import checkpoints, feature_level, whole_copies
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.tables import formats, meta, schema, segments
@@ -185,6 +186,7 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     db.execute("PRAGMA synchronous = FULL")
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
+            reach(Point.INSTALL_COPY)
             source.backup(db)
         # Migrate an older format. If the power fails now, the next start does it again.
         db.execute("PRAGMA foreign_keys = OFF")

@@ -93,8 +93,26 @@ def target_of(
             | commands.SendNoticesAgain()
         ):
             return channel_target(command.channel)
+        case (
+            commands.PrepareMove()
+            | commands.FreezeUsers()
+            | commands.ExportMovedUsers()
+            | commands.ImportMovedUsers()
+            | commands.ActivateMove()
+            | commands.CancelMove()
+            | commands.EndMove()
+            | commands.ReclaimMove()
+            | commands.DeleteMovedUsers()
+        ):
+            return f"move {command.move_id}"
         case commands.DeclareSegmentsLost():
             return f"audit segments {command.first} to {command.last}"
+        case commands.ConfirmArchive():
+            return f"audit segments {command.first} to {command.last}"
+        case commands.WithdrawArchive():
+            return f"audit archive of administrator {command.administrator}"
+        case commands.RemoveSegments():
+            return f"audit segments up to {command.through}"
         case commands.DenyCertificate() | commands.AllowCertificate():
             return f"{command.mark} {command.value}"
         case commands.Authenticate() | commands.ContinueAuthentication():

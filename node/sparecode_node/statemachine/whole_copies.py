@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from sparecode_node.statemachine.sealed_events import COLUMNS, file_of
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
@@ -24,7 +24,10 @@ def add_to(copy: Path, state: Path) -> None:
         db.execute("PRAGMA journal_mode = MEMORY").fetchall()  # Without a second file.
         db.execute("PRAGMA synchronous = OFF")  # The caller syncs the file.
         db.execute("ATTACH ? AS sealed", (read_only_uri(file),))
+        removed = archives.removed(db).through
         for segment in segments.all_sealed(db):
+            if segment.number <= removed:
+                continue  # Retention has removed it; this node deletes it soon (U4).
             extent = (segment.first_sequence, segment.last_sequence)
             # A segment of another history, or one that is not whole, is left out.
             db.execute(

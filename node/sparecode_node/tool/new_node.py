@@ -334,7 +334,7 @@ def _found(
         write_certificates(folder, agents=[each], now=setup.now())
         typer.echo(
             f"Wrote {folder / each}.pem and .key, for the agent {each}. Register it: "
-            f"sparecode agents register {each}"
+            f"sparecode agents add {each}"
         )
     return name
 

@@ -444,6 +444,7 @@ class Approval(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     APPROVER_FIELD_NUMBER: _builtins.int
     USERNAMES_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.int
     """Identifies the approval."""
     author: _builtins.str
@@ -458,6 +459,10 @@ class Approval(_message.Message):
     """The request in words."""
     approver: _builtins.str
     """The administrator who approved it: the author may issue now. Empty: pending."""
+    recipient: _builtins.str
+    """The address that the codes go to by message. The approval is for this address only.
+    Empty: the author is shown the codes, or the request is about something else.
+    """
     @_builtins.property
     def serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tokens to issue codes for, if the request is about codes."""
@@ -489,10 +494,11 @@ class Approval(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         approver: _builtins.str = ...,
         usernames: _abc.Iterable[_builtins.str] | None = ...,
+        recipient: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ask_time", b"ask_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "approver", b"approver", "ask_time", b"ask_time", "author", b"author", "description", b"description", "end_time", b"end_time", "serials", b"serials", "target", b"target", "usernames", b"usernames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval_id", b"approval_id", "approver", b"approver", "ask_time", b"ask_time", "author", b"author", "description", b"description", "end_time", b"end_time", "recipient", b"recipient", "serials", b"serials", "target", b"target", "usernames", b"usernames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -248,6 +248,7 @@ class ListAuditEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
@@ -258,16 +259,23 @@ class ListAuditEventsResponse(_message.Message):
     def position(self) -> _types_pb2.ReadPosition:
         """How current the result is."""
 
+    @_builtins.property
+    def removed(self) -> _types_pb2.RemovedEvents:
+        """What retention has removed, if the request reaches back to it: these events may
+        match, too. Not set: nothing.
+        """
+
     def __init__(
         self,
         *,
         events: _abc.Iterable[Global___AuditEvent] | None = ...,
         next_page_token: _builtins.str = ...,
         position: _types_pb2.ReadPosition | None = ...,
+        removed: _types_pb2.RemovedEvents | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "removed", b"removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "position", b"position", "removed", b"removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,6 +332,7 @@ class ExportAuditEventsResponse(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     END_SEQUENCE_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
     """The next bytes of the file: whole lines."""
     events: _builtins.int
@@ -338,6 +347,10 @@ class ExportAuditEventsResponse(_message.Message):
     def position(self) -> _types_pb2.ReadPosition:
         """How current the result is."""
 
+    @_builtins.property
+    def removed(self) -> _types_pb2.RemovedEvents:
+        """What retention has removed, if the request reaches back to it. Not set: nothing."""
+
     def __init__(
         self,
         *,
@@ -346,10 +359,11 @@ class ExportAuditEventsResponse(_message.Message):
         last_sequence: _builtins.int = ...,
         end_sequence: _builtins.int = ...,
         position: _types_pb2.ReadPosition | None = ...,
+        removed: _types_pb2.RemovedEvents | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "removed", b"removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "end_sequence", b"end_sequence", "events", b"events", "last_sequence", b"last_sequence", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "end_sequence", b"end_sequence", "events", b"events", "last_sequence", b"last_sequence", "position", b"position", "removed", b"removed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -501,7 +515,7 @@ class VerifyChainResponse(_message.Message):
     broken_sequence: _builtins.int
     """The first event that is missing or was changed. 0: none."""
     problem: _builtins.str
-    """The problem, in words."""
+    """The problem, in words. Without a broken event: what was passed over."""
     @_builtins.property
     def position(self) -> _types_pb2.ReadPosition:
         """How current the result is."""

@@ -262,6 +262,7 @@ class GetStatusResponse(_message.Message):
     SEALED_SEGMENTS_FIELD_NUMBER: _builtins.int
     LOST_SEGMENTS_FIELD_NUMBER: _builtins.int
     FOUND_SEGMENTS_FIELD_NUMBER: _builtins.int
+    AUDIT_RETENTION_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that answered."""
     primary: _builtins.str
@@ -313,6 +314,10 @@ class GetStatusResponse(_message.Message):
         whether it trusts them.
         """
 
+    @_builtins.property
+    def audit_retention(self) -> Global___AuditRetention:
+        """The archives of the audit log, and what its retention removes."""
+
     def __init__(
         self,
         *,
@@ -331,14 +336,113 @@ class GetStatusResponse(_message.Message):
         sealed_segments: _builtins.int = ...,
         lost_segments: _builtins.str = ...,
         found_segments: _builtins.str = ...,
+        audit_retention: Global___AuditRetention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_backup_time", b"last_backup_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_retention", b"audit_retention", "last_backup_time", b"last_backup_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "found_segments", b"found_segments", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "lost_segments", b"lost_segments", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "sealed_segments", b"sealed_segments", "successors", b"successors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_retention", b"audit_retention", "cluster_id", b"cluster_id", "due_authorities", b"due_authorities", "feature_level", b"feature_level", "found_segments", b"found_segments", "last_backup_index", b"last_backup_index", "last_backup_time", b"last_backup_time", "lost_segments", b"lost_segments", "members", b"members", "node_id", b"node_id", "pending_resets", b"pending_resets", "primary", b"primary", "quorum", b"quorum", "rotation_due", b"rotation_due", "sealed_segments", b"sealed_segments", "successors", b"successors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class AuditRetention(_message.Message):
+    """The archives of the audit log, and what its retention removes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVES_FIELD_NUMBER: _builtins.int
+    UNARCHIVED_SEGMENTS_FIELD_NUMBER: _builtins.int
+    ARCHIVES_WANTED_FIELD_NUMBER: _builtins.int
+    REMOVED_SEGMENTS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    REMOVAL_BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    unarchived_segments: _builtins.str
+    """The numbers of the segments that fewer archives have than the policy wants, as
+    ranges. Empty: none, or there is neither an archive nor a retention.
+    """
+    archives_wanted: _builtins.int
+    """How many archives the policy wants."""
+    removed_segments: _builtins.str
+    """The removed segments, as a range. Empty: none."""
+    @_builtins.property
+    def archives(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditArchive]:
+        """Who has confirmed copies of sealed segments."""
+
+    @_builtins.property
+    def removed(self) -> _types_pb2.RemovedEvents:
+        """What retention has removed. Not set: nothing."""
+
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """After this time, archived events are removed. 0: never."""
+
+    @_builtins.property
+    def removal_begin_time(self) -> _timestamp_pb2.Timestamp:
+        """A policy that keeps less has no effect before this time. Not set: there is none that
+        waits.
+        """
+
+    def __init__(
+        self,
+        *,
+        archives: _abc.Iterable[Global___AuditArchive] | None = ...,
+        unarchived_segments: _builtins.str = ...,
+        archives_wanted: _builtins.int = ...,
+        removed_segments: _builtins.str = ...,
+        removed: _types_pb2.RemovedEvents | None = ...,
+        retention: _duration_pb2.Duration | None = ...,
+        removal_begin_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["removal_begin_time", b"removal_begin_time", "removed", b"removed", "retention", b"retention"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archives", b"archives", "archives_wanted", b"archives_wanted", "removal_begin_time", b"removal_begin_time", "removed", b"removed", "removed_segments", b"removed_segments", "retention", b"retention", "unarchived_segments", b"unarchived_segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRetention: _TypeAlias = AuditRetention  # noqa: Y015
+
+@_typing.final
+class AuditArchive(_message.Message):
+    """Who has an archive of the audit log, and where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARCHIVER_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    CONFIRM_TIME_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    archiver: _builtins.str
+    """`node:ID`, or `administrator:NAME` for a copy that an administrator has confirmed."""
+    place: _builtins.str
+    """The folder, or where the copy is, in words."""
+    segments: _builtins.str
+    """The numbers of the segments in it, as ranges, without removed ones."""
+    counts: _builtins.bool
+    """Whether it counts now: not if its node has said nothing of it for seven days."""
+    @_builtins.property
+    def confirm_time(self) -> _timestamp_pb2.Timestamp:
+        """When its last change was confirmed."""
+
+    def __init__(
+        self,
+        *,
+        archiver: _builtins.str = ...,
+        place: _builtins.str = ...,
+        segments: _builtins.str = ...,
+        confirm_time: _timestamp_pb2.Timestamp | None = ...,
+        counts: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_time", b"confirm_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archiver", b"archiver", "confirm_time", b"confirm_time", "counts", b"counts", "place", b"place", "segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditArchive: _TypeAlias = AuditArchive  # noqa: Y015
 
 @_typing.final
 class AuthoritySuccessor(_message.Message):
@@ -1340,6 +1444,136 @@ class DeclareSegmentsLostRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeclareSegmentsLostRequest: _TypeAlias = DeclareSegmentsLostRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmArchiveRequest(_message.Message):
+    """A request to confirm a copy of segments of the audit log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    HASH_BEFORE_FIELD_NUMBER: _builtins.int
+    HASH_AFTER_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """See `UserService`. Makes a retry safe."""
+    first: _builtins.int
+    """The number of the first segment."""
+    last: _builtins.int
+    """The number of the last segment."""
+    hash_before: _builtins.bytes
+    """The hash of the last event before the copy."""
+    hash_after: _builtins.bytes
+    """The hash of the last event of the copy."""
+    place: _builtins.str
+    """Where the copy is, in words."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        hash_before: _builtins.bytes = ...,
+        hash_after: _builtins.bytes = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "hash_after", b"hash_after", "hash_before", b"hash_before", "last", b"last", "place", b"place", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmArchiveRequest: _TypeAlias = ConfirmArchiveRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmArchiveResponse(_message.Message):
+    """The copy is confirmed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmArchiveResponse: _TypeAlias = ConfirmArchiveResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawArchiveRequest(_message.Message):
+    """A request to withdraw a copy of segments of the audit log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Identifies this request (UUID). Retries carry the same ID."""
+    administrator: _builtins.str
+    """The administrator who has confirmed the copy."""
+    first: _builtins.int
+    """The number of the first segment. 0, as `last`: all that this administrator has
+    confirmed.
+    """
+    last: _builtins.int
+    """The number of the last segment."""
+    reason: _builtins.str
+    """Why the copy does not count any longer. It is recorded in the audit log."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        administrator: _builtins.str = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "first", b"first", "last", b"last", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawArchiveRequest: _TypeAlias = WithdrawArchiveRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawArchiveResponse(_message.Message):
+    """The copy does not count any longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def commit(self) -> _types_pb2.Commit:
+        """Where it was committed."""
+
+    def __init__(
+        self,
+        *,
+        commit: _types_pb2.Commit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawArchiveResponse: _TypeAlias = WithdrawArchiveResponse  # noqa: Y015
 
 @_typing.final
 class DeclareSegmentsLostResponse(_message.Message):

@@ -100,6 +100,16 @@ class ClusterServiceStub:
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostRequest.SerializeToString,
                 response_deserializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostResponse.FromString,
                 _registered_method=True)
+        self.ConfirmArchive = channel.unary_unary(
+                '/sparecode.v1.ClusterService/ConfirmArchive',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.ConfirmArchiveRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.ConfirmArchiveResponse.FromString,
+                _registered_method=True)
+        self.WithdrawArchive = channel.unary_unary(
+                '/sparecode.v1.ClusterService/WithdrawArchive',
+                request_serializer=sparecode_dot_v1_dot_cluster__pb2.WithdrawArchiveRequest.SerializeToString,
+                response_deserializer=sparecode_dot_v1_dot_cluster__pb2.WithdrawArchiveResponse.FromString,
+                _registered_method=True)
         self.RotateKeys = channel.unary_stream(
                 '/sparecode.v1.ClusterService/RotateKeys',
                 request_serializer=sparecode_dot_v1_dot_cluster__pb2.RotateKeysRequest.SerializeToString,
@@ -212,6 +222,22 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmArchive(self, request, context):
+        """Records that an administrator has a proved copy of some sealed segments of the audit
+        log. It counts as one of the archives that the policy wants before it removes them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawArchive(self, request, context):
+        """Records that a copy which an administrator has confirmed is damaged or lost. It does
+        not count any longer. What retention has removed before does not come back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateKeys(self, request, context):
         """Replaces the cluster's secret key while the cluster serves, and streams the
         progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -288,6 +314,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.DeclareSegmentsLost,
                     request_deserializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostRequest.FromString,
                     response_serializer=sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostResponse.SerializeToString,
+            ),
+            'ConfirmArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmArchive,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.ConfirmArchiveRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.ConfirmArchiveResponse.SerializeToString,
+            ),
+            'WithdrawArchive': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawArchive,
+                    request_deserializer=sparecode_dot_v1_dot_cluster__pb2.WithdrawArchiveRequest.FromString,
+                    response_serializer=sparecode_dot_v1_dot_cluster__pb2.WithdrawArchiveResponse.SerializeToString,
             ),
             'RotateKeys': grpc.unary_stream_rpc_method_handler(
                     servicer.RotateKeys,
@@ -647,6 +683,60 @@ class ClusterService:
             '/sparecode.v1.ClusterService/DeclareSegmentsLost',
             sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostRequest.SerializeToString,
             sparecode_dot_v1_dot_cluster__pb2.DeclareSegmentsLostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/ConfirmArchive',
+            sparecode_dot_v1_dot_cluster__pb2.ConfirmArchiveRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.ConfirmArchiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawArchive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sparecode.v1.ClusterService/WithdrawArchive',
+            sparecode_dot_v1_dot_cluster__pb2.WithdrawArchiveRequest.SerializeToString,
+            sparecode_dot_v1_dot_cluster__pb2.WithdrawArchiveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,14 @@ class ClusterServiceStub:
     """Declares that no member has some sealed segments of the audit log any more. Pages,
     exports, verification and backups then go on without their events.
     """
+    ConfirmArchive: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ConfirmArchiveRequest, _cluster_pb2.ConfirmArchiveResponse]
+    """Records that an administrator has a proved copy of some sealed segments of the audit
+    log. It counts as one of the archives that the policy wants before it removes them.
+    """
+    WithdrawArchive: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.WithdrawArchiveRequest, _cluster_pb2.WithdrawArchiveResponse]
+    """Records that a copy which an administrator has confirmed is damaged or lost. It does
+    not count any longer. What retention has removed before does not come back.
+    """
     RotateKeys: _grpc.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]
     """Replaces the cluster's secret key while the cluster serves, and streams the
     progress. Ends when everything is sealed with the new key, or before the deadline.
@@ -135,6 +143,14 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     DeclareSegmentsLost: _aio.UnaryUnaryMultiCallable[_cluster_pb2.DeclareSegmentsLostRequest, _cluster_pb2.DeclareSegmentsLostResponse]  # type: ignore[assignment]
     """Declares that no member has some sealed segments of the audit log any more. Pages,
     exports, verification and backups then go on without their events.
+    """
+    ConfirmArchive: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ConfirmArchiveRequest, _cluster_pb2.ConfirmArchiveResponse]  # type: ignore[assignment]
+    """Records that an administrator has a proved copy of some sealed segments of the audit
+    log. It counts as one of the archives that the policy wants before it removes them.
+    """
+    WithdrawArchive: _aio.UnaryUnaryMultiCallable[_cluster_pb2.WithdrawArchiveRequest, _cluster_pb2.WithdrawArchiveResponse]  # type: ignore[assignment]
+    """Records that a copy which an administrator has confirmed is damaged or lost. It does
+    not count any longer. What retention has removed before does not come back.
     """
     RotateKeys: _aio.UnaryStreamMultiCallable[_cluster_pb2.RotateKeysRequest, _cluster_pb2.RotateKeysResponse]  # type: ignore[assignment]
     """Replaces the cluster's secret key while the cluster serves, and streams the
@@ -267,6 +283,26 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_pb2.DeclareSegmentsLostResponse, _abc.Awaitable[_cluster_pb2.DeclareSegmentsLostResponse]]:
         """Declares that no member has some sealed segments of the audit log any more. Pages,
         exports, verification and backups then go on without their events.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmArchive(
+        self,
+        request: _cluster_pb2.ConfirmArchiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.ConfirmArchiveResponse, _abc.Awaitable[_cluster_pb2.ConfirmArchiveResponse]]:
+        """Records that an administrator has a proved copy of some sealed segments of the audit
+        log. It counts as one of the archives that the policy wants before it removes them.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawArchive(
+        self,
+        request: _cluster_pb2.WithdrawArchiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_pb2.WithdrawArchiveResponse, _abc.Awaitable[_cluster_pb2.WithdrawArchiveResponse]]:
+        """Records that a copy which an administrator has confirmed is damaged or lost. It does
+        not count any longer. What retention has removed before does not come back.
         """
 
     @_abc_1.abstractmethod

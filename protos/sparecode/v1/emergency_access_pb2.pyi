@@ -348,6 +348,7 @@ class IssueTokencodesRequest(_message.Message):
     KEEP_UNUSED_CODES_FIELD_NUMBER: _builtins.int
     WEAKEN_RECOVERY_POLICY_FIELD_NUMBER: _builtins.int
     BY_MESSAGE_FIELD_NUMBER: _builtins.int
+    TO_MANAGER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
@@ -364,6 +365,10 @@ class IssueTokencodesRequest(_message.Message):
     """Send the codes to the user's address on file as a sealed message. The answer then
     has no codes. The policy `codes_by_message` must allow it.
     """
+    to_manager: _builtins.bool
+    """With `by_message`: send them to the address of the user's manager instead. The policy
+    `codes_to_manager` must allow that, too.
+    """
     @_builtins.property
     def lifetime(self) -> Global___Lifetime:
         """How long the set lives."""
@@ -379,10 +384,11 @@ class IssueTokencodesRequest(_message.Message):
         keep_unused_codes: _builtins.bool = ...,
         weaken_recovery_policy: _builtins.bool = ...,
         by_message: _builtins.bool = ...,
+        to_manager: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "count", b"count", "lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "by_message", b"by_message", "count", b"count", "keep_unused_codes", b"keep_unused_codes", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_count", b"_count", "by_message", b"by_message", "count", b"count", "keep_unused_codes", b"keep_unused_codes", "lifetime", b"lifetime", "recovery_policy", b"recovery_policy", "request_id", b"request_id", "serial", b"serial", "to_manager", b"to_manager", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__count: _TypeAlias = _typing.Literal["count"]  # noqa: Y015
     _WhichOneofArgType__count: _TypeAlias = _typing.Literal["_count", b"_count"]  # noqa: Y015
@@ -400,15 +406,18 @@ class SealedMessage(_message.Message):
     RECIPIENT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    TO_MANAGER_FIELD_NUMBER: _builtins.int
     outcome: Global___MailOutcome.ValueType
     """What became of the mail."""
     recipient: _builtins.str
-    """The address that it was sent to."""
+    """The address that it was sent to. A retry returns that of the first call."""
     cause: _builtins.str
     """Why it was not sent, or is not known to be, in words."""
+    to_manager: _builtins.bool
+    """Whether the recipient is the user's manager."""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Codes that the user has not opened by then are void."""
+        """Codes that the recipient has not opened by then are void."""
 
     def __init__(
         self,
@@ -417,10 +426,11 @@ class SealedMessage(_message.Message):
         recipient: _builtins.str = ...,
         cause: _builtins.str = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        to_manager: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "end_time", b"end_time", "outcome", b"outcome", "recipient", b"recipient"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "end_time", b"end_time", "outcome", b"outcome", "recipient", b"recipient", "to_manager", b"to_manager"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

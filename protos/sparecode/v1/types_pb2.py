@@ -22,27 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/types.proto\x12\x0csparecode.v1\"(\n\x06\x43ommit\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\"E\n\x0cReadPosition\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x15\n\rapplied_index\x18\x02 \x01(\x03\x12\r\n\x05stale\x18\x03 \x01(\x08*\x82\x01\n\x0eTokenAlgorithm\x12\x1f\n\x1bTOKEN_ALGORITHM_UNSPECIFIED\x10\x00\x12\x18\n\x14TOKEN_ALGORITHM_TOTP\x10\x01\x12\x18\n\x14TOKEN_ALGORITHM_HOTP\x10\x02\x12\x1b\n\x17TOKEN_ALGORITHM_SECURID\x10\x03*j\n\tTokenHash\x12\x1a\n\x16TOKEN_HASH_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_HASH_SHA1\x10\x01\x12\x15\n\x11TOKEN_HASH_SHA256\x10\x02\x12\x15\n\x11TOKEN_HASH_SHA512\x10\x03*c\n\x07PinRule\x12\x18\n\x14PIN_RULE_UNSPECIFIED\x10\x00\x12\x16\n\x12PIN_RULE_PREPENDED\x10\x01\x12\x11\n\rPIN_RULE_NONE\x10\x02\x12\x13\n\x0fPIN_RULE_PINPAD\x10\x03*\x9a\x01\n\x0eRecoveryPolicy\x12\x1f\n\x1bRECOVERY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14RECOVERY_POLICY_DENY\x10\x01\x12%\n!RECOVERY_POLICY_ALLOW_AND_DISABLE\x10\x02\x12&\n\"RECOVERY_POLICY_ALLOW_AFTER_EXPIRY\x10\x03*t\n\rAgentProtects\x12\x1e\n\x1a\x41GENT_PROTECTS_UNSPECIFIED\x10\x00\x12)\n%AGENT_PROTECTS_AUTHENTICATION_MANAGER\x10\x01\x12\x18\n\x14\x41GENT_PROTECTS_CLOUD\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/types.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n\x06\x43ommit\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\"\x98\x01\n\rRemovedEvents\x12\x15\n\rlast_sequence\x18\x01 \x01(\x03\x12-\n\tlast_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bremove_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61rchives\x18\x04 \x01(\t\"E\n\x0cReadPosition\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x15\n\rapplied_index\x18\x02 \x01(\x03\x12\r\n\x05stale\x18\x03 \x01(\x08*\x82\x01\n\x0eTokenAlgorithm\x12\x1f\n\x1bTOKEN_ALGORITHM_UNSPECIFIED\x10\x00\x12\x18\n\x14TOKEN_ALGORITHM_TOTP\x10\x01\x12\x18\n\x14TOKEN_ALGORITHM_HOTP\x10\x02\x12\x1b\n\x17TOKEN_ALGORITHM_SECURID\x10\x03*j\n\tTokenHash\x12\x1a\n\x16TOKEN_HASH_UNSPECIFIED\x10\x00\x12\x13\n\x0fTOKEN_HASH_SHA1\x10\x01\x12\x15\n\x11TOKEN_HASH_SHA256\x10\x02\x12\x15\n\x11TOKEN_HASH_SHA512\x10\x03*c\n\x07PinRule\x12\x18\n\x14PIN_RULE_UNSPECIFIED\x10\x00\x12\x16\n\x12PIN_RULE_PREPENDED\x10\x01\x12\x11\n\rPIN_RULE_NONE\x10\x02\x12\x13\n\x0fPIN_RULE_PINPAD\x10\x03*\x9a\x01\n\x0eRecoveryPolicy\x12\x1f\n\x1bRECOVERY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14RECOVERY_POLICY_DENY\x10\x01\x12%\n!RECOVERY_POLICY_ALLOW_AND_DISABLE\x10\x02\x12&\n\"RECOVERY_POLICY_ALLOW_AFTER_EXPIRY\x10\x03*t\n\rAgentProtects\x12\x1e\n\x1a\x41GENT_PROTECTS_UNSPECIFIED\x10\x00\x12)\n%AGENT_PROTECTS_AUTHENTICATION_MANAGER\x10\x01\x12\x18\n\x14\x41GENT_PROTECTS_CLOUD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENALGORITHM']._serialized_start=156
-  _globals['_TOKENALGORITHM']._serialized_end=286
-  _globals['_TOKENHASH']._serialized_start=288
-  _globals['_TOKENHASH']._serialized_end=394
-  _globals['_PINRULE']._serialized_start=396
-  _globals['_PINRULE']._serialized_end=495
-  _globals['_RECOVERYPOLICY']._serialized_start=498
-  _globals['_RECOVERYPOLICY']._serialized_end=652
-  _globals['_AGENTPROTECTS']._serialized_start=654
-  _globals['_AGENTPROTECTS']._serialized_end=770
-  _globals['_COMMIT']._serialized_start=42
-  _globals['_COMMIT']._serialized_end=82
-  _globals['_READPOSITION']._serialized_start=84
-  _globals['_READPOSITION']._serialized_end=153
+  _globals['_TOKENALGORITHM']._serialized_start=344
+  _globals['_TOKENALGORITHM']._serialized_end=474
+  _globals['_TOKENHASH']._serialized_start=476
+  _globals['_TOKENHASH']._serialized_end=582
+  _globals['_PINRULE']._serialized_start=584
+  _globals['_PINRULE']._serialized_end=683
+  _globals['_RECOVERYPOLICY']._serialized_start=686
+  _globals['_RECOVERYPOLICY']._serialized_end=840
+  _globals['_AGENTPROTECTS']._serialized_start=842
+  _globals['_AGENTPROTECTS']._serialized_end=958
+  _globals['_COMMIT']._serialized_start=75
+  _globals['_COMMIT']._serialized_end=115
+  _globals['_REMOVEDEVENTS']._serialized_start=118
+  _globals['_REMOVEDEVENTS']._serialized_end=270
+  _globals['_READPOSITION']._serialized_start=272
+  _globals['_READPOSITION']._serialized_end=341
 # @@protoc_insertion_point(module_scope)

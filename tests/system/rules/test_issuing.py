@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Issuing (I): asked of one node, used on another, looked at on a third."""
 
+import asyncio
 import datetime as dt
 import re
 from dataclasses import replace
@@ -19,8 +20,8 @@ from sparecode_client import (
 )
 from sparecode_client.connection.client import new_request_id
 from sparecode_node.domain.policy import UNAMBIGUOUS
-from tests.system.estate import PIN
-from tests.system.rules.stage import Stage
+from tests.system.estate import PATIENCE, PIN
+from tests.system.rules.stage import Person, Stage
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -197,6 +198,18 @@ async def test_a_set_ends_on_every_node_at_once(stage: Stage) -> None:
     assert await stage.everywhere(person, PIN + issued.codes[2].code) == [False] * 3
     assert (await stage.why(1, person))[-3:] == ["set_expired"] * 3
     assert await stage.failures(2, person) == (0, 0)
+    # The primary records it by itself, once (N6).
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not await ended(stage, 0, person):  # noqa: ASYNC110 - no event tells it.
+            await asyncio.sleep(0.1)
+    (told,) = {tuple(await ended(stage, node, person)) for node in range(3)}
+    assert [detail.partition(": ")[2] for detail in told] == ["1 code unused"]
+
+
+async def ended(stage: Stage, node: int, person: Person) -> list[str]:
+    """Return what the audit log of a node says of ended sets."""
+    noted = await stage.noted(node, person)
+    return [detail for action, detail in noted if action == "SET_ENDED"]
 
 
 async def test_issuing_again_voids_what_another_node_has_issued(stage: Stage) -> None:

@@ -9,9 +9,10 @@ import typer
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.options import time_option
+from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import When, show_second
-from sparecode_client.values.agents import RegisteredAgent
+from sparecode_client.values.agents import NewAgentKey, RegisteredAgent
 
 app = typer.Typer()
 
@@ -64,7 +65,11 @@ def create_key(
             networks=network or (),
             request_id=settings.request_id,
         )
-    output = settings.output
+    show_key(settings.output, name, new)
+
+
+def show_key(output: Output, name: str, new: NewAgentKey) -> None:
+    """Print the key of an agent, alone on stdout."""
     if output.is_json:
         output.json({"name": name, "key": new.key, "commit": new.commit})
         return

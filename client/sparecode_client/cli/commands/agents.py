@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode agents`: agents and denied certificates."""
 
-import enum
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +8,15 @@ from typing import Annotated
 import typer
 
 from sparecode_client.blocking import Admin
-from sparecode_client.cli.commands import agent_keys, agent_test, radius_clients
-from sparecode_client.cli.commands.agent_keys import key_facts
-from sparecode_client.cli.commands.radius_clients import (
-    ClassAttribute,
-    FilterId,
-    SessionTimeout,
-    attribute_facts,
-    radius_facts,
+from sparecode_client.cli.commands import (
+    agent_keys,
+    agent_test,
+    new_agent,
+    radius_clients,
 )
+from sparecode_client.cli.commands.agent_keys import key_facts
+from sparecode_client.cli.commands.new_agent import Protects
+from sparecode_client.cli.commands.radius_clients import attribute_facts, radius_facts
 from sparecode_client.cli.terminal.completion import complete_agent
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.listing import read_pages, show_list
@@ -27,7 +26,6 @@ from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.switches import remove_named, set_enabled
 from sparecode_client.cli.terminal.words import plural, show_time
 from sparecode_client.values.agents import (
-    AcceptAttributes,
     AgentProtects,
     RegisteredAgent,
     certificate_fingerprint,
@@ -38,72 +36,16 @@ app = typer.Typer(
     help="Manage agents: the programs that check passcodes, such as VPN gateways.",
     short_help="Manage agents, the programs that check passcodes.",
 )
+app.command(
+    "add",
+    epilog="Example: sparecode agents add --radius vpn --network 10.0.0.0/8",
+    short_help="Add an agent: by certificate, RADIUS or HTTP.",
+)(new_agent.add)
+# The name that 0.1.0 has.
+app.command("register", hidden=True)(new_agent.add)
 app.add_typer(radius_clients.app)
 app.add_typer(agent_keys.app)
 app.add_typer(agent_test.app)
-
-
-class Protects(enum.StrEnum):
-    """`AgentProtects` on the command line."""
-
-    AUTHENTICATION_MANAGER = "authentication-manager"
-    CLOUD = "cloud"
-
-
-@app.command(
-    epilog="Example: sparecode agents register vpn spiffe://example.com/vpn",
-    short_help="Register an agent.",
-)
-def register(
-    context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="Name of the agent: 1 to 64 characters, such as vpn."
-        ),
-    ],
-    identity: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[IDENTITY]",
-            help="The only URI or DNS subject name of its certificate; at most 256 "
-            "characters. Default: sparecode://agent/NAME, as `sparecode-node` "
-            "certifies it.",
-        ),
-    ] = None,
-    protects: Annotated[
-        Protects,
-        typer.Option(
-            help="What the agent protects. Emergency codes are not accepted for cloud."
-        ),
-    ] = Protects.AUTHENTICATION_MANAGER,
-    restricted: Annotated[
-        bool,
-        typer.Option(
-            "--restricted",
-            help="Admit only users that `agents update --allow` adds.",
-        ),
-    ] = False,
-    filter_id: FilterId = "",
-    class_attribute: ClassAttribute = "",
-    session_timeout: SessionTimeout = 0,
-) -> None:
-    """Register an agent, which can then check passcodes with its certificate."""
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        commit = admin.register_agent(
-            name,
-            f"sparecode://agent/{name}" if identity is None else identity,
-            protects=AgentProtects[protects.name],
-            restricted=restricted,
-            attributes=AcceptAttributes(
-                filter_id=filter_id,
-                class_attribute=class_attribute,
-                session_timeout=timedelta(seconds=session_timeout),
-            ),
-            request_id=settings.request_id,
-        )
-    settings.output.done(f"Agent {name} registered", commit, name=name)
 
 
 @app.command("list")

@@ -64,7 +64,8 @@ def _description(approval: Approval) -> str:
         f"{serial} of {user}" if user else serial
         for serial, user in zip(approval.serials, users, strict=True)
     )
-    return f"{approval.description}: {tokens}" if tokens else approval.description
+    words = f"{approval.description}: {tokens}" if tokens else approval.description
+    return f"{words} ({approval.recipient})" if approval.recipient else words
 
 
 @app.command(epilog="Example: sparecode approvals approve 7")

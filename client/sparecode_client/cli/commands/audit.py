@@ -3,12 +3,11 @@
 
 import shutil
 import textwrap
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import audit_files
+from sparecode_client.cli.commands import audit_archive, audit_files
 from sparecode_client.cli.commands.audit_files import ExportForm, NewFile
 from sparecode_client.cli.terminal.listing import list_json, note_rest, read_pages
 from sparecode_client.cli.terminal.options import Limit, StaleOk, time_option
@@ -19,7 +18,12 @@ from sparecode_client.cli.terminal.words import (
     plain,
     show_second,
 )
-from sparecode_client.values.audit import AuditEvent, AuditFilter
+from sparecode_client.values.audit import (
+    AuditEvent,
+    AuditFilter,
+    AuditPage,
+    RemovedEvents,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -100,13 +104,26 @@ def list_(
     event_filter = _filter(
         *(since, until, actor, action, target, outcome, reason, authentication_id)
     )
+    removed: RemovedEvents | None = None
     with settings.admin() as admin:
-        events = partial(
-            admin.list_audit_events, event_filter, from_sequence=from_sequence or 0
-        )
+
+        def events(*, page_size: int, page_token: str, stale_ok: bool) -> AuditPage:
+            nonlocal removed
+            page = admin.list_audit_events(
+                event_filter,
+                from_sequence=from_sequence or 0,
+                page_size=page_size,
+                page_token=page_token,
+                stale_ok=stale_ok,
+            )
+            removed = removed or page.removed
+            return page
+
         page = read_pages(events, limit, stale_ok=stale_ok)
     if settings.output.is_json:
-        settings.output.json(list_json("events", page), "events")
+        settings.output.json(
+            {**list_json("events", page), "removed": removed}, "events"
+        )
         return
     for event in page.items:
         for line in event_lines(event, shutil.get_terminal_size().columns):
@@ -114,6 +131,7 @@ def list_(
     if not page.items:
         settings.output.note("No events match.")
     note_rest(settings.output, page, "event")
+    audit_files.note_removed(settings.output, removed)
 
 
 @app.command("export", epilog="Example: sparecode audit export audit-2026.jsonl")
@@ -172,6 +190,21 @@ app.command(
     short_help="Get a signed checkpoint of the audit log.",
 )(audit_files.checkpoint)
 app.command("check")(audit_files.check)
+app.command(
+    "archive",
+    epilog="Example: sparecode audit archive",
+    short_help="Show which archives have the audit log.",
+)(audit_archive.archive)
+app.command(
+    "confirm-archive",
+    epilog="Example: sparecode audit confirm-archive /media/tape --place 'tape 12'",
+    short_help="Confirm a copy of archived segments.",
+)(audit_archive.confirm_archive)
+app.command(
+    "withdraw-archive",
+    epilog="Example: sparecode audit withdraw-archive root 12 20 --reason 'tape 12 burned'",
+    short_help="Withdraw a copy that is damaged or lost.",
+)(audit_archive.withdraw_archive)
 app.command(
     "verify",
     epilog="""\b

@@ -27,6 +27,7 @@ from sparecode_client.cli.terminal.exit_codes import (
 )
 from sparecode_client.cli.terminal.new_file import new_file
 from sparecode_client.cli.terminal.options import StaleOk
+from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import Settings, settings_of
 from sparecode_client.cli.terminal.words import plural, show_second
 from sparecode_client.values.audit import (
@@ -34,6 +35,7 @@ from sparecode_client.values.audit import (
     AuditExportFormat,
     AuditFilter,
     Checkpoint,
+    RemovedEvents,
 )
 
 ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")
@@ -74,16 +76,31 @@ def export(
             after_sequence=after_sequence,
             stale_ok=stale_ok,
         )
-    if path == Path("-"):
-        return
-    if settings.output.is_json:
+    if path != Path("-") and settings.output.is_json:
         settings.output.json({"file": str(path), **_facts(result)})
-    else:
+        return
+    if path != Path("-"):
         settings.output.say(f"{plural(result.events, 'event')} written to {path}.")
+    note_removed(settings.output, result.removed)
+
+
+def note_removed(output: Output, removed: RemovedEvents | None) -> None:
+    """Note on stderr which events retention has removed, and who has an archive."""
+    if removed is None:
+        return
+    output.note(
+        f"Events 1 to {removed.last_sequence} (up to {show_second(removed.last_time)}) "
+        f"were removed by retention on {show_second(removed.remove_time)}. They are "
+        f"archived by {removed.archives or 'nobody, since they were lost'}."
+    )
 
 
 def _facts(result: AuditExport) -> dict[str, object]:
-    return {"events": result.events, "last_sequence": result.last_sequence}
+    return {
+        "events": result.events,
+        "last_sequence": result.last_sequence,
+        "removed": result.removed,
+    }
 
 
 @contextlib.contextmanager
@@ -223,6 +240,7 @@ def verify_file(
                 "proved_up_to": verdict.proved_up_to,
                 "public_key_given": trusted is not None,
                 "lost": verdict.lost,
+                "removed": verdict.removed,
                 "unfinished_segment": unfinished,
                 "problem": verdict.problem,
             }
@@ -233,7 +251,7 @@ def verify_file(
             settings.output.say(
                 f"Segment {unfinished} has no checkpoint yet, and was left out."
             )
-        if segments and verdict.first > 1:
+        if segments and verdict.first > 1 and verdict.removed is None:
             settings.output.say(
                 f"The archive begins with event {verdict.first}: nothing is said of "
                 "earlier ones."
@@ -279,6 +297,17 @@ def _say_verdict(settings: Settings, verdict: AuditVerdict) -> None:
         )
     else:
         say("No event is proved.")
+    if (gone := verdict.removed) is not None:
+        say(
+            f"Events 1 to {gone.last} (segments up to {gone.segments}) were removed by "
+            f"retention on {show_second(gone.time)}: event {gone.removed_by} says that "
+            + (
+                f"at least {plural(gone.copies, 'archive')} had them ({gone.archives}). To "
+                "verify them, give one with --archive."
+                if gone.copies
+                else "they were declared lost."
+            )
+        )
     for each in verdict.lost:
         say(
             f"Events {each.first} to {each.last} were declared lost: event "

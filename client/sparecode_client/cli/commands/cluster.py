@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import lost_segments, membership, review
+from sparecode_client.cli.commands import (
+    export_users,
+    import_users,
+    lost_segments,
+    membership,
+    review,
+)
 from sparecode_client.cli.commands.backups import backup
 from sparecode_client.cli.terminal.cluster_status import (
     COLUMNS,
@@ -14,6 +20,7 @@ from sparecode_client.cli.terminal.cluster_status import (
     health,
     last_backup,
     reset_warnings,
+    retention_lines,
     rotation_warnings,
     row,
     segment_warnings,
@@ -30,6 +37,9 @@ app.add_typer(review.app)
 app.command("backup")(backup)
 app.add_typer(membership.app)
 app.add_typer(lost_segments.app)
+app.add_typer(export_users.app, name="export-users")
+app.add_typer(import_users.app, name="import-users")
+app.command("moves")(export_users.moves)
 
 _DIGEST_SHOWN = 16
 
@@ -74,6 +84,7 @@ def status(
             *rotation_warnings(cluster),
             *authority_warnings(cluster),
             *segment_warnings(cluster),
+            *retention_lines(cluster),
             *bundle_warnings(cluster),
         ):
             settings.output.say(warning)

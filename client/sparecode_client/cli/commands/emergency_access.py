@@ -60,6 +60,13 @@ class IfRecovered(enum.StrEnum):
     ALLOW_AFTER_EXPIRY = "allow-after-expiry"
 
 
+class Recipient(enum.StrEnum):
+    """To whom codes go by message."""
+
+    USER = "user"
+    MANAGER = "manager"
+
+
 WeakenRecoveryPolicy = Annotated[
     bool,
     typer.Option(
@@ -123,6 +130,14 @@ def issue(  # noqa: PLR0917 - Typer makes an option of each.
             "show them to no one else. Policy must allow it.",
         ),
     ] = False,
+    to: Annotated[
+        Recipient | None,
+        typer.Option(
+            metavar="PERSON",
+            help="With --by-message: mail the link to the user (the default), or to the "
+            "manager on file with the user. Policy must allow the manager, too.",
+        ),
+    ] = None,
 ) -> None:
     """
     Issue one-time codes for a lost token and show them once.
@@ -146,6 +161,8 @@ def issue(  # noqa: PLR0917 - Typer makes an option of each.
                 if by_message
                 else "use either --print or --output json, not both"
             )
+        if to and not by_message:
+            raise UsageError("--to is only for --by-message")
         if settings.request_id:
             raise UsageError(
                 "--request-id cannot be used here: issue again, which voids codes that were lost"
@@ -153,8 +170,9 @@ def issue(  # noqa: PLR0917 - Typer makes an option of each.
         serial = settings.serial(admin, serial)
         token = admin.get_token(serial)
         blockers = read_blockers(admin, token)
+        send = partial(admin.send_tokencodes, to_manager=to is Recipient.MANAGER)
         call = partial(
-            admin.send_tokencodes if by_message else admin.issue_tokencodes,
+            send if by_message else admin.issue_tokencodes,
             serial,
             count=count,
             lifetime=None if expires is None else expires.value,

@@ -42,7 +42,10 @@ _NONE = (
     "silent_notices",
     "manager_notices",
     "codes_by_message",
+    "codes_to_manager",
     "alarm_ends_codes",
+    "audit_retention",
+    "audit_archive_copies",
 )
 """Fields that may be None: without a cap, or of an older node."""
 INTEGER_MAX = 2**31 - 1
@@ -117,7 +120,7 @@ def show_value(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case timedelta():
-            return show_duration(value)
+            return show_duration(value) if value else _NO_CAP
         case _:
             return str(value)
 
@@ -162,6 +165,8 @@ def read_value(name: str, value: str) -> Any:  # noqa: ANN401  As the field has 
             ) from None
     if name == "lifetime_max" and value == _NO_CAP:
         return None
+    if name == "audit_retention" and value == _NO_CAP:
+        return timedelta()  # None would leave it as it is.
     duration = read_time(value).value
     if not isinstance(duration, timedelta):
         raise ValueError(f"{value} is not a duration, such as 12h")  # noqa: TRY004

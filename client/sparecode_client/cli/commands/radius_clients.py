@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode agents register-radius`, `update-radius` and `rotate-secret`."""
+"""`sparecode agents update-radius` and `rotate-secret`."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -13,10 +13,7 @@ from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import When, show_second
 from sparecode_client.values.agents import (
-    AcceptAttributes,
-    AgentProtects,
     NewRadiusSecret,
-    RadiusSettings,
     RegisteredAgent,
 )
 
@@ -38,115 +35,6 @@ Networks = Annotated[
         help="An address or network that it sends from, such as 10.1.0.0/24.",
     ),
 ]
-FilterId = Annotated[
-    str,
-    typer.Option(
-        metavar="TEXT", help="Filter-Id of an Access-Accept (RADIUS, RadSec)."
-    ),
-]
-ClassAttribute = Annotated[
-    str,
-    typer.Option(
-        "--class", metavar="TEXT", help="Class of an Access-Accept (RADIUS, RadSec)."
-    ),
-]
-SessionTimeout = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        metavar="SECONDS",
-        help="Session-Timeout of an Access-Accept (RADIUS, RadSec).",
-    ),
-]
-
-
-@app.command(
-    "register-radius",
-    epilog="Example: sparecode agents register-radius vpn --network 10.1.0.7",
-    short_help="Register a RADIUS client, and print its secret.",
-)
-def register_radius(
-    context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="Name of the agent: 1 to 64 characters."),
-    ],
-    *,
-    network: Networks = None,
-    cloud: Annotated[
-        bool,
-        typer.Option("--cloud", help="It protects a cloud: refuse emergency codes."),
-    ] = False,
-    restricted: Annotated[
-        bool,
-        typer.Option(
-            "--restricted",
-            help="Admit only users that `agents update --allow` adds.",
-        ),
-    ] = False,
-    unsigned: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsigned",
-            help="Answer requests without Message-Authenticator. Unsafe (BlastRADIUS).",
-        ),
-    ] = False,
-    until_signed: Annotated[
-        bool,
-        typer.Option(
-            "--until-signed",
-            help="With --allow-unsigned: only until it has sent a signed request.",
-        ),
-    ] = False,
-    repeats: Annotated[
-        bool,
-        typer.Option(
-            "--repeats",
-            help="It repeats requests to the next server as new ones, as pam_radius does.",
-        ),
-    ] = False,
-    prompts: Annotated[
-        bool,
-        typer.Option(
-            "--prompts",
-            help="It begins with an empty password, and needs a challenge for it.",
-        ),
-    ] = False,
-    filter_id: FilterId = "",
-    class_attribute: ClassAttribute = "",
-    session_timeout: SessionTimeout = 0,
-) -> None:
-    """
-    Register a RADIUS client as an agent, and print its shared secret.
-
-    The secret is the only output on stdout. No command prints it again: if it is lost,
-    use `agents rotate-secret`.
-    """
-    if not network:
-        raise UsageError("name at least one --network that the client sends from")
-    settings = settings_of(context)
-    with settings.admin() as admin:
-        new = admin.register_radius_client(
-            name,
-            RadiusSettings(
-                networks=tuple(network),
-                allow_unsigned=unsigned,
-                unsigned_until_signed=until_signed,
-                repeats_with_new_authenticator=repeats,
-                prompts_for_passcode=prompts,
-            ),
-            attributes=AcceptAttributes(
-                filter_id=filter_id,
-                class_attribute=class_attribute,
-                session_timeout=timedelta(seconds=session_timeout),
-            ),
-            protects=AgentProtects.CLOUD
-            if cloud
-            else AgentProtects.AUTHENTICATION_MANAGER,
-            restricted=restricted,
-            request_id=settings.request_id,
-        )
-    _show_secret(settings.output, name, new)
 
 
 @app.command(
@@ -242,10 +130,11 @@ def rotate_secret(
         new = admin.rotate_radius_secret(
             name, overlap=value, request_id=settings.request_id
         )
-    _show_secret(settings.output, name, new)
+    show_secret(settings.output, name, new)
 
 
-def _show_secret(output: Output, name: str, new: NewRadiusSecret) -> None:
+def show_secret(output: Output, name: str, new: NewRadiusSecret) -> None:
+    """Print the secret of a RADIUS client, alone on stdout."""
     if output.is_json:
         output.json({"name": name, "secret": new.secret, "commit": new.commit})
         return

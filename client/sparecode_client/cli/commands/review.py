@@ -90,6 +90,12 @@ def show(output: Output, contents: ClusterReview) -> None:
             f"{contents.state_index})."
         )
         output.say("Later changes are missing.")
+        output.say(
+            "Users who moved to another cluster since then are here again. Freeze them by"
+        )
+        output.say(
+            "the ticket of their move first: sparecode cluster export-users freeze TICKET"
+        )
     output.say()
     output.say(
         "Administrators. Was one removed, disabled or given a lesser role since then?"

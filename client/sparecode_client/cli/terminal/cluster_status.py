@@ -2,11 +2,12 @@
 """Lines and table rows about the cluster, for `status` and `watch`."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sparecode_client.cli.terminal.exit_codes import ExitCode
-from sparecode_client.cli.terminal.words import plural, show_time
+from sparecode_client.cli.terminal.words import plural, show_second, show_time
 from sparecode_client.values.cluster import (
+    AuditRetention,
     AuthoritySuccessor,
     ClusterStatus,
     DueAuthority,
@@ -124,6 +125,46 @@ def segment_warnings(status: ClusterStatus) -> list[str]:
         lines.append(
             f"A member has segments {status.found_segments} after all; the other members "
             "fetch them."
+        )
+    return lines
+
+
+def retention_lines(status: ClusterStatus) -> list[str]:
+    """Return what the archives of the audit log have, what they lack, and what is removed."""
+    told = status.audit_retention
+    if told is None:
+        return []
+    lines = [
+        f"Audit archive of {each.archiver}: segments {each.segments or 'none'} in "
+        f"{each.place}, since {show_second(each.confirm_time)}"
+        + ("." if each.counts else "; it does not count: its node is silent.")
+        for each in told.archives
+    ]
+    if told.unarchived_segments:
+        lines.append(
+            f"Segments {told.unarchived_segments} of the audit log are not in "
+            f"{plural(told.archives_wanted, 'archive')} yet, as the policy wants before "
+            "it removes them."
+        )
+    return lines + retention_rules(told)
+
+
+def retention_rules(told: AuditRetention) -> list[str]:
+    """Return after what time segments are removed, and what was removed."""
+    lines = []
+    if told.retention is not None:
+        words = f"{told.retention.days} days"
+        begin = told.removal_begin_time
+        later = begin is not None and begin > datetime.now(UTC)
+        lines.append(
+            f"Archived audit events are removed after {words}"
+            + (f", and none before {show_second(begin)}." if later else ".")
+        )
+    if told.removed is not None:
+        lines.append(
+            f"Segments {told.removed_segments} of the audit log, events 1 to "
+            f"{told.removed.last_sequence}, were removed by retention; archived by "
+            f"{told.removed.archives or 'nobody, since they were lost'}."
         )
     return lines
 

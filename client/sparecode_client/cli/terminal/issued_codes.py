@@ -67,6 +67,7 @@ def sent_json(
         "set_id": saved.set_id,
         "outcome": sent.outcome,
         "recipient": sent.recipient,
+        "to_manager": sent.to_manager,
         "cause": sent.cause,
         "open_until": sent.open_until,
         "live_codes": saved.live_codes,
@@ -82,7 +83,8 @@ def sent_json(
 
 def say_sent(output: Output, token: Token, sent: SentTokencodes) -> None:
     """Tell on the terminal what became of codes that went by message."""
-    who, until = f"{token.username} at {sent.recipient}", show_time(sent.open_until)
+    whom = f"the manager of {token.username}" if sent.to_manager else token.username
+    who, until = f"{whom} at {sent.recipient}", show_time(sent.open_until)
     if sent.outcome is MailOutcome.FAILED:
         output.say(f"The mail to {who} was not sent: {sent.cause}.")
         output.say(
@@ -93,6 +95,8 @@ def say_sent(output: Output, token: Token, sent: SentTokencodes) -> None:
     if sent.outcome is MailOutcome.SENT:
         output.say(f"A link to the codes was mailed to {who}.")
         output.say("It shows them once. You cannot see them.")
+        if sent.to_manager:
+            output.say(f"The manager gives them to {token.username} in person.")
     else:
         output.say(f"A link to the codes was perhaps mailed to {who}: {sent.cause}.")
         output.say("Ask whether the mail has arrived. If not, send again.")

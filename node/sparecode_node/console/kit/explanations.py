@@ -78,15 +78,23 @@ async def of_token(visit: Visit, serial: str) -> UserExplanation:
 
 def obstacles(visit: Visit, explanation: UserExplanation) -> list[Obstacle]:
     """Return the obstacles of a user, each with the remedy that the role may use."""
+    codes_stopped = any(each.stops_codes for each in explanation.blockers)
     return [
-        _obstacle(visit, each, explanation.username) for each in explanation.blockers
+        _obstacle(visit, each, explanation.username, codes_stopped=codes_stopped)
+        for each in explanation.blockers
     ]
 
 
-def _obstacle(visit: Visit, blocker: ExplainedBlocker, username: str) -> Obstacle:
+def _obstacle(
+    visit: Visit, blocker: ExplainedBlocker, username: str, *, codes_stopped: bool
+) -> Obstacle:
     remedy, link = _remedy(visit.may, blocker, username)
+    words = _words(blocker)
+    if blocker.factor == Factor.TOKEN and not codes_stopped:
+        # Tokencodes are not the emergency access tokencodes, which sound alike.
+        words += " " + _("Emergency codes, if the user has any, are not locked.")
     return Obstacle(
-        words=_words(blocker),
+        words=words,
         remedy="" if remedy == visit.path else remedy,
         link=link,
         advice="" if remedy and remedy != visit.path else blocker.next_step,

@@ -48,6 +48,17 @@ class Form:
         """Return the form, without some fields, encoded for `parse`."""
         return urlencode([pair for pair in self._pairs if pair[0] not in without])
 
+    def without(self, names: Container[str]) -> "Form":
+        """Return the form without these fields, as if it had never had them."""
+        boxes = " ".join(box for box in self.text("boxes").split() if box not in names)
+        return Form(
+            [
+                (name, boxes if name == "boxes" else value)
+                for name, value in self._pairs
+                if name not in names
+            ]
+        )
+
     @property
     def values(self) -> Mapping[str, str]:
         """The first value of every field, as typed."""

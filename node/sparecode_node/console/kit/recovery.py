@@ -44,3 +44,10 @@ RECOVERY = {
     ),
 }
 """Label and explanation of each."""
+
+CASES = {
+    RecoveryPolicy.DENY: N_("stolen or lost"),
+    RecoveryPolicy.ALLOW_AND_DISABLE: N_("left at home"),
+    RecoveryPolicy.ALLOW_AFTER_EXPIRY: N_("mislaid"),
+}
+"""What a caller says about the token, for each."""

@@ -18,14 +18,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sparecode_node.console.kit import languages, navigation, token_menu
+from sparecode_node.console.kit.event_words import NAMES
 from sparecode_node.console.kit.icons import icon
 from sparecode_node.console.kit.languages import N_, gettext, ngettext, plural
 from sparecode_node.console.kit.recovery import RECOVERY
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.agents import Protects
-from sparecode_node.domain.audit import without_authentication
+from sparecode_node.domain.audit import AuditEvent, without_authentication
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.radius import RADIUS_PREFIX
+from sparecode_node.statemachine.commands import NoteRefusedCalls
 
 _WORD = re.compile(r"[A-Z][a-z]*")
 _PIN = re.compile(r"\bpin\b", re.IGNORECASE)
@@ -122,6 +125,7 @@ def _environment() -> Environment:
         translated=languages.plain_gettext,
         kind=navigation.kind_words,
         action_words=action_words,
+        target_words=target_words,
         actor_words=actor_words,
         actor_name=actor_name,
         detail=detail_words,
@@ -269,18 +273,33 @@ def action_words(action: str) -> str:
 def english_words(action: str) -> str:
     """Return an action in words: “UnlockUser” becomes “Unlock user”."""
     name = action.rpartition("/")[2]
+    if name in NAMES:
+        return NAMES[name]
     parts = name.split("_") if "_" in name else _WORD.findall(name) or [name]
     return _PIN.sub("PIN", " ".join(parts).capitalize())
 
 
+def target_words(event: AuditEvent) -> str:
+    """Return the target of an event: a refused method in words, an agent by its name."""
+    if event.action == NoteRefusedCalls.__name__:
+        return action_words(event.target)
+    return agent_name(event.target)
+
+
 def agent_name(identity: str) -> str:
-    """Return the name in the address of a certificate, or the address if it has none."""
+    """
+    Return the name of an agent in its identity, or the identity if it has none.
+
+    It is the end of the address in a certificate, or the name of a RADIUS client.
+    """
     _, scheme, path = identity.rpartition("://")
-    return path.rpartition("/")[2] if scheme else identity
+    if scheme:
+        return path.rpartition("/")[2]
+    return identity.removeprefix(RADIUS_PREFIX)
 
 
 def agent_words(identity: str) -> Markup | str:
-    """Return an agent without the address of its certificate, which is shown on hover."""
+    """Return an agent by its name; its identity is shown on hover."""
     name = agent_name(identity)
     if name in ("", identity):
         return identity

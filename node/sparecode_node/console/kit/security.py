@@ -59,6 +59,9 @@ NOTICE_COOKIE = "__Host-sparecode-notice"
 """The notice of a change, which the next page shows once."""
 DEVICE_COOKIE = "__Host-sparecode-device"
 """The beginning of the name of a device cookie: one for each administrator (L7)."""
+UNSAVED_COOKIE = "__Host-sparecode-unsaved"
+"""A token for which codes were generated, and when: the page may be reloaded."""
+
 LANGUAGE_COOKIE = "__Host-sparecode-language"
 """The language chosen in this browser."""
 

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from sparecode_node.console.kit.languages import N_
@@ -11,7 +12,15 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.queries.views import TokenView
 
 May = Callable[[str], bool]
-Link = tuple[str, str]
+
+
+class Link(NamedTuple):
+    """An entry of a menu."""
+
+    address: str
+    words: str
+    destructive: bool = False
+    """Below a line, apart from the entries that a wrong click may hit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +144,18 @@ ACTIONS = (
 
 
 def action_links(token: TokenView, may: May) -> list[Link]:
-    """Return links to the actions that make sense now and that the role may do."""
+    """
+    Return links to the actions that make sense now and that the role may do.
+
+    Those by which the user loses something come last.
+    """
     return [
-        (f"/tokens/{quote(token.serial)}/{action.name}", _(action.words))
-        for action in ACTIONS
+        Link(
+            f"/tokens/{quote(token.serial)}/{action.name}",
+            _(action.words),
+            action.destructive,
+        )
+        for action in sorted(ACTIONS, key=lambda action: action.destructive)
         if may(action.method) and action.offered(token)
     ]
 
@@ -148,7 +165,9 @@ def token_links(token: TokenView, may: May) -> list[Link]:
     address = f"/tokens/{quote(token.serial)}"
     links = []
     if may("EmergencyAccessService/GetEmergencyAccess"):
-        links.append((f"{address}/emergency-access", _("Emergency Access Tokencodes")))
+        links.append(
+            Link(f"{address}/emergency-access", _("Emergency Access Tokencodes"))
+        )
     if may("TokenService/GetToken"):
-        links.append((address, _("View")))
+        links.append(Link(address, _("View")))
     return links + action_links(token, may)

@@ -123,6 +123,11 @@ class Visit:
         """Keep the form's request id, because its outcome is unknown."""
         self._request_id = self.submitted_request_id()
 
+    @property
+    def must_send_again(self) -> bool:
+        """Whether the same form, unchanged, has to be sent again to learn the outcome."""
+        return any(problem.retry for problem in self.problems.values())
+
     async def read(
         self, method: str, ask: Callable[[CallContext, bool], Awaitable[Read[T]]]
     ) -> T:

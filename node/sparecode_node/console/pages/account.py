@@ -18,6 +18,8 @@ from sparecode_node.services.secrets.password_strength import (
     WITH_SECOND_FACTOR_MIN,
 )
 
+PASSWORD = "/account/password"
+
 
 async def show(visit: Visit) -> Response:
     """Show the session's owner and its end."""

@@ -156,13 +156,7 @@ async def _change(visit: Visit, name: str) -> Response | None:
             return await change(
                 visit,
                 method,
-                lambda call: agents.update(
-                    call,
-                    name=name,
-                    protects=protects_in(visit),
-                    restricted=visit.form.flag("restricted"),
-                    **_changed_attributes(visit),
-                ),
+                lambda call: agents.update(call, name=name, **_changed_fields(visit)),
                 to=here,
                 words=_("The agent is changed."),
                 fields=FIELDS,
@@ -188,16 +182,23 @@ def attributes_in(visit: Visit, prefix: str = "") -> AcceptAttributes:
     )
 
 
-def _changed_attributes(visit: Visit) -> dict[str, Any]:
+def _changed_fields(visit: Visit) -> dict[str, Any]:
     """
-    Return the attributes that the person has changed. Raises `InvalidFieldError`.
+    Return the fields that the person has changed. Raises `InvalidFieldError`.
 
     The others may have been changed by someone else meanwhile, and below feature level 2
-    a member does not know them.
+    a member does not know the attributes.
     """
+    form = visit.form
     shown = dataclasses.asdict(attributes_in(visit, "shown_"))
     entered = dataclasses.asdict(attributes_in(visit))
-    return {name: value for name, value in entered.items() if value != shown[name]}
+    changed = {name: value for name, value in entered.items() if value != shown[name]}
+    protects, restricted = protects_in(visit), form.flag("restricted")
+    if protects != form.text("shown_protects"):
+        changed["protects"] = protects
+    if form.text("shown_restricted") != ("yes" if restricted else "no"):
+        changed["restricted"] = restricted
+    return changed
 
 
 async def certificates(visit: Visit) -> Response:

@@ -21,6 +21,7 @@ from sparecode_node.domain.policy import (
     MINUTE_MS,
     public_name,
 )
+from sparecode_node.domain.sealed_codes import TO_MANAGER, TO_USER
 from sparecode_node.queries.approvals import ApprovalView
 
 _FIELDS: Final = {
@@ -110,6 +111,8 @@ def _part(words: str) -> str:
     if words in set(Role):
         return role_words(words)
     known = {
+        TO_USER: _("by message to the user"),
+        TO_MANAGER: _("by message to the user’s manager"),
         "no user": _("no user"),
         "enabled": _("Enabled"),
         "disabled": _("Disabled"),

@@ -22,8 +22,7 @@ from sparecode_node.console.kit.visits import READ_S, Visit
 from sparecode_node.console.kit.words import EXPLAINED, explain
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import DAY_MS
-from sparecode_node.queries.audit import AuditFilter, AuditRecord
-from sparecode_node.queries.views import Page
+from sparecode_node.queries.audit import AuditFilter, AuditPage
 from sparecode_node.services.access.refusals import NOBODY
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.fields import PAGE_SIZE_MAX
@@ -74,7 +73,7 @@ FILES: Final = {
 async def browse(visit: Visit) -> Response:
     """Show the events that match the filter, newest first."""
     visit.require("AuditService/ListAuditEvents")
-    results: Page[AuditRecord] = Page(items=(), next_page_token="")
+    results = AuditPage(items=(), next_page_token="")
     try:
         criteria = await _filter(visit)
         results = await visit.read(

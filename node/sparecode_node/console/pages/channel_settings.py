@@ -2,11 +2,15 @@
 """
 Channels: a new one, and the settings of one that exists (N5).
 
+The kind of a new channel is chosen first, so that its page has no other fields. If
+another kind is chosen afterwards, all input stays in the form.
+
 The secret of a webhook is drawn for the form and shown in it, because the change may
 wait for an approval. No page shows it after that. The password of a mail server is
 typed, and never shown.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -15,6 +19,7 @@ from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages.reauthentication import ask, is_confirmed
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.services.context import CallContext
@@ -32,6 +37,22 @@ KINDS: Final = {
     ChannelKind.MAIL.value: N_("Mail to the people concerned"),
 }
 """Kinds that this page sets up."""
+DESCRIPTIONS: Final = {
+    ChannelKind.WEBHOOK.value: N_("Sends the events that you choose to a web address."),
+    ChannelKind.SYSLOG.value: N_("Sends every event to a SIEM."),
+    ChannelKind.FILE.value: N_(
+        "Writes every event into a folder that each node names in its node.toml."
+    ),
+    ChannelKind.MAIL.value: N_(
+        "Tells the people whom an event concerns. A cluster has one such channel."
+    ),
+}
+EXAMPLES: Final = {
+    ChannelKind.WEBHOOK: "https://siem.example.com/in",
+    ChannelKind.SYSLOG: "tcp+tls://siem.example.com:6514",
+    ChannelKind.MAIL: "smtp+starttls://mail.example.com",
+}
+"""Addresses."""
 CLASSES: Final = {
     EventClass.ADMINISTRATION: N_("Administrators, policy, members, keys, agents"),
     EventClass.EMERGENCY: N_("Emergency codes, and tokens that come back"),
@@ -46,11 +67,28 @@ FIELDS: Final = {"secret": "webhook_secret"}
 MAIL_FIELDS: Final = {"secret": "mail_password"}
 """The fields of the form, by the names that the service reports."""
 
+OTHER_KINDS: Final = "kinds"
+"""The action that leads from the fields to the choice of the kind."""
+FIELDS_OF_KIND: Final = "fields"
+"""The action that leads back, with all input."""
+_ADDRESS: Final = ("address", "allow_private", "authority")
+_WEBHOOK: Final = ("webhook_secret", *(f"tells_{each.value}" for each in CLASSES))
+_MAIL: Final = ("sender", "contact", "login")
+_SHOWN: Final = {
+    ChannelKind.WEBHOOK: ("name", *_ADDRESS, *_WEBHOOK),
+    ChannelKind.SYSLOG: ("name", *_ADDRESS),
+    ChannelKind.FILE: ("name",),
+    ChannelKind.MAIL: ("name", *_ADDRESS, *_MAIL),
+}
+"""The fields of each kind; other input is carried along, but for the password."""
+_BOXES: Final = ("enabled", "allow_private", *_WEBHOOK[1:])
+
 
 async def add(visit: Visit) -> Response:
-    """Create a channel."""
+    """Ask for the kind of a new channel, then for its settings; create it."""
     visit.require(CREATE)
-    if visit.is_form:
+    kind, action = visit.form.text("kind"), visit.form.text("action")
+    if visit.is_form and action not in (OTHER_KINDS, FIELDS_OF_KIND):
         answer = await change(
             visit,
             CREATE,
@@ -61,21 +99,27 @@ async def add(visit: Visit) -> Response:
         )
         if answer is not None:
             return answer
-    return _page(visit, None)
+    if action == OTHER_KINDS or kind not in KINDS:
+        return _kinds_page(visit, kind)
+    draws = kind == ChannelKind.WEBHOOK and "webhook_secret" not in visit.form.values
+    if draws and not is_confirmed(visit):
+        return ask(visit)
+    return _page(visit, ChannelKind(kind), None)
 
 
 async def _create(visit: Visit, call: CallContext) -> Applied:
     kind = _kind_in(visit)
     is_webhook, is_mail = kind is ChannelKind.WEBHOOK, kind is ChannelKind.MAIL
+    has_address = kind is not ChannelKind.FILE
     return await visit.site.services.channels.create(
         call,
         name=visit.form.text("name"),
         kind=kind,
-        address=visit.form.text("address"),
+        address=visit.form.text("address") if has_address else "",
         classes=_classes_in(visit) if is_webhook else (),
         secret=_secret_in(visit, kind),
-        allow_private=visit.form.flag("allow_private"),
-        authority=_authority_in(visit),
+        allow_private=has_address and visit.form.flag("allow_private"),
+        authority=_authority_in(visit) if has_address else "",
         sender=visit.form.text("sender") if is_mail else "",
         login=visit.form.text("login") if is_mail else "",
         contact=visit.form.text("contact") if is_mail else "",
@@ -105,7 +149,7 @@ async def edit(visit: Visit) -> Response:
         )
     else:
         answer = None
-    return _page(visit, channel) if answer is None else answer
+    return _page(visit, channel.kind, channel) if answer is None else answer
 
 
 async def _remove(visit: Visit, call: CallContext, channel: Channel) -> Applied:
@@ -186,19 +230,53 @@ def _authority_in(visit: Visit) -> str:
     return visit.form.text("authority").replace("\r\n", "\n")
 
 
-def _page(visit: Visit, channel: Channel | None) -> Response:
-    drawn = "" if channel else visit.site.services.channels.new_secret()
+def _carried(visit: Visit, shown: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the input of fields that the page does not show."""
+    known = {field for fields in _SHOWN.values() for field in fields}
+    return [
+        (name, value)
+        for name, value in visit.form.pairs
+        if visit.is_form and name in known and name not in shown
+    ]
+
+
+def _kinds_page(visit: Visit, kind: str) -> Response:
+    return visit.page(
+        "channel_kind.html",
+        kinds=KINDS,
+        descriptions=DESCRIPTIONS,
+        kind=kind if kind in KINDS else ChannelKind.WEBHOOK.value,
+        carried=_carried(visit, ()),
+        boxes=visit.form.text("boxes"),
+    )
+
+
+def _page(visit: Visit, kind: ChannelKind, channel: Channel | None) -> Response:
+    shown = _SHOWN[kind]
+    # A box that no page has shown is not unticked.
+    boxes = {
+        each for each in _BOXES if each in shown or (channel and each == "enabled")
+    }
+    if visit.is_form:
+        boxes |= {*visit.form.text("boxes").split()} & {*_BOXES}
+    is_webhook = kind is ChannelKind.WEBHOOK
     return visit.page(
         "channel.html",
         channel=channel,
+        kind=kind.value,
         kinds=KINDS,
+        descriptions=DESCRIPTIONS,
+        example=EXAMPLES.get(kind, ""),
+        carried=[] if channel else _carried(visit, shown),
         classes=CLASSES,
         told=channel.classes if channel else SUGGESTED,
-        has_classes=channel is None or channel.kind is ChannelKind.WEBHOOK,
-        has_mail=channel is None or channel.kind is ChannelKind.MAIL,
-        has_address=channel is None or channel.kind is not ChannelKind.FILE,
-        secret=drawn,
-        boxes=" ".join(
-            ["enabled", "allow_private", *(f"tells_{each.value}" for each in CLASSES)]
+        has_classes=is_webhook,
+        has_mail=kind is ChannelKind.MAIL,
+        has_address=kind is not ChannelKind.FILE,
+        secret=(
+            visit.site.services.channels.new_secret()
+            if is_webhook and not channel
+            else ""
         ),
+        boxes=" ".join(sorted(boxes)),
     )

@@ -3,35 +3,55 @@
 The policy editor, with the arithmetic of guessing (I6).
 
 The rules of `domain` check the input while it is typed, and again when it is saved.
+Only the fields that the person has changed are sent, with the version of the policy that
+the page showed. So a colleague's change in between is neither reverted nor hidden.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from babel.units import format_unit
 from starlette.responses import Response
 
+from sparecode_node.console.kit import languages
 from sparecode_node.console.kit.changes import change
 from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.rendering import number, span
 from sparecode_node.console.kit.visits import Visit
-from sparecode_node.console.kit.words import EXPLAINED, explain, sentence
+from sparecode_node.console.kit.words import EXPLAINED, Problem, explain, sentence
 from sparecode_node.console.pages.odds import Odds, guess_odds
-from sparecode_node.console.pages.policy_fields import GROUPS, PolicyField
-from sparecode_node.domain.policy import Policy, policy_problem, public_name
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.console.pages.policy_fields import FIELDS, GROUPS, PolicyField
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import (
+    BOUNDS,
+    ORDERED,
+    TIME_MS_MAX,
+    UNLIMITED,
+    Policy,
+    PolicyProblem,
+    policy_problem,
+    public_name,
+)
+from sparecode_node.services.errors import InvalidFieldError, Refused
 
 _NUMBER_CHARACTERS_MAX = 15
+
+_FIELD_NAMES = {public_name(field.name): field.name for field in fields(Policy)}
+"""The names of fields on the page, by their public names."""
 
 
 async def edit(visit: Visit) -> Response:
     """Show the policy; check the input; save it."""
     problem = ""
     values: dict[str, Any] = {}
+    version = 0
     if visit.is_form:
         visit.require("PolicyService/UpdatePolicy")
         try:
-            values = _values(visit)
             version = visit.form.whole("version", _("the version"))
+            values = _changed_values(visit)
         except EXPLAINED as error:
             visit.add(explain(error))
         else:
@@ -45,13 +65,21 @@ async def edit(visit: Visit) -> Response:
             call, stale_ok=stale_ok
         ),
     )
-    typed = replace(policy, **values)
+    # A form whose outcome is unknown must be sent again as it was.
+    if 0 < version < policy.version and not visit.must_send_again:
+        _catch_up(visit, policy)
+    typed = replace(policy, **_as_stored(values))
     refusal = policy_problem(typed)
     odds: tuple[Odds, ...] = ()
     if refusal is None:
         odds = guess_odds(typed)
     else:
-        problem = sentence(f"{refusal.field.replace('_', ' ')} {refusal.words}")
+        problem, name = _in_words_of_the_page(refusal, typed), _name_of(refusal)
+        if named := visit.problems.get(name):
+            visit.problems[name] = replace(named, words=problem)
+        elif name in FIELDS:
+            # Nothing was refused by a check, and the script shows only good answers.
+            visit.add(Problem(words=problem, field=name, status=200))
     return visit.page(
         "policy.html",
         policy=policy,
@@ -59,15 +87,59 @@ async def edit(visit: Visit) -> Response:
         odds=odds,
         problem=problem,
         display_value=display_value,
+        shown_value=_shown_value,
         boxes=" ".join(
-            knob.name for _group, knobs in GROUPS for knob in knobs if knob.is_box
+            knob.name for knob in FIELDS.values() if knob.is_box or knob.kinds
         ),
         may_save=visit.may("PolicyService/UpdatePolicy"),
     )
 
 
+def _name_of(refusal: PolicyProblem) -> str:
+    """Return the field's name on the page."""
+    return _FIELD_NAMES.get(refusal.field, refusal.field)
+
+
+def _in_words_of_the_page(refusal: PolicyProblem, typed: Policy) -> str:
+    """Return the refusal with labels, units in words, and no public name."""
+    name = _name_of(refusal)
+    if name not in FIELDS:
+        return sentence(f"{refusal.field.replace('_', ' ')} {refusal.words}")
+    knob, value = FIELDS[name], getattr(typed, name)
+    label = _(knob.words)
+    if name in BOUNDS and not BOUNDS[name][0] <= value <= BOUNDS[name][1]:
+        least, most = BOUNDS[name]
+        return _(
+            "“%(label)s” must be %(least)s to %(most)s, not %(value)s.",
+            label=label,
+            least=span(least) if knob.unit_ms else number(least),
+            most=span(most) if knob.unit_ms else number(most),
+            value=_in_its_unit(knob, value),
+        )
+    for low, high in ORDERED:
+        if low == name and value > getattr(typed, high):
+            return _(
+                "“%(label)s” must not be more than “%(other)s”: %(value)s is more than %(most)s.",
+                label=label,
+                other=_(FIELDS[high].words),
+                value=_in_its_unit(knob, value),
+                most=_in_its_unit(FIELDS[high], getattr(typed, high)),
+            )
+    return _("“%(label)s” %(words)s.", label=label, words=refusal.words)
+
+
+def _in_its_unit(knob: PolicyField, value: int) -> str:
+    """Return a number in the unit in which the page has it: "1 minute"."""
+    if not knob.unit_ms:
+        return number(value)
+    return format_unit(
+        (Decimal(value) / knob.unit_ms).normalize(),
+        f"duration-{knob.unit.removesuffix('s')}",
+        locale=languages.locale(),
+    )
+
+
 async def _save(visit: Visit, version: int, values: dict[str, Any]) -> Response | None:
-    by_public_name = {public_name(field.name): field.name for field in fields(Policy)}
     return await change(
         visit,
         "PolicyService/UpdatePolicy",
@@ -78,7 +150,7 @@ async def _save(visit: Visit, version: int, values: dict[str, Any]) -> Response 
         words=_(
             "The policy is changed. It is now version %(version)s.", version=version + 1
         ),
-        fields=by_public_name,
+        fields=_FIELD_NAMES,
     )
 
 
@@ -92,33 +164,107 @@ def display_value(policy: Policy, knob: PolicyField) -> str:
     return str(value)
 
 
-def _values(visit: Visit) -> dict[str, Any]:
-    """Return the input by the field names of `Policy`. Raises `InvalidFieldError`."""
+def _shown_value(policy: Policy, knob: PolicyField) -> str:
+    """Return a field's value as the page sends it back, to tell changed fields."""
+    if knob.is_box:
+        return "on" if getattr(policy, knob.name) else ""
+    return display_value(policy, knob)
+
+
+def _typed_value(visit: Visit, knob: PolicyField) -> str | None:
+    """Return the input as `_shown_value` has it; None if the form lacks the field."""
+    form = visit.form
+    if knob.is_box or knob.kinds:
+        if knob.name not in form.text("boxes").split():
+            return None
+        if knob.is_box:
+            return "on" if form.flag(knob.name) else ""
+        ticked, shown = form.all(knob.name), form.text(f"shown_{knob.name}")
+        # In their former order if none has changed.
+        return shown if set(ticked) == set(shown.split()) else " ".join(ticked)
+    return form.text(knob.name) if knob.name in form.values else None
+
+
+def _is_changed(visit: Visit, knob: PolicyField) -> bool:
+    """Return whether the person has changed a field since the page showed it."""
+    typed, shown = _typed_value(visit, knob), f"shown_{knob.name}"
+    return typed is not None and (
+        shown not in visit.form.values or typed != visit.form.text(shown)
+    )
+
+
+def _changed_values(visit: Visit) -> dict[str, Any]:
+    """Return the changed input by field names. Raises `InvalidFieldError`."""
     values: dict[str, Any] = {}
-    for _group, knobs in GROUPS:
-        for knob in knobs:
-            if knob.is_box:
-                values[knob.name] = visit.form.flag(knob.name)
-            elif knob.name in visit.form.values:
-                values[knob.name] = _value(visit, knob)
+    for knob in FIELDS.values():
+        if not _is_changed(visit, knob):
+            continue
+        if knob.is_box:
+            values[knob.name] = visit.form.flag(knob.name)
+        elif knob.kinds:
+            values[knob.name] = _typed_value(visit, knob)
+        else:
+            values[knob.name] = _value(visit, knob)
     return values
 
 
-def _value(visit: Visit, knob: PolicyField) -> int | str | None:
+def _catch_up(visit: Visit, policy: Policy) -> None:
+    """
+    Continue with a newer version of the policy than the form was made from.
+
+    Fields that the person has not changed show their newest values. Where a colleague
+    has changed the same field, the input stays, and the page says what it replaces.
+    """
+    outdated = {"version"}
+    for knob in FIELDS.values():
+        shown = f"shown_{knob.name}"
+        outdated.add(shown)
+        if not _is_changed(visit, knob):
+            outdated.add(knob.name)
+            continue
+        newest = _shown_value(policy, knob)
+        known = (_typed_value(visit, knob), visit.form.text(shown))
+        if newest not in known and not knob.is_box:
+            words = _(
+                "Another administrator has changed this in the meantime. The value is now: %(value)s",
+                value=_value_in_words(knob, newest),
+            )
+            visit.add(Problem(words=words, field=knob.name, status=200))
+    visit.form = visit.form.without(outdated)
+    visit.add(replace(explain(Refused(Rejected(Reason.VERSION))), status=200))
+
+
+def _value_in_words(knob: PolicyField, value: str) -> str:
+    """Return a value as a sentence has it."""
+    kinds = [_(knob.kinds.get(each, each)) for each in value.split()]
+    words = ", ".join(kinds) if knob.kinds else _(knob.choices.get(value, value))
+    return words or _("empty")
+
+
+def _as_stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a change makes of these values: 0 is no limit where there is one."""
+    return {
+        name: None if name in UNLIMITED and value == 0 else value
+        for name, value in values.items()
+    }
+
+
+def _value(visit: Visit, knob: PolicyField) -> int | str:
     typed = visit.form.text(knob.name)
     if knob.is_text:
         return typed.upper() if knob.is_capital else typed
     if not typed and knob.may_be_empty:
-        return None
+        return 0  # None would leave it as it is.
     if not knob.unit_ms:
         return visit.form.whole(knob.name, "this")
     try:
-        number = Decimal(typed[:_NUMBER_CHARACTERS_MAX])
-        value = int(number * knob.unit_ms)
+        value = int(Decimal(typed[:_NUMBER_CHARACTERS_MAX]) * knob.unit_ms)
     except (InvalidOperation, ValueError, OverflowError):
         raise InvalidFieldError(
             knob.name, _("enter a number of %(unit)s", unit=_(knob.unit))
         ) from None
     if value < 0:
         raise InvalidFieldError(knob.name, _("must not be negative"))
+    if value > TIME_MS_MAX:
+        raise InvalidFieldError(knob.name, _("is too large"))
     return value

@@ -4,6 +4,8 @@
 from dataclasses import dataclass, fields
 
 from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.notice_kinds import NOTICE_KINDS
+from sparecode_node.domain.personal_kinds import KINDS_OF_USERS, PersonalKind
 from sparecode_node.domain.policy import (
     DAY_MS,
     HOUR_MS,
@@ -52,6 +54,17 @@ class PolicyField:
         return _CHOICES.get(self.name, {})
 
     @property
+    def kinds(self) -> dict[str, str]:
+        """The kinds of notices that the field lists, with their words; empty: none."""
+        return _KINDS.get(self.name, {})
+
+    def kinds_in(self, value: str) -> dict[str, str]:
+        """Return the kinds for the page: also those that only a newer release knows."""
+        return self.kinds | {
+            each: each for each in value.split() if each not in self.kinds
+        }
+
+    @property
     def is_capital(self) -> bool:
         """Whether letters are converted to capitals."""
         return self.name == "code_alphabet"
@@ -70,6 +83,15 @@ _CHOICES = {
         FactorRule.ANY.value: N_("Any: code or passkey"),
         FactorRule.PASSKEY.value: N_("Passkey"),
     }
+}
+
+_KINDS = {
+    "silent_notices": {
+        kind.value: words
+        for kind, words in NOTICE_KINDS.items()
+        if kind is not PersonalKind.TEST
+    },
+    "manager_notices": {kind.value: NOTICE_KINDS[kind] for kind in KINDS_OF_USERS},
 }
 
 _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
@@ -194,7 +216,7 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         ),
     ),
     (
-        N_("Administrators and backups"),
+        N_("Administrators and approvals"),
         (
             (
                 "second_approver",
@@ -214,38 +236,6 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 "",
                 N_(
                     "The domain of all consoles, such as sparecode.example.com. Cannot change while there are passkeys. Leave empty to offer none."
-                ),
-            ),
-            (
-                "silent_notices",
-                N_("Notices that people do not get by mail"),
-                "",
-                N_(
-                    "Kinds with a space between two, such as new_device. Leave empty to send all. They need a channel for mail."
-                ),
-            ),
-            (
-                "manager_notices",
-                N_("Notices that managers get, too"),
-                "",
-                N_(
-                    "Kinds of notices to users, with a space between two. They go to the manager whose address is on file with the user."
-                ),
-            ),
-            (
-                "codes_by_message",
-                N_("Codes may go to their user as a sealed message"),
-                "",
-                N_(
-                    "A mail has a link that shows the codes once, within an hour. Anyone who reads the mailbox gets the codes, but not the PIN."
-                ),
-            ),
-            (
-                "alarm_ends_codes",
-                N_("“This was not me” turns emergency access off"),
-                "",
-                N_(
-                    "The link in each notice tells the help desk. With this, it also voids the live codes of the user. Anyone who reads the mailbox can do so."
                 ),
             ),
             (
@@ -269,40 +259,16 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 ),
             ),
             (
-                "backup_recipients",
-                N_("Backup recipients"),
-                "",
-                N_(
-                    "age public keys, separated by spaces. Leave empty to disable backups."
-                ),
-            ),
-            (
                 "reset_delay_ms",
                 N_("Announce a local reset of an administrator for"),
                 N_("minutes"),
                 N_("A super administrator who signs in during this time cancels it."),
             ),
-            (
-                "rotate_after_removal",
-                N_("Removing a member also replaces the ring’s key"),
-                "",
-                N_("The removed member has had it."),
-            ),
-            (
-                "authorities_due_after_removal",
-                N_("Removing a member with the authorities’ keys makes these due"),
-                "",
-                N_("The dashboard reminds until they are replaced."),
-            ),
-            (
-                "replace_authorities_after_removal",
-                N_("Authorities that are due are replaced"),
-                "",
-                N_(
-                    "A member that has their keys makes new authorities, which all "
-                    "members trust."
-                ),
-            ),
+        ),
+    ),
+    (
+        N_("Sessions"),
+        (
             ("session_lifetime_ms", N_("Sessions end after"), N_("hours"), ""),
             (
                 "session_idle_ms",
@@ -327,6 +293,102 @@ _LABELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
                 N_("End a super administrator’s session that is not used after"),
                 N_("minutes"),
                 N_("If that is earlier."),
+            ),
+        ),
+    ),
+    (
+        N_("Notices"),
+        (
+            (
+                "silent_notices",
+                N_("Notices that people do not get by mail"),
+                "",
+                N_("All others are sent, if there is a channel for mail."),
+            ),
+            (
+                "manager_notices",
+                N_("Notices that managers get, too"),
+                "",
+                N_("They go to the manager whose address is on file with the user."),
+            ),
+            (
+                "codes_by_message",
+                N_("Codes may go to their user as a sealed message"),
+                "",
+                N_(
+                    "A mail has a link that shows the codes once, within an hour. Anyone who reads the mailbox gets the codes, but not the PIN."
+                ),
+            ),
+            (
+                "codes_to_manager",
+                N_("Codes may also go to the manager of their user"),
+                "",
+                N_(
+                    "As a sealed message, to the address of the manager on file with the user. The manager gives the codes to the user in person."
+                ),
+            ),
+            (
+                "alarm_ends_codes",
+                N_("“This was not me” turns emergency access off"),
+                "",
+                N_(
+                    "The link in each notice tells the help desk. With this, it also voids the live codes of the user. Anyone who reads the mailbox can do so."
+                ),
+            ),
+        ),
+    ),
+    (
+        N_("Audit log"),
+        (
+            (
+                "audit_retention_ms",
+                N_("Remove archived audit events after"),
+                N_("days"),
+                N_(
+                    "At least 90. Leave empty to keep all. Only what enough archives have is removed. A shorter time has no effect for three days."
+                ),
+            ),
+            (
+                "audit_archive_copies",
+                N_("Archives that must have audit events before they are removed"),
+                "",
+                N_(
+                    "Of members, or copies that administrators have confirmed. With 1, a single broken archive is enough to lose them."
+                ),
+            ),
+        ),
+    ),
+    (
+        N_("Backups and keys"),
+        (
+            (
+                "backup_recipients",
+                N_("Backup recipients"),
+                "",
+                N_(
+                    "age public keys, separated by spaces. Leave empty to disable backups."
+                ),
+            ),
+            (
+                "rotate_after_removal",
+                N_("Removing a member also replaces the ring’s key"),
+                "",
+                N_("The removed member has had it."),
+            ),
+            (
+                "authorities_due_after_removal",
+                N_("Removing a member with the authorities’ keys makes these due"),
+                "",
+                N_("The dashboard reminds until they are replaced."),
+            ),
+            (
+                "replace_authorities_after_removal",
+                N_("Authorities that are due are replaced"),
+                "",
+                N_(
+                    "A member that has their keys makes new authorities, which all "
+                    "members trust."
+                ),
             ),
         ),
     ),
@@ -366,3 +428,6 @@ def _groups() -> tuple[tuple[str, tuple[PolicyField, ...]], ...]:
 
 
 GROUPS = _groups()
+
+FIELDS = {knob.name: knob for _group, knobs in GROUPS for knob in knobs}
+"""The fields by their names."""

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.languages import languages as known_languages
+from sparecode_node.console.kit.notice_kinds import NOTICE_KINDS
 from sparecode_node.console.kit.security import LETTER_PATH
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.personal_kinds import KINDS_OF_USERS, PersonalKind
@@ -31,7 +32,7 @@ async def show(visit: Visit) -> Response:
     return visit.page(
         "previews.html",
         preview=preview,
-        kinds={each.value: each.value for each in PersonalKind},
+        kinds={each.value: words for each, words in NOTICE_KINDS.items()},
         tongues={tag: named.get(tag, tag) for tag in languages()},
         recipients={"": _("The person"), "manager": _("The manager")},
         recipient="manager" if _to_manager(visit) else "",

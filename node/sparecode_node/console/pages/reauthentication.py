@@ -77,6 +77,13 @@ def is_needed_first(visit: Visit) -> bool:
     )
 
 
+def is_confirmed(visit: Visit) -> bool:
+    """Return whether the administrator is confirmed, perhaps by this very form."""
+    return is_confirmation(visit) or (
+        visit.session is not None and visit.session.confirmed
+    )
+
+
 async def confirm(visit: Visit) -> Response | None:
     """Confirm the administrator; return None if the form may go on."""
     typed = visit.form.text(REQUEST_ID)

@@ -80,7 +80,16 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
         forget_cookie(response, SESSION_COOKIE)
         return response
     if kept := _kept_form(visit):
-        words = f"{ended or _unknown_here(visit)} {_('Sign in to continue.')}"
+        why = ended or _unknown_here(visit)
+        is_whole = not any(
+            visit.form.secret(name) for name in SECRET_FIELDS - {"form_token"}
+        )
+        input_words = (
+            _("Your input is kept.")
+            if is_whole
+            else _("Your input is kept, except for passwords and other secrets.")
+        )
+        words = " ".join((why, input_words, _("Sign in to continue.")))
         visit.add(Problem(words=words, status=401))
         response = await _sign_in_page(visit, next_path=path, kept=kept)
     else:
@@ -93,8 +102,7 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
 def _unknown_here(visit: Visit) -> str:
     """Return why a browser without a session must sign in; its session may be elsewhere."""
     return _(
-        "This browser is not signed in at the console of %(node_id)s. Your input is "
-        "kept.",
+        "This browser is not signed in at the console of %(node_id)s.",
         node_id=visit.site.node_id,
     )
 

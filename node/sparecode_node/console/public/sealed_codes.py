@@ -30,7 +30,11 @@ from sparecode_node.console.kit.site import Site
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.kit.words import EXPLAINED
 from sparecode_node.services.emergency import sealed_messages
-from sparecode_node.services.emergency.sealed_messages import OpenedCodes
+from sparecode_node.services.emergency.sealed_messages import (
+    MANAGER,
+    READER,
+    OpenedCodes,
+)
 
 PAGE: Final = sealed_messages.PAGE
 OPEN: Final = f"{PAGE}/open"
@@ -51,7 +55,12 @@ def show(site: Site) -> Endpoint:
         wanted = request.query_params.get("language", "")
         tag = languages.best([wanted]) if wanted else languages.current()
         with languages.using(tag):
-            return visit.page("sealed_codes.html", open_path=OPEN)
+            return visit.page(
+                "sealed_codes.html",
+                open_path=OPEN,
+                # Only words depend on it: the page is the same for everyone.
+                for_manager=request.query_params.get(READER) == MANAGER,
+            )
 
     return endpoint
 
@@ -60,18 +69,18 @@ def open_codes(site: Site) -> Endpoint:
     """Return the endpoint that hands the encrypted codes out, once."""
 
     async def endpoint(request: Request) -> Response:
+        visit = Visit(site, request, form=Form([]), secret="", bearer="")
         try:
             sent = json.loads(await body_of(request))
             opener, page = sent["opener"], sent["page"]
             is_formed = bool(_SENT.fullmatch(opener) and _SENT.fullmatch(page))
         except (TooLargeError, ClientDisconnect, *MALFORMED):
-            return Response(status_code=NO_REQUEST)
+            return _malformed(visit)
         origin = origin_of(request, site.others().values())
         if not is_formed or origin not in (Origin.HERE, Origin.UNKNOWN):
-            return Response(status_code=NO_REQUEST)
+            return _malformed(visit)
         if site.is_removed():
             return Response(status_code=NOT_NOW)
-        visit = Visit(site, request, form=Form([]), secret="", bearer="")
         try:
             opened = await site.services.sealed_messages.open(
                 visit.call(METHOD), opener=opener, page=page
@@ -84,6 +93,15 @@ def open_codes(site: Site) -> Endpoint:
         return JSONResponse(_content(opened))
 
     return endpoint
+
+
+def _malformed(visit: Visit) -> Response:
+    """Refuse a call that is none of the page's; the rate of its address counts it."""
+    try:
+        visit.site.services.sealed_messages.count(visit.call(METHOD))
+    except EXPLAINED:
+        return Response(status_code=NOT_NOW)
+    return Response(status_code=NO_REQUEST)
 
 
 def _content(opened: OpenedCodes) -> dict[str, object]:

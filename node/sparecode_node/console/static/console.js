@@ -85,6 +85,21 @@ document.addEventListener("htmx:load", () => {
   if (field && field.value !== field.defaultValue) field.form.requestSubmit();
 }, { once: true });
 
+// The page of saved codes comes under the pointer that pressed Save. A second press must not leave
+// it: its codes are shown once.
+const SETTLED_MS = 1500;
+let shownAt = -SETTLED_MS;
+document.addEventListener("htmx:afterSwap", () => {
+  if (document.getElementById("saved")) shownAt = performance.now();
+});
+document.addEventListener("click", (event) => {
+  // A key that presses a link or button has no detail.
+  if (!event.detail || performance.now() - shownAt >= SETTLED_MS) return;
+  if (event.target.closest("#saved")) return;
+  event.preventDefault();
+  event.stopPropagation();
+}, true);
+
 // Warn before a page with unsaved codes is left.
 let leaving = false;
 document.addEventListener("submit", (event) => {
@@ -216,6 +231,22 @@ function unreachable(event) {
   }
   banner.hidden = false;
 }
+// A node that is slow to answer must not look like a button that was not pressed.
+const PATIENCE_MS = 400;
+let waiting;
+function showWaiting(shown) {
+  for (const each of document.querySelectorAll(".working")) each.hidden = !shown;
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (!event.detail.elt.querySelector?.(".working")) return;
+  clearTimeout(waiting);
+  waiting = setTimeout(showWaiting, PATIENCE_MS, true);
+});
+document.addEventListener("htmx:afterRequest", () => {
+  clearTimeout(waiting);
+  showWaiting(false);
+});
+
 document.addEventListener("htmx:sendError", unreachable);
 document.addEventListener("htmx:timeout", unreachable);
 document.addEventListener("htmx:afterRequest", (event) => {

@@ -316,6 +316,22 @@ SEGMENTS_UNARCHIVED = Metric(
     "Sealed segments of the audit log that are not in this node's archive. Only with "
     "[audit] archive in node.toml.",
 )
+SEGMENTS_REMOVED = Metric(
+    "sparecode_audit_segments_removed",
+    Kind.GAUGE,
+    "Segments of the audit log that retention has removed from the nodes.",
+)
+SEGMENTS_SHORT = Metric(
+    "sparecode_audit_segments_short",
+    Kind.GAUGE,
+    "Sealed segments of the audit log that fewer archives have than the policy's "
+    "audit_archive_copies, so that retention keeps them. 0 without a retention.",
+)
+SEGMENTS_SHORT_OLDEST = Metric(
+    "sparecode_audit_segments_short_oldest_timestamp_seconds",
+    Kind.GAUGE,
+    "Time of the last event of the oldest of these segments; 0: there is none.",
+)
 AUTHORITIES_DUE = Metric(
     "sparecode_authorities_due",
     Kind.GAUGE,

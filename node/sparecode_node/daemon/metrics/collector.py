@@ -130,6 +130,11 @@ class NodeCollector(Collector):
             catalog.SEGMENTS_UNARCHIVED: [((), unarchived)]
             if unarchived is not None
             else [],
+            catalog.SEGMENTS_REMOVED: [((), sources.events.removed_segments)],
+            catalog.SEGMENTS_SHORT: [((), sources.events.short_segments)],
+            catalog.SEGMENTS_SHORT_OLDEST: [
+                ((), sources.events.oldest_short_ms / 1000)
+            ],
             catalog.AUTHORITIES_DUE: [((), sources.events.due_authorities)],
             catalog.RADIUS_PACKETS: list(sources.radius_packets().items()),
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],

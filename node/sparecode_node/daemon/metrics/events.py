@@ -9,7 +9,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparecode_node.domain.policy import MINUTE_MS
+from sparecode_node.services.ambient import Clock, SystemClock
 from sparecode_node.statemachine.sealed_events import is_marked, open_log
+from sparecode_node.statemachine.short_segments import short_segments
 
 _WORD = re.compile(r"[A-Za-z_]{0,40}")
 OTHER = "other"
@@ -29,6 +32,7 @@ class Queue:
 _SEALED = """
 SELECT count(*) FROM audit_segments AS sealed
 WHERE number NOT IN (SELECT number FROM lost_segments)
+AND number > (SELECT coalesce(max(through), 0) FROM removed_segments)
 """
 _NOT_STORED = """
 AND NOT EXISTS (
@@ -41,8 +45,9 @@ AND NOT EXISTS (
 class EventCounts:
     """Counts of events since this object was created. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._clock = clock or SystemClock()
         self._counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
         self._lock = threading.Lock()
         self.last_backup_ms = 0
@@ -57,6 +62,14 @@ class EventCounts:
         """Authorities whose keys a removed member has had, and that are due (P6a)."""
         self.missing_segments = 0
         """Sealed segments of the audit log that this node has not stored (U1)."""
+        self.removed_segments = 0
+        """Those that retention has removed (U4)."""
+        self.short_segments = 0
+        """Those that fewer archives have than the policy wants (U4)."""
+        self.oldest_short_ms = 0
+        """The time of the last event of the oldest of them; 0: there is none."""
+        self._short_at_ms: int | None = None
+        """When they were counted: it walks all sealed segments, so once a minute."""
         self.queues: tuple[Queue, ...] = ()
         """The channels, by name."""
         with self._open() as db:
@@ -77,6 +90,7 @@ class EventCounts:
             ).fetchone()
             missing = _SEALED if is_marked(self._path) else f"{_SEALED} {_NOT_STORED}"
             (self.missing_segments,) = db.execute(missing).fetchone()
+            self._count_short(db)
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"
             ).fetchone()
@@ -92,6 +106,18 @@ class EventCounts:
                 self._counts[words] += count
             self.sequence = newest
             return dict(self._counts)
+
+    def _count_short(self, db: sqlite3.Connection) -> None:
+        """Count the segments in too few archives, unless it was done a moment ago."""
+        now_ms = self._clock.now_ms()
+        if self._short_at_ms is not None and (
+            abs(now_ms - self._short_at_ms) < MINUTE_MS
+        ):
+            return
+        short = short_segments(db, now_ms)
+        self.removed_segments, self.short_segments = short.removed, short.count
+        self.oldest_short_ms = short.oldest_ms
+        self._short_at_ms = now_ms
 
     def _open(self) -> "contextlib.closing[sqlite3.Connection]":
         return contextlib.closing(open_log(self._path))

@@ -3,8 +3,9 @@
 The calls that wait to be forwarded to the primary, sent in few messages.
 
 A message between two nodes costs about as much as applying a call, however little it
-carries. So calls that arrive while two messages are in flight go together into the next
-one, and a busy node sends hardly more messages than an idle one.
+carries. So calls that arrive while two messages, or one with several calls, are in
+flight go together into the next one, and a busy node sends hardly more messages than an
+idle one.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.answers import answered
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.errors import (
@@ -27,7 +29,11 @@ from sparecode_node.replication.errors import (
     ProposeError,
 )
 from sparecode_node.replication.replica.observer import Observer, Unobserved
-from sparecode_node.replication.settings import CALLS_PER_ENTRY_MAX, FORWARD_BYTES_MAX
+from sparecode_node.replication.settings import (
+    CALLS_BESIDE_MAX,
+    CALLS_PER_ENTRY_MAX,
+    FORWARD_BYTES_MAX,
+)
 from sparecode_node.statemachine.results import Result
 
 UNDER_WAY_MAX = 2
@@ -65,7 +71,8 @@ class ForwardQueue:
     """Returns the current channel to that node, if there is one."""
     observer: Observer = field(default_factory=Unobserved)
     _queue: "collections.deque[_Waiting]" = field(default_factory=collections.deque)
-    _under_way: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _under_way: "dict[asyncio.Task[None], int]" = field(default_factory=dict)
+    """The messages that are not answered, each with the number of its calls."""
 
     async def forward(
         self, call: bytes, tokencodes: Sequence[str], *, timeout_s: float
@@ -95,13 +102,20 @@ class ForwardQueue:
         return outcome
 
     def _send(self) -> None:
-        while len(self._under_way) < UNDER_WAY_MAX and (batch := self._take()):
+        while self._may_send() and (batch := self._take()):
             task = asyncio.create_task(self._carry(batch), name="forwarding")
-            self._under_way.add(task)
+            self._under_way[task] = len(batch)
             task.add_done_callback(self._arrived)
 
+    def _may_send(self) -> bool:
+        """Return whether another message may leave beside those under way."""
+        calls = sum(self._under_way.values())
+        return len(self._under_way) < UNDER_WAY_MAX and (
+            calls <= CALLS_BESIDE_MAX or len(self._queue) >= CALLS_PER_ENTRY_MAX
+        )
+
     def _arrived(self, task: "asyncio.Task[None]") -> None:
-        self._under_way.discard(task)
+        self._under_way.pop(task)
         self._send()
 
     def _take(self) -> list[_Waiting]:
@@ -127,6 +141,7 @@ class ForwardQueue:
             outcomes = await self._ask(batch)
         except ProposeError as error:
             outcomes = [error] * len(batch)
+        reach(Point.FORWARD_ANSWERED)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.outcome.done():
                 waiting.outcome.set_result(outcome)
@@ -146,6 +161,7 @@ class ForwardQueue:
         )
         request.also.extend(also)
         longest_s = max(each.until for each in batch) - now
+        reach(Point.FORWARD)
         stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
             channel
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.membership_requests import MembershipRequests
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S
@@ -37,6 +38,7 @@ class PeerCalls:
         requests = (request, *request.also)
         # Check all of them before proposing one.
         proposals = [peer_messages.proposal_of(caller, each) for each in requests]
+        reach(Point.FORWARD_TAKEN)
         response, *also = await asyncio.gather(
             *(
                 self._propose(proposal, min(each.timeout_ms / 1000, ATTEMPT_S))
@@ -44,6 +46,7 @@ class PeerCalls:
             )
         )
         response.also.extend(also)
+        reach(Point.FORWARD_REPLY)
         return response
 
     async def _propose(

@@ -188,7 +188,7 @@ async def ask_status(
         answer = await answered(
             stub.GetMemberStatus(request, timeout=timeout_s, metadata=tuple(metadata))
         )
-    except TimeoutError:
+    except (TimeoutError, grpc.aio.UsageError):  # UsageError: it was closed meanwhile.
         return unreachable
     except grpc.aio.AioRpcError as error:
         busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Callable
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
 from sparecode_node.replication.calls.waiters import Shared
@@ -61,11 +62,14 @@ class ReadPoints:
             raise NoPrimaryError("no primary is known here")
         if primary == self._contact.node_id:
             return await self.own(timeout_s)
-        channel = self._contact.way_to(primary)
         term = await self._own_term(timeout_s)
-        return await peer_messages.ask_read_index(
+        # After the wait: a renewed certificate closes the channels that there were.
+        channel = self._contact.way_to(primary)
+        point = await peer_messages.ask_read_index(
             channel, term=term, timeout_s=timeout_s
         )
+        reach(Point.READ_POINT)
+        return point
 
     async def _own_term(self, timeout_s: float) -> int:
         """

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.format import RecordKind
@@ -97,8 +98,11 @@ class JournalFile:
         self._sequence += 1
         data = form.batch(self._salt, self._sequence, records)
         try:
+            reach(Point.JOURNAL_WRITE)
             self._file.append(data)
+            reach(Point.JOURNAL_SYNC)
             self._file.sync()
+            reach(Point.JOURNAL_SYNCED)
             self._note()  # Not before the sync: the mark must be true.
         except OSError as error:
             # After a failed sync the kernel may drop the pages and report success
@@ -122,7 +126,9 @@ class JournalFile:
             file.append(form.file_header(salt) + form.batch(salt, 1, records))
             file.sync()
             file.close()
+            reach(Point.JOURNAL_RENAME)
             self._storage.rename(new, NAME)
+            reach(Point.JOURNAL_RENAMED)
             self._storage.sync_directory()
         except OSError as error:
             raise StartRefusedError(
@@ -153,11 +159,13 @@ class JournalFile:
             for data in form.joined(records):
                 successor.sequence += 1
                 file.append(form.batch(successor.salt, successor.sequence, data))
+            reach(Point.JOURNAL_SHORTER_SYNC)
             file.sync()
         except OSError as error:
             self._poisoned = f"{self.where}: {_COMPACTING}: {error}"
             raise Fatal(self._poisoned) from error
         successor.file = file
+        reach(Point.JOURNAL_SHORTER_WRITTEN)
 
     def take(self, successor: Successor, more: Sequence[bytes]) -> None:
         """Let another file take this one's place, with *more* records. Raises `Fatal`."""
@@ -171,7 +179,9 @@ class JournalFile:
                 file.append(form.batch(successor.salt, successor.sequence, data))
             if more:
                 file.sync()
+            reach(Point.JOURNAL_RENAME)
             self._storage.rename(successor.name, NAME)
+            reach(Point.JOURNAL_RENAMED)
             self._storage.sync_directory()
         except OSError as error:
             self._poisoned = f"{self.where}: {_COMPACTING}: {error}"
@@ -211,6 +221,7 @@ class JournalFile:
                 extra={"file": self.where, "offset": end, "bytes": len(data) - end},
             )
             self._storage.truncate(NAME, end)
+            reach(Point.JOURNAL_TAIL_CUT)
         # A killed process may have left bytes and names that are not on disk yet:
         # make them durable before this node relies on them. If a failed sync
         # stopped the process, the kernel counts the pages of the last batch as

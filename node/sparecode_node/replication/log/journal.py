@@ -20,6 +20,7 @@ from typing import overload
 
 from pysyncobj.journal import Journal as EngineJournal
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.boots import BootFile, Position
@@ -151,6 +152,7 @@ class Journal(EngineJournal):
         if command[:1] == CONFIGURATION:
             configuration = Configuration.from_bytes(command[1:])
             self._configurations.append((index, configuration))
+            reach(Point.MEMBERS_TAKEN)
 
     # --- Durability
 
@@ -276,6 +278,7 @@ class Journal(EngineJournal):
         self.bytes -= sum(len(command) for command, _, _ in self._entries[entryFrom:])
         del self._entries[entryFrom:]
         self._unsynced += form.truncate_record(index)
+        reach(Point.ENTRIES_CUT)
         self.durable_index = min(self.durable_index, index - 1)
         if self.configured_at >= index:
             self._forget_configurations(index)
@@ -304,7 +307,9 @@ class Journal(EngineJournal):
         """
         if raftCommitIndex > self.durable_index:
             self._sync_before_commit()
-        self.committed = max(self.committed, raftCommitIndex)
+        if raftCommitIndex > self.committed:
+            self.committed = raftCommitIndex
+            reach(Point.COMMITTED)
 
     def _sync_before_commit(self) -> None:
         self.sync()
@@ -323,7 +328,9 @@ class Journal(EngineJournal):
             raise Fatal(f"term and vote cannot go from {promised} to {wanted}")
         self._term, self._vote = term, votedForNodeId
         self._unsynced += form.term_record(term, votedForNodeId)
+        reach(Point.TERM_WRITE)
         self._sync_before_promise()
+        reach(Point.TERM_WRITTEN)
 
     def _sync_before_promise(self) -> None:
         self.sync()
@@ -361,6 +368,7 @@ class Journal(EngineJournal):
         Raises `StartRefusedError`.
         """
         self.boots.open(self.journal_id, self.position, nonce)
+        reach(Point.START_COUNTED)
 
     def _head(self, configuration: Configuration) -> bytes:
         return (

@@ -24,6 +24,7 @@ from pathlib import Path
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import MemberKey
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.log.format import Entry
@@ -256,6 +257,7 @@ class Skips:
     def apply(self, entry: Entry, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         """Apply a committed entry, or skip it. Raises `Fatal` if it can do neither."""
         _, index, _ = entry
+        reach(Point.APPLY)
         if index in self._statements:
             decision = self.decision(entry)
             if decision.is_made:

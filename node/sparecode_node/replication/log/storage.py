@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from sparecode_node.durable_files import sync_directory
 from sparecode_node.replication.errors import StartRefusedError
 
 Beside: TypeAlias = Callable[[Callable[[], object], Callable[[], object]], object]
@@ -128,21 +129,13 @@ class _Mark:
         os.close(self._fd)
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class DirectoryStorage:
     """A directory of the operating system, for one process at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_directory(directory.parent)  # Its files are only as durable as its name.
+        sync_directory(directory.parent)  # Its files are only as durable as its name.
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

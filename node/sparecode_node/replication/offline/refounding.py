@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.domain.ids import NodeId, RequestId, SessionId
+from sparecode_node.fault_points import Point, reach
+from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import Journal, open_journal
 from sparecode_node.replication.log.skips import RUNBOOK, cause_of
-from sparecode_node.replication.log.storage import DirectoryStorage
+from sparecode_node.replication.log.storage import DirectoryStorage, Storage
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.follower import REGULAR
 from sparecode_node.replication.snapshots.installation import finish_install
@@ -104,26 +106,31 @@ def apply_log(
     may have been told so. Raises `StartRefusedError`.
     """
     with _stopped(directory, state, identity, members) as (journal, machine):
-        first = check_state(journal, machine) + 1
-        for index in range(first, journal.last_index + 1):
-            command, _, _ = journal.entry(index)
-            calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
-            try:
-                machine.apply(index, calls)
-            except Exception as error:
-                raise StartRefusedError(
-                    f"entry {index} cannot be applied: {cause_of(error)} (see {RUNBOOK})"
-                ) from error
+        apply_entries(journal, machine)
     return read_surviving_log(directory, state, identity, members)
+
+
+def apply_entries(journal: Journal, machine: AppliedState) -> None:
+    """Apply each entry that the state lacks. Raises `StartRefusedError`."""
+    first = check_state(journal, machine) + 1
+    for index in range(first, journal.last_index + 1):
+        command, _, _ = journal.entry(index)
+        calls = decode_entry(command[1:]) if command[:1] == REGULAR else ()
+        try:
+            machine.apply(index, calls)
+        except Exception as error:
+            raise StartRefusedError(
+                f"entry {index} cannot be applied: {cause_of(error)} (see {RUNBOOK})"
+            ) from error
 
 
 def write_log(
     directory: Path,
-    identity: Identity,
+    node_id: NodeId,
     *,
     begun: BeginEpoch,
     at_ms: int,
-    term: int,
+    last_term: int,
     salt: bytes,
     address: str,
 ) -> None:
@@ -131,38 +138,59 @@ def write_log(
     Write the log of the new cluster: it begins after the state, with `BeginEpoch`.
 
     *at_ms*: the time of the beginning, up to which tokencodes count as spent (E1).
+    *last_term*: of the state's last entry; the new cluster begins in the next term.
     *address*: where later members reach this node. Raises `StartRefusedError`.
     """
     storage = DirectoryStorage(directory)
     try:
-        journal = open_journal(
+        begin_log(
             storage,
-            identity,
-            Configuration.of(
-                [Member(node_id=NodeId(identity.node_id), address=address)]
-            ),
-            must_exist=False,
+            Member(node_id=node_id, address=address),
+            begun=begun,
+            at_ms=at_ms,
+            last_term=last_term,
             salt=salt,
         )
-        journal.setCurrentTerm(term, None)
-        journal.rebase(begun.state_index, term, journal.configuration)
-        call = Call(
-            command=begun,
-            request=RequestKey(
-                caller=f"node:{identity.node_id}",
-                method="BeginEpoch",
-                request_id=RequestId(begun.cluster_id),
-                tag=0,
-            ),
-            node_id=NodeId(identity.node_id),
-            session_id=SessionId(""),
-            at_ms=at_ms,
-        )
-        journal.add(REGULAR + encode_entry([call]), begun.state_index + 1, term)
-        journal.sync()
-        journal.close()
     finally:
         storage.close()
+
+
+def begin_log(
+    storage: Storage,
+    member: Member,
+    *,
+    begun: BeginEpoch,
+    at_ms: int,
+    last_term: int,
+    salt: bytes,
+) -> None:
+    """Write such a log to a storage. *member*: this node, the only member."""
+    term = last_term + 1
+    journal = open_journal(
+        storage,
+        Identity(begun.cluster_id, member.node_id),
+        Configuration.of([member]),
+        must_exist=False,
+        salt=salt,
+    )
+    journal.setCurrentTerm(term, None)
+    journal.rebase(begun.state_index, term, journal.configuration)
+    reach(Point.RECOVERY_LOG)
+    call = Call(
+        command=begun,
+        request=RequestKey(
+            caller=f"node:{member.node_id}",
+            method="BeginEpoch",
+            request_id=RequestId(begun.cluster_id),
+            tag=0,
+        ),
+        node_id=member.node_id,
+        session_id=SessionId(""),
+        at_ms=at_ms,
+    )
+    journal.add(REGULAR + encode_entry([call]), begun.state_index + 1, term)
+    journal.sync()
+    journal.close()
 
 
 def members_of(addresses: Mapping[str, str]) -> Configuration:

@@ -9,6 +9,7 @@ covers an earlier one replaces it, and one that was just sent is not repeated.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.raft.frames import Message
 
 
@@ -31,6 +32,7 @@ class Acknowledgements:
             if kept and kept[-1][0] == peer and _covers(ack, kept[-1][1]):
                 kept.pop()
             kept.append((peer, ack))
+        reach(Point.ACKNOWLEDGE)
         return [each for each in kept if self._is_news(*each, now)]
 
     def _is_news(self, peer: str, ack: Message, now: float) -> bool:

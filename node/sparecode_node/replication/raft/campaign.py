@@ -10,6 +10,7 @@ And a node that would not win does not raise the term (`prevote`).
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.clock_watch import Agreement, ClockWatch
 from sparecode_node.replication.raft.frames import Message
@@ -62,6 +63,7 @@ class Campaign:
     def call_up(self) -> None:
         """Record that the leader of this term wants this node to lead."""
         self._called_up_in = self.engine.raftCurrentTerm
+        reach(Point.CALLED_UP)
 
     def is_called_up(self) -> bool:
         """Return whether the leader wants this node to campaign at once."""

@@ -42,7 +42,7 @@ from sparecode_node.replication.raft.retention import Retention
 from sparecode_node.replication.raft.rollback import Hello, Rollbacks
 from sparecode_node.replication.raft.roster import Roster
 from sparecode_node.replication.raft.sender import Sender
-from sparecode_node.replication.settings import ENTRIES_IN_FLIGHT_MAX, RaftSettings
+from sparecode_node.replication.settings import RaftSettings
 
 PINNED = "0.3.17"
 if VERSION != PINNED:  # Not an assertion: -O must not remove it.
@@ -240,8 +240,7 @@ class Engine(SyncObj):
         self.journal.sync()
 
     def _append_proposals(self) -> None:
-        most = ENTRIES_IN_FLIGHT_MAX
-        while self.proposals.in_flight < most and (batch := self.proposals.take()):
+        while self.proposals.may_append and (batch := self.proposals.take()):
             index, term = self.journal.last_index + 1, self.raftCurrentTerm
             self.journal.add(REGULAR + batch.payload, index, term)
             self.proposals.appended(batch, index, term)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NoPrimaryError,
@@ -93,10 +94,12 @@ class HandOver:
                 "last_log_index": last,
                 "last_log_term": self._journal.last_term,
             }
+            reach(Point.HAND_OVER)
             self._leader.send(target, message)
 
     def leadership_lost(self) -> None:
         """Answer the request: this node does not lead any more."""
+        reach(Point.LEADERSHIP_LOST)
         self._end(self._target or NoPrimaryError("the primary lost its leadership"))
 
     def stop(self) -> None:

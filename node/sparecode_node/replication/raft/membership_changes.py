@@ -14,6 +14,7 @@ from typing import TypeAlias
 from sparecode_node.domain.addresses import in_one_spelling
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     NoPrimaryError,
@@ -166,6 +167,7 @@ class Membership:
             pending.callback(self.journal.configured_at)
             return False
         index = self.leader.append_configuration(after)
+        reach(Point.MEMBERS_APPENDED)
         self._appended.append((index, pending))
         return True
 
@@ -269,6 +271,7 @@ class Membership:
         done = [(i, pending) for i, pending in self._appended if i <= committed]
         self._appended = [(i, p) for i, p in self._appended if i > committed]
         for index, pending in done:
+            reach(Point.MEMBERS_COMMITTED)
             pending.callback(index)
 
     def _expire(self, now: float) -> None:

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, field
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.log.journal import Journal
 
 
@@ -22,6 +23,8 @@ class Progress:
 
     def acknowledge(self, index: int) -> None:
         """Record the last index on the follower's disk."""
+        if index > self.acked:
+            reach(Point.ACKNOWLEDGED)
         self.acked = max(self.acked, index)
         self.base = max(self.base, self.acked)
 
@@ -41,10 +44,6 @@ class Followers:
             progress = Progress(term=term, base=self.journal.last_index)
             self._known[follower] = progress
         return progress
-
-    def forget(self, follower: str) -> None:
-        """Forget a node: it is not a member any more, or has lost its journal."""
-        self._known.pop(follower, None)
 
     def bounded_reset(
         self,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.codec import CodecError, encode_entry
 from sparecode_node.replication.errors import (
     NoPrimaryError,
@@ -22,8 +23,10 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import (
+    CALLS_BESIDE_MAX,
     CALLS_PER_ENTRY_MAX,
     COMMAND_BYTES_MAX,
+    ENTRIES_IN_FLIGHT_MAX,
     PROPOSALS_QUEUED_MAX,
 )
 from sparecode_node.statemachine.commands import Call
@@ -96,6 +99,14 @@ class Proposals:
     def in_flight(self) -> int:
         """The number of entries that are appended but not yet applied."""
         return len(self._in_log)
+
+    @property
+    def may_append(self) -> bool:
+        """Whether another entry may be appended beside those in flight."""
+        calls = sum(len(entry.waiting) for entry in self._in_log.values())
+        return self.in_flight < ENTRIES_IN_FLIGHT_MAX and (
+            calls <= CALLS_BESIDE_MAX or len(self._queue) >= CALLS_PER_ENTRY_MAX
+        )
 
     @property
     def waiting(self) -> bool:
@@ -190,6 +201,7 @@ class Proposals:
         """Remember the proposals of the entry at *index*."""
         batch.term = term
         self._in_log[index] = batch
+        reach(Point.ENTRY_APPENDED)
 
     def applied(
         self, index: int, term: int, results: Sequence[Result], *, count: int
@@ -198,6 +210,7 @@ class Proposals:
         batch = self._in_log.pop(index, None)
         if batch is None:
             return
+        reach(Point.ANSWER)
         if batch.term == term:
             batch.applied(results, count=count)
         else:

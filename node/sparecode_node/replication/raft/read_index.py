@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import NotAppliedError, OverloadedError
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
@@ -138,6 +139,7 @@ class ReadIndex:
         self._asked_at = now
         reads, self._queue = self._queue, []
         self._rounds.append(_ReadRound(self._number, point, reads))
+        reach(Point.READ_ROUND)
         for other in others:
             self.send(
                 other,
@@ -185,6 +187,7 @@ class ReadIndex:
         """Answer the rounds that a quorum has confirmed; this node is part of it."""
         while self._rounds and self._is_quorum(self._rounds[0], members):
             current = self._rounds.popleft()
+            reach(Point.READ_CONFIRMED)
             for read in current.reads:
                 read.callback(current.point)
 

@@ -9,6 +9,7 @@ entries into pickled pieces, and sends a snapshot to every follower too far behi
 from dataclasses import dataclass
 from math import inf
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.frames import (
@@ -120,6 +121,8 @@ class Sender:
                 "prevLogTerm": self.journal.term_at(previous),
             }
             self.leader.send(follower, message)
+            if entries:
+                reach(Point.ENTRIES_SENT)
 
     def _entries(self, first: int, last: int) -> list[Entry]:
         """Return the entries from *first* to *last*, as many as one message may carry."""

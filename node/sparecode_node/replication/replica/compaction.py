@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.journal import Journal
@@ -181,6 +182,7 @@ class Compaction:
             self._shortening = False
             before = self._filled()
             if self.journal.take(shortening):
+                reach(Point.LOG_SHORTENED)
                 self._kept = max(0.0, self._kept - (before - self._filled()))
                 log.info("log_compacted", extra={"first": index})
 

@@ -34,6 +34,7 @@ from sparecode_node.replication.raft.engine import now
 from sparecode_node.replication.raft.guard import Wire
 from sparecode_node.replication.raft.membership_changes import Change
 from sparecode_node.replication.raft.read_index import ReadPoint, Word
+from sparecode_node.replication.raft.stalls import Stalls
 from sparecode_node.replication.replica.observer import (
     ObservedStorage,
     Observer,
@@ -61,6 +62,9 @@ GRACE_S = 0.25
 The engine answers at the deadline. After this time more, it is held up, by the disk for
 example.
 """
+
+BEAT_S = 0.05
+"""Between two signs of life of the event loop, which reads the members' messages."""
 
 OpenState: TypeAlias = Callable[
     [], AbstractContextManager[tuple[AppliedState, Stamper]]
@@ -139,6 +143,8 @@ class EngineThread:
         self._matching_now = 0
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._read_end = self._write_end = -1
+        self._beaten_at_s = 0.0
+        self._beat: asyncio.TimerHandle | None = None
 
     # --- In the loop
 
@@ -151,6 +157,7 @@ class EngineThread:
         loop = asyncio.get_running_loop()
         self._calls = LoopCalls(loop)
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._show_life(loop)
         started: asyncio.Future[None] = loop.create_future()
         self._thread = threading.Thread(
             target=self._run, args=(self._calls, started), name="engine", daemon=True
@@ -162,9 +169,16 @@ class EngineThread:
             await self.stop()
             raise
 
+    def _show_life(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the engine again and again that the loop is not held up."""
+        self._beaten_at_s = now()
+        self._beat = loop.call_later(BEAT_S, self._show_life, loop)
+
     async def stop(self) -> None:
         """Stop the engine; return when the journal and the state are closed."""
         self._stopping = True
+        if self._beat is not None:
+            self._beat.cancel()
         self._wake()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
@@ -387,8 +401,12 @@ class EngineThread:
         engine.listen(self._read_end, lambda: self._run_jobs(replica))
         # Before the engine waits: callers that wait for an index go on first.
         engine.addOnTickCallback(lambda: self._publish(replica, calls))
+        stalls = Stalls(engine, engine.guard.campaign, self._config.raft)
+        deaf_after_s = BEAT_S + self._config.raft.heartbeat_s
         try:
             while not self._stopping:
+                at = now()
+                stalls.look(at, deaf=at - self._beaten_at_s > deaf_after_s)
                 replica.tick(self._config.raft.tick_s)
         finally:
             engine.stop_listening(self._read_end)

@@ -18,6 +18,7 @@ import grpc.aio
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     ProposeError,
@@ -172,7 +173,9 @@ class SnapshotKeeper:
 
     async def _take(self, store: SnapshotStore) -> None:
         path = await asyncio.to_thread(store.clear, WRITTEN)
+        reach(Point.SNAPSHOT_BEGIN)
         facts = await asyncio.to_thread(self._state.write, Path(path))
+        reach(Point.SNAPSHOT_WRITTEN)
         length, sha256 = await asyncio.to_thread(store.measure, WRITTEN)
         manifest = await self._engine.run(
             lambda replica: replica.compaction.describe(
@@ -212,6 +215,7 @@ class SnapshotKeeper:
             chunk = peers_pb2.SnapshotChunk(
                 offset=offset, data=data, crc32=zlib.crc32(data)
             )
+            reach(Point.SNAPSHOT_LENT)
             yield peers_pb2.FetchSnapshotResponse(chunk=chunk)
             offset += len(data)
 

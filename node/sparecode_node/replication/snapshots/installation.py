@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import (
     Fatal,
@@ -82,9 +83,11 @@ class SnapshotInstallation:
                 refusals.append(error)
                 return
             try:
+                reach(Point.INSTALL)
                 self.state.install(self.store.storage.where(manifest.body))
             except Exception as error:
                 raise Fatal(f"installing a snapshot failed: {error!r}") from error
+            reach(Point.INSTALLED)
 
         def then() -> None:
             if not refusals:
@@ -103,6 +106,7 @@ class SnapshotInstallation:
                 f" {self.state.applied_index}"
             )
         self.journal.rebase(manifest.index, manifest.term, manifest.configuration)
+        reach(Point.INSTALL_REBASED)
         self.engine.continue_after(manifest.index)
         log.info("snapshot_installed", extra={"index": manifest.index})
 

@@ -18,6 +18,7 @@ from typing import Self
 from google.protobuf.message import DecodeError
 
 from sparecode.internal.v1 import snapshot_pb2
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import SnapshotRefusedError
 from sparecode_node.replication.log.storage import AppendFile, Storage
 from sparecode_node.replication.members import (
@@ -185,19 +186,24 @@ class SnapshotStore:
     def _adopt(self, manifest: Manifest, name: str) -> None:
         storage = self.storage
         with contextlib.closing(storage.append_to(name)) as file:
+            reach(Point.SNAPSHOT_SYNC)
             file.sync()
         storage.rename(name, manifest.body)
         new, old = MANIFEST + ".new", self.current
         is_another = old is None or old.body != manifest.body
         try:
+            reach(Point.SNAPSHOT_NAMED)
             self._write_manifest(manifest, new)
+            reach(Point.SNAPSHOT_MANIFEST)
         except OSError:
             if is_another:  # On a full disk, each attempt would leave one.
                 storage.remove(manifest.body)
             raise
         storage.rename(new, MANIFEST)
+        reach(Point.SNAPSHOT_REPLACED)
         storage.sync_directory()
         self.current = manifest
+        reach(Point.SNAPSHOT_TAKEN)
         if old is not None and is_another:
             storage.remove(old.body)
 
@@ -255,6 +261,7 @@ class SnapshotStore:
         if offset + len(data) > self._receiving.length:
             raise BrokenSnapshotError("longer than announced")
         try:
+            reach(Point.SNAPSHOT_PART)
             self._file.append(data)
         except OSError:
             self._cut_off()
@@ -278,6 +285,7 @@ class SnapshotStore:
         if manifest is None or file is None or self._received < manifest.length:
             raise BrokenSnapshotError("the snapshot is incomplete")
         try:
+            reach(Point.SNAPSHOT_COMPLETE)
             file.sync()
         finally:
             # After a failed sync the next one would succeed, and write nothing.

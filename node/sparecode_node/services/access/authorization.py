@@ -71,6 +71,17 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.RotateRadiusSecret,
         commands.CreateAgentKey,
     ),
+    "MoveService": (
+        commands.PrepareMove,
+        commands.FreezeUsers,
+        commands.ExportMovedUsers,
+        commands.ImportMovedUsers,
+        commands.ActivateMove,
+        commands.CancelMove,
+        commands.EndMove,
+        commands.ReclaimMove,
+        commands.DeleteMovedUsers,
+    ),
     "NoticeService": (commands.RemoveChannel, commands.SendNoticesAgain),
     "ClusterService": (
         commands.OpenCluster,
@@ -81,6 +92,8 @@ _COMMANDS: dict[str, tuple[type[commands.Command], ...]] = {
         commands.RemoveMember,
         commands.KeepAuthorities,
         commands.DeclareSegmentsLost,
+        commands.ConfirmArchive,
+        commands.WithdrawArchive,
         commands.ReplaceAuthorities,
     ),
     "AdministratorService": (
@@ -151,6 +164,8 @@ _READS: dict[str, Permission] = {
     "AgentService/GetAgent": Permission.READ_AGENTS,
     "AgentService/ListAgents": Permission.READ_AGENTS,
     "AgentService/ListDeniedCertificates": Permission.READ_AGENTS,
+    "MoveService/ListMoves": Permission.MOVE_USERS,
+    "MoveService/GetMoveKey": Permission.MOVE_USERS,
     "NoticeService/ListChannels": Permission.READ_NOTICES,
     "NoticeService/ListNotices": Permission.READ_NOTICES,
     "NoticeService/PreviewNotices": Permission.READ_NOTICES,
@@ -221,6 +236,8 @@ class Session:
     ends_at_ms: int
     idle_ms: int
     """It ends when it was not used for this long."""
+    temporary: bool
+    """Whether the administrator has to change a temporary password first."""
     lacks_factor: bool
     """Whether it has not shown the second factor that the policy requires (P8)."""
 
@@ -346,6 +363,7 @@ class Authorization:
             role=record.role,
             ends_at_ms=record.ends_at_ms,
             idle_ms=record.idle_ms,
+            temporary=record.temporary,
             lacks_factor=record.lacks_factor,
         )
         if not permitted(record.role, context.method):

@@ -3,11 +3,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.radius import NO_ATTRIBUTES, AcceptAttributes
 from sparecode_node.queries import agents, cluster, requests
+from sparecode_node.queries.batched_reads import Query
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.errors import OlderMemberError
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -32,6 +34,8 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.feature_level import HTTP_DOOR
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,29 +101,39 @@ class Decisions:
             deadline=Deadline.of(context, self._clock),
         )
 
-    async def admit(self, request: AgentRequest, context: CallContext) -> None:
+    async def admit(
+        self, request: AgentRequest, context: CallContext, query: Query[T]
+    ) -> T:
         """
         Turn a denied certificate away, before anything is hashed or proposed (A4).
 
         Apply checks the deny list again, so a node that is behind accepts nothing.
+        Returns the result of *query* for an admitted agent: one read for both costs a
+        call two fewer changes of threads.
         Raises `CertificateDeniedError`, and `OlderMemberError` for a door that older
         members do not have.
         """
         certificate = request.agent.certificate
 
-        async def is_denied(transaction: ReadTransaction) -> bool:
+        async def unless_denied(transaction: ReadTransaction) -> T:
             by_http = context.door == HTTP
             if by_http and await cluster.feature_level(transaction) < HTTP_DOOR:
                 raise OlderMemberError("agents call by HTTP from level 2 on")
-            return await agents.certificate_denied(transaction, certificate)
+            if await agents.certificate_denied(transaction, certificate):
+                raise _DeniedError
+            return await query(transaction)
 
-        if await self._state.at_once(is_denied):
+        try:
+            return await self._state.at_once(unless_denied)
+        except _DeniedError:
             self._refusals.record(
                 context.method,
                 Reason.CERTIFICATE_DENIED,
                 f"agent:{request.agent.identity}",
             )
-            raise CertificateDeniedError("this certificate is on the deny list")
+            raise CertificateDeniedError(
+                "this certificate is on the deny list"
+            ) from None
 
     def proposal(
         self, request: AgentRequest, command: Command, tokencodes: tuple[str, ...]
@@ -236,6 +250,10 @@ class Decisions:
             challenge=self._sealing.seal_challenge(challenge) if challenge else b"",
             attributes=decided.attributes,
         )
+
+
+class _DeniedError(Exception):
+    """The state has the agent's certificate on the deny list."""
 
 
 def described_resource(context: CallContext, resource: str) -> str:

@@ -22,9 +22,11 @@ from sparecode_node.domain.passcodes import (
     splits,
 )
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.users import fold
+from sparecode_node.queries import moves, users
 from sparecode_node.queries import policy as policies
-from sparecode_node.queries import users
+from sparecode_node.queries.batched_reads import Query
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.users import PasscodeParameters
 from sparecode_node.replication.replicator import Proposal
@@ -61,6 +63,18 @@ class PasscodeAttempt:
     authentication_id: str
     is_guess: bool = True
     """False: refuse it as the passcode of an unknown user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What this node knows when it computes the candidates of an attempt (T2)."""
+
+    key_id: KeyId
+    name_tags: Sequence[bytes]
+    policy: Policy
+    user: PasscodeParameters | None
+    has_moves: bool
+    """Whether users have ever moved to or from this cluster."""
 
 
 class Authentication:
@@ -159,7 +173,9 @@ class Authentication:
             authentication_id=self._decisions.new_id(),
             is_guess=is_guess,
         )
-        await self._decisions.admit(attempt.request, context)
+        known = await self._decisions.admit(
+            attempt.request, context, self._query(attempt)
+        )
         copied = await self._decisions.copied(context, attempt.request)
         if copied is not None:
             self._rates.copy(agent=attempt.request.agent.key)
@@ -178,9 +194,17 @@ class Authentication:
                 client_address=client_address,
                 name_tag=self._sealing.name_tags(attempt.name_key)[0],
             )
-        return await self._decisions.decide(
-            attempt.request, lambda: self._proposal(attempt)
-        )
+        first = [known]
+
+        async def prepare() -> Proposal:
+            return await self._proposal(
+                attempt,
+                first.pop()
+                if first
+                else await self._state.at_once(self._query(attempt)),
+            )
+
+        return await self._decisions.decide(attempt.request, prepare)
 
     async def _user_id(self, transaction: ReadTransaction, name_key: NameKey) -> str:
         """Return the id of the user with this name; empty: there is none."""
@@ -188,21 +212,26 @@ class Authentication:
         user = await users.passcode_parameters(transaction, name_tags)
         return user.user_id if user else ""
 
-    async def _proposal(self, attempt: PasscodeAttempt) -> Proposal:
-        """Compute the candidates from what this node knows of the user (T1, T2)."""
+    def _query(self, attempt: PasscodeAttempt) -> Query[_Known]:
+        """Return what reads what this node knows of the user (T2)."""
         # Read before the state: if the state is newer, apply answers STALE_PARAMETERS.
         key_id = self._sealing.active_key
         name_tags = self._sealing.name_tags(attempt.name_key)
 
-        async def parameters(
-            transaction: ReadTransaction,
-        ) -> tuple[Policy, PasscodeParameters | None]:
-            return (
-                await policies.current(transaction),
-                await users.passcode_parameters(transaction, name_tags),
+        async def known(transaction: ReadTransaction) -> _Known:
+            return _Known(
+                key_id=key_id,
+                name_tags=name_tags,
+                policy=await policies.current(transaction),
+                user=await users.passcode_parameters(transaction, name_tags),
+                has_moves=await moves.any_move(transaction),
             )
 
-        policy, user = await self._state.at_once(parameters)
+        return known
+
+    async def _proposal(self, attempt: PasscodeAttempt, known: _Known) -> Proposal:
+        """Compute the candidates from what this node knows of the user (T1, T2)."""
+        policy, user, name_tags = known.policy, known.user, known.name_tags
         if not attempt.is_guess:
             user = None
             name_tags = self._sealing.name_tags(unknown_name(attempt.name_key))
@@ -213,7 +242,7 @@ class Authentication:
             share=share_of(attempt.request.agent),
             timeout_s=attempt.request.deadline.left_s(),
         )
-        readings = self._readings(passcode_splits, user, hashes, key_id)
+        readings = self._readings(passcode_splits, user, hashes, known.key_id)
         command = Authenticate(
             authentication_id=attempt.authentication_id,
             agent=attempt.request.agent.identity,
@@ -221,7 +250,7 @@ class Authentication:
             user_id=user.user_id if user else UserId(""),
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
-            key_id=key_id,
+            key_id=known.key_id,
             lettered=is_lettered(attempt.passcode),
             readings=readings,
             client_address=attempt.client_address,
@@ -231,6 +260,8 @@ class Authentication:
             radius_secret_id=attempt.request.agent.radius_secret_id,
             radius_signed=attempt.request.agent.radius_signed,
             bearer_id=attempt.request.agent.bearer_id,
+            # Of one cluster alone, the log has nothing of what is typed as a name.
+            slot=slot_of(attempt.name_key) + 1 if known.has_moves else 0,
         )
         clear = tuple(split.code for split in passcode_splits if not split.emergency)
         return self._decisions.proposal(attempt.request, command, clear)

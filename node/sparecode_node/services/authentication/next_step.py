@@ -12,7 +12,7 @@ from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.queries import attempts, tokens, users
 from sparecode_node.queries import policy as policies
-from sparecode_node.queries.state import LocalState
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.queries.users import PinParameters
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services import fields
@@ -110,7 +110,7 @@ class Continuation:
             authentication_id=self._decisions.new_id(),
         )
         _check_new_pin(attempt)
-        await self._decisions.admit(attempt.request, context)
+        await self._decisions.admit(attempt.request, context, _nothing)
         copied = await self._decisions.copied(context, attempt.request)
         if copied is not None:
             self._rates.copy(agent=attempt.request.agent.key)
@@ -248,6 +248,10 @@ class Continuation:
 async def _user_id(challenge: Challenge | None) -> str:
     """Return the id of the user of a challenge; empty: it did not open."""
     return challenge.user_id if challenge else ""
+
+
+async def _nothing(_transaction: ReadTransaction) -> None:
+    """Read nothing more."""
 
 
 def _check_new_pin(attempt: NextStepAttempt) -> None:

@@ -17,7 +17,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
-from sparecode_node.domain.segments import Holding, holding_of
+from sparecode_node.domain.segments import (
+    Holding,
+    Ranges,
+    holding_of,
+    numbers_of,
+    ranges_of,
+    subtract,
+)
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.audit import AuditHead
 from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.archive_files import ArchivedFiles
@@ -28,7 +36,7 @@ from sparecode_node.statemachine.sealed_events import (
     lines_of,
     open_log,
 )
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -58,7 +66,7 @@ class SegmentArchive:
         sign: Callable[[AuditHead], Checkpoint],
     ) -> None:
         """Copy to *folder* what the state's database *state* and its file have."""
-        self._folder = folder
+        self.folder = folder
         self._state = state
         self._node_id = node_id
         self._sign = sign
@@ -68,9 +76,15 @@ class SegmentArchive:
         """Sealed segments that are not in the archive, as of the last look."""
         self.holding = Holding()
         """What the archive has, as of the last look."""
+        self.proved: Ranges | None = None
+        """What this node confirms to have; None: not known yet."""
+        self.confirmed: frozenset[int] | None = None
+        """What the state says that this node has confirmed; None: not read yet."""
         self._causes: dict[str, str] = {}
         self._unproved: set[str] = set()
         """The files that were not read again after they were written, or not rightly."""
+        self._proved: set[str] = set()
+        """The files that were read since the start of this node."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -85,7 +99,7 @@ class SegmentArchive:
 
     async def step(self) -> None:
         """
-        Write what the archive lacks, oldest first.
+        Write what the archive lacks, oldest first, and read what it had before.
 
         A segment that this node lacks is left out until it is fetched, and so is one
         whose files cannot be written. Raises `SegmentError`, `sqlite3.Error` and
@@ -93,8 +107,8 @@ class SegmentArchive:
         """
         lacking = await asyncio.to_thread(self._look)
         failure: SegmentError | OSError | None = None
+        loop = asyncio.get_running_loop()
         for segment in lacking:
-            loop = asyncio.get_running_loop()
             began = loop.time()
             try:
                 await asyncio.to_thread(self._write, segment)
@@ -103,7 +117,15 @@ class SegmentArchive:
             else:
                 log.info("segment_archived", extra={"segment": segment.number})
             await asyncio.sleep(REST * (loop.time() - began))
-        if lacking:
+        unread = await asyncio.to_thread(self._unread)
+        for segment in unread:
+            began = loop.time()
+            try:
+                await asyncio.to_thread(self._prove, segment)
+            except (SegmentError, OSError) as error:
+                failure = failure or error
+            await asyncio.sleep(REST * (loop.time() - began))
+        if lacking or unread:
             await asyncio.to_thread(self._look)
         if failure is not None:
             raise failure
@@ -128,25 +150,48 @@ class SegmentArchive:
     def _look(self) -> tuple[Segment, ...]:
         """Return the segments that the archive lacks, without lost ones, oldest first."""
         with contextlib.closing(open_log(self._state)) as db:
-            sealed = segments.all_sealed(db)
-            lost = frozenset(segments.lost(db))
+            removed = archives.removed(db).through
+            sealed = [each for each in segments.all_sealed(db) if each.number > removed]
+            stored = dict(db.execute("SELECT number, hash FROM stored_segments"))
+            # This node may have found one again.
+            declared = frozenset(segments.lost(db))
+            lost = frozenset(
+                each.number
+                for each in sealed
+                if each.number in declared
+                and stored.get(each.number) != each.hash_after
+            )
         try:
-            there = archive_files.present(self._folder)
+            there = archive_files.present(self.folder)
         except OSError:
-            self.holding, self.waiting = Holding(), len(sealed)
+            self.holding, self.waiting, self.proved = Holding(), len(sealed), ()
             raise
-        archived, lacking = [], []
+        archived, proved, lacking = [], [], []
         for each in sealed:
-            name = ArchivedFiles.of(self._folder, each).name
+            name = ArchivedFiles.of(self.folder, each).name
             if name in there and name not in self._unproved:
                 archived.append(each.number)
+                if name in self._proved or each.number in (self.confirmed or ()):
+                    proved.append(each.number)
             elif each.number not in lost:
                 lacking.append(each)
         self.holding, self.waiting = holding_of(archived), len(lacking)
+        self.proved = None if self.confirmed is None else ranges_of(proved)
         return tuple(lacking)
 
+    def _unread(self) -> tuple[Segment, ...]:
+        """Return what is in the archive by its name alone, oldest first."""
+        if self.proved is None:
+            return ()  # The state may say that this node has read them before.
+        known = subtract(self.holding.held, self.proved)
+        numbers = numbers_of(known)
+        with contextlib.closing(open_log(self._state)) as db:
+            return tuple(
+                each for each in segments.all_sealed(db) if each.number in numbers
+            )
+
     def _write(self, segment: Segment) -> None:
-        files = ArchivedFiles.of(self._folder, segment)
+        files = ArchivedFiles.of(self.folder, segment)
         head = AuditHead(sequence=segment.last_sequence, hash=segment.hash_after)
         self._unproved.add(files.name)
         archive_files.write(
@@ -156,8 +201,10 @@ class SegmentArchive:
             self._sign(head),
             node_id=self._node_id,
         )
+        reach(Point.ARCHIVE_WRITTEN)
         archive_files.prove(files, segment)
         self._unproved.discard(files.name)
+        self._proved.add(files.name)
 
     def _events(self, segment: Segment) -> Iterator[AuditEvent]:
         skip = 0
@@ -172,6 +219,10 @@ class SegmentArchive:
             skip += PART_EVENTS
             self._turn.wait(TURN_S)
 
+    def _is_removed(self, number: int) -> bool:
+        with contextlib.closing(open_log(self._state)) as db:
+            return number <= archives.removed(db).through
+
     def _prove_next(self) -> None:
         held = self.holding.held
         if not held:
@@ -181,13 +232,22 @@ class SegmentArchive:
         self._read_again = number
         with contextlib.closing(open_log(self._state)) as db:
             segment = segments.find(db, number)
-        if segment is None:
-            return
-        files = ArchivedFiles.of(self._folder, segment)
+        if segment is not None:
+            self._prove(segment)
+
+    def _prove(self, segment: Segment) -> None:
+        files, number = ArchivedFiles.of(self.folder, segment), segment.number
         try:
             archive_files.prove(files, segment)
+            self._proved.add(files.name)
         except (SegmentError, OSError) as error:
             self._unproved.add(files.name)
+            self._proved.discard(files.name)
+            if self._is_removed(number):  # It cannot be written again.
+                raise SegmentError(
+                    f"segment {number} is damaged in the archive, and retention has "
+                    f"removed it: take it from another archive: {error}"
+                ) from error
             self._look()
             if isinstance(
                 error, OSError

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.durable_files import sync_directory
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.audit import AuditRecord
 from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.files import audit_export
@@ -187,16 +189,14 @@ def _write(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
         with open(part, "xb", opener=create) as file:
             file.writelines(pieces)
             file.flush()
+            reach(Point.ARCHIVE_SYNC)
             os.fsync(file.fileno())
+        reach(Point.ARCHIVE_RENAME)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(path.parent)
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:

@@ -4,12 +4,17 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sparecode_node.domain.audit import GENESIS_HASH, chain_hash
+from sparecode_node.domain.audit import chain_hash
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.queries import audit, segments
-from sparecode_node.queries.audit import AuditFilter, AuditHead, AuditRecord
+from sparecode_node.queries.audit import (
+    AuditFilter,
+    AuditHead,
+    AuditPage,
+    AuditRecord,
+)
+from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.queries.views import Page
 from sparecode_node.services import fields
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.cluster import checkpoints
@@ -21,6 +26,7 @@ from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.services.reading import Reader
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.statemachine.tables.archives import Removed
 
 FILTER_MAX = 512
 """No field of an event is longer."""
@@ -38,6 +44,8 @@ class ExportPiece:
     """0: the piece holds no event."""
     end_sequence: int
     """The export ends at this sequence or earlier."""
+    removed: RemovedEvents | None = None
+    """What retention has removed, in the first piece, if the export reaches back to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +84,13 @@ class Audit:
         page_size: int = 0,
         page_token: str = "",
         stale_ok: bool = False,
-    ) -> Read[Page[AuditRecord]]:
+    ) -> Read[AuditPage]:
         """Return a page of events: newest first, or from *from_sequence* on."""
         size = fields.page_size(page_size)
         _check(criteria)
         _check_sequence("from_sequence", from_sequence)
 
-        async def query(transaction: ReadTransaction, _: int) -> Page[AuditRecord]:
+        async def query(transaction: ReadTransaction, _: int) -> AuditPage:
             return await audit.page(
                 transaction,
                 size=size,
@@ -113,12 +121,25 @@ class Audit:
         _check_sequence("after_sequence", after_sequence)
         head = await self._reader.read(context, _head, stale_ok=stale_ok)
 
+        async def removed_for(
+            transaction: ReadTransaction, _: int
+        ) -> RemovedEvents | None:
+            return await audit.removed_for(
+                transaction, criteria, from_sequence=after_sequence + 1
+            )
+
+        removed = await self._reader.read(context, removed_for, stale_ok=True)
+
         async def pieces() -> AsyncIterator[Read[ExportPiece]]:
             end = head.value.sequence
             content = b"" if continued else audit_export.header(form)
             yield Read(
                 value=ExportPiece(
-                    content=content, events=0, last_sequence=0, end_sequence=end
+                    content=content,
+                    events=0,
+                    last_sequence=0,
+                    end_sequence=end,
+                    removed=removed.value,
                 ),
                 node_id=head.node_id,
                 applied_index=head.applied_index,
@@ -182,7 +203,12 @@ class Audit:
             )
 
     async def _verdict(self, context: CallContext, end: int) -> ChainVerdict:
-        verdict = ChainVerdict(verified_sequence=0, head=GENESIS_HASH)
+        removed = await self._removed(context)
+        verdict = ChainVerdict(
+            verified_sequence=removed.last_sequence,
+            head=removed.hash_after,
+            problem=removed_words(removed),
+        )
         while verdict.verified_sequence < end and not verdict.broken_sequence:
             after = verdict.verified_sequence
             if (lost := await self._lost_from(context, after + 1)) is not None:
@@ -196,6 +222,12 @@ class Audit:
             batch = await self._batch(context, AuditFilter(), after=after, up_to=end)
             verdict = _follow(verdict, batch.value)
         return verdict
+
+    async def _removed(self, context: CallContext) -> Removed:
+        async def query(transaction: ReadTransaction, _: int) -> Removed:
+            return await segments.removed(transaction)
+
+        return (await self._reader.read(context, query, stale_ok=True)).value
 
     async def _lost_from(
         self, context: CallContext, sequence: int
@@ -229,6 +261,16 @@ class Audit:
 
         # Events up to the head that was read first no longer change.
         return await self._reader.read(context, query, stale_ok=True)
+
+
+def removed_words(removed: Removed) -> str:
+    """Return what retention has removed, in words; empty: nothing (U4)."""
+    if not removed.through:
+        return ""
+    return (
+        f"retention has removed the events 1 to {removed.last_sequence}, and the newest "
+        f"of them are archived by {removed.archives or 'nobody: they were lost'}"
+    )
 
 
 async def _head(transaction: ReadTransaction, _: int) -> AuditHead:

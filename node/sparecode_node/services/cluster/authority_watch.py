@@ -79,7 +79,7 @@ class AuthorityWatch:
         own = self._replicator.node_id
         async with self._state.transaction() as transaction:
             level = await cluster.feature_level(transaction)
-            known = await authorities.known(transaction)
+            in_place = await authorities.in_place(transaction)
             noted = await authorities.keys_of(transaction, own)
         members = {member.node_id for member in self._replicator.members()}
         if level < DUE_AUTHORITIES or own not in members:
@@ -91,7 +91,7 @@ class AuthorityWatch:
             log.warning("authority_keys_full", extra={"keys": len(noted)})
         elif new:
             await self._propose(NoteAuthorityKeys(node_id=own, keys=new))
-        gone = known - trusted
+        gone = in_place - trusted
         if gone and self._replicator.primary == own:
             await self._retire(gone, members)
 

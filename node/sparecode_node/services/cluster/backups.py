@@ -3,6 +3,9 @@
 
 import asyncio
 import contextlib
+import logging
+import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries import segments
 from sparecode_node.queries.state import LocalState
@@ -31,7 +35,12 @@ from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
+log = logging.getLogger(__name__)
+
 NOTE_S = 10.0
+_PREFIX = "backup."
+_FOLDER = re.compile(r"backup\.[a-z0-9_]{8}")
+"""As `tempfile` names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +77,14 @@ class BackupSource:
             directory=state.parent,
             version=version,
         )
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left: copies of the state as large as it. At start."""
+        for path in self.directory.iterdir():
+            is_folder = path.is_dir() and not path.is_symlink()
+            if is_folder and _FOLDER.fullmatch(path.name):
+                shutil.rmtree(path)
+                log.warning("backup_leftover_removed", extra={"folder": path.name})
 
 
 class Backups:
@@ -118,6 +135,7 @@ class Backups:
             context, session, deadline, CreateBackup()
         )
         ordered = applied(result)
+        reach(Point.BACKUP_PERMITTED)
         await self._replicator.wait_applied(ordered.index, timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
@@ -148,13 +166,14 @@ class Backups:
                 while (content := await asyncio.to_thread(next, pieces, b"")) != b"":
                     yield BackupPiece(content=content, offset=offset, signed=signed)
                     offset += len(content)
+        reach(Point.BACKUP_SENT)
         await self._note(signed.manifest)
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
         """Yield a private temporary folder, and delete it with its content."""
         with tempfile.TemporaryDirectory(
-            prefix="backup.", dir=self._source.directory
+            prefix=_PREFIX, dir=self._source.directory
         ) as folder:
             yield Path(folder)
 
@@ -168,6 +187,7 @@ class Backups:
         """Write a snapshot, encrypt it, and sign its manifest. Runs in a thread."""
         plain = folder / "state.db"
         facts = write(plain)
+        reach(Point.BACKUP_COPIED)
         manifest = describe(
             plain,
             facts,

@@ -10,6 +10,7 @@ import logging
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Entropy
@@ -27,6 +28,7 @@ async def raise_feature_level(replicator: Replicator, entropy: Entropy) -> None:
     while True:
         level = replicator.level_to_raise
         if level is not None:
+            reach(Point.LEVEL_RAISE)
             try:
                 result = await replicator.propose(
                     _proposal(replicator.node_id, level, entropy), timeout_s=ATTEMPT_S

@@ -27,6 +27,7 @@ from sparecode_node.domain.membership import (
     certificate_hosts,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import membership
 from sparecode_node.queries.membership import TicketTerms
 from sparecode_node.queries.state import LocalState
@@ -212,6 +213,7 @@ class Admissions:
             request_id,
             deadline,
         )
+        reach(Point.JOIN_ADMITTED)
         if terms is None or key is None:
             raise TypeError("an unknown ticket was accepted")
         return self._admission(joiner, terms, key)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from sparecode_node.domain.ids import KeyId, NodeId, RequestId
 from sparecode_node.domain.membership import Successor
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.users import fold
 from sparecode_node.queries import authorities, membership
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.state import LocalState
@@ -40,7 +41,12 @@ from sparecode_node.statemachine.commands.membership import (
     RemoveMember,
     ReplaceAuthorities,
 )
-from sparecode_node.statemachine.commands.segments import DeclareSegmentsLost
+from sparecode_node.statemachine.commands.segments import (
+    ConfirmArchive,
+    DeclareSegmentsLost,
+    WithdrawArchive,
+)
+from sparecode_node.statemachine.handlers.retention import PLACE_MAX
 from sparecode_node.statemachine.results import Applied, JoinTicketCreated
 
 SETTLE_S = 5.0
@@ -295,6 +301,60 @@ class MembershipCommands:
         return applied(
             await self._proposer.propose(context, session, deadline, command)
         )
+
+    @idempotent
+    async def confirm_archive(
+        self,
+        context: CallContext,
+        *,
+        first: int,
+        last: int,
+        hash_before: bytes,
+        hash_after: bytes,
+        place: str,
+    ) -> Applied:
+        """
+        Record that the administrator has a proved copy of some sealed segments (U4).
+
+        It counts as one of the archives that the policy wants before it removes them.
+        Raises `Refused` (`SEGMENT_UNKNOWN`).
+        """
+        command = ConfirmArchive(
+            first=first,
+            last=last,
+            hash_before=hash_before,
+            hash_after=hash_after,
+            place=fields.text("place", place, at_least=1, at_most=PLACE_MAX),
+        )
+        deadline = self._proposer.deadline(context)
+        session = await self._proposer.begin(context, deadline)
+        return applied(
+            await self._proposer.propose(context, session, deadline, command)
+        )
+
+    @idempotent
+    async def withdraw_archive(
+        self,
+        context: CallContext,
+        *,
+        administrator: str,
+        first: int,
+        last: int,
+        reason: str,
+    ) -> Applied:
+        """
+        Record that a copy of an administrator is damaged or lost (U4).
+
+        *first* and *last* are 0 for all that the administrator has confirmed. Raises
+        `Refused` (`SEGMENT_UNKNOWN`).
+        """
+        command = WithdrawArchive(
+            administrator=fold(fields.administrator("administrator", administrator)),
+            first=first,
+            last=last,
+            reason=fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX),
+        )
+        return await self._proposer.change(context, command)
 
     @idempotent
     async def replace_authorities(

@@ -5,12 +5,15 @@ Tells the state which public key this member shows to the others (P5a).
 A node that joins with a ticket has its key recorded by the commit that admits it. All
 others tell theirs themselves: founders, members that were added by hand, and members of
 a cluster that release 0.1.0 has begun. A key that replaces another one is recorded before
-it is shown, by a call over links that show the recorded one. A primary hands over before
-it shows the key: a member that lacks the record would refuse the primary, and only a
-primary brings it the record.
+it is shown, by a call over links that show the recorded one. A member that lacks the
+record would refuse the new key, and only a primary that it accepts brings it the record.
+If several members showed new keys, it would perhaps accept none. So a key is shown once
+every running member has applied the record. For those that do not run, a primary hands
+over before it shows the key.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -19,7 +22,7 @@ from sparecode_node.domain.membership import MemberKey
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.members import MemberRole
-from sparecode_node.replication.replicator import Proposal, Replicator
+from sparecode_node.replication.replicator import MemberStatus, Proposal, Replicator
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.membership import NoteMemberKey
@@ -30,6 +33,10 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """Between two looks at the certificate and the state."""
 ATTEMPT_S = 5.0
+STATUS_S = 2.0
+APPLIED_S = 5.0
+"""For all members to apply the record. Those that do not run then are passed over."""
+POLL_S = 0.1
 
 
 class KeyNotRecordedError(Exception):
@@ -47,17 +54,19 @@ class OwnKey:
         shown: Callable[[], str],
         recorded: Callable[[], MemberKey | None],
         feature_level: Callable[[], int],
+        applied_s: float = APPLIED_S,
     ) -> None:
         """
         *shown* returns the fingerprint of the key that this node shows now; empty: none.
 
-        *recorded* returns the key by the state.
+        *recorded* returns the key by the state. See `APPLIED_S` for *applied_s*.
         """
         self._replicator = replicator
         self._entropy = entropy
         self._shown = shown
         self._recorded = recorded
         self._feature_level = feature_level
+        self._applied_s = applied_s
         self._recording = asyncio.Lock()
         """One record at a time: a late one of the old key would make the new one void."""
 
@@ -99,7 +108,33 @@ class OwnKey:
                 return
             if recorded.fingerprint != fingerprint:
                 await self._record(fingerprint)
+            await self._until_applied()
             await self._hand_over()
+
+    async def _until_applied(self) -> None:
+        """Wait until every running member has applied the record."""
+        passed = await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
+        without: list[MemberStatus] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._applied_s):
+                while True:
+                    statuses = await self._replicator.status(
+                        digest=False, timeout_s=STATUS_S
+                    )
+                    without = [
+                        each for each in statuses if each.applied_index < passed.index
+                    ]
+                    if not without:
+                        return
+                    await asyncio.sleep(POLL_S)
+        running = [each.node_id for each in without if each.reachable or each.busy]
+        if running:
+            raise KeyNotRecordedError(
+                f"{', '.join(running)}: has not applied the record yet"
+            )
+        log.warning(
+            "member_key_unknown_to", extra={"members": [m.node_id for m in without]}
+        )
 
     async def _hand_over(self) -> None:
         """Let another member lead, and wait until that one knows the record."""

@@ -19,6 +19,7 @@ from cryptography import x509
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.membership import AuthorityKind
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import membership
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.tls import NAME_SUFFIX
@@ -118,6 +119,7 @@ class Renewals:
             known = await membership.nodes(transaction)
         named = [each.hosts for each in known if each.node_id == member]
         hosts = (named[0] if named else None) or hosts_in(shown)
+        reach(Point.RENEWAL_RECORDED)
         now = dt.datetime.fromtimestamp(self._clock.now_ms() / 1000, dt.UTC)
         certificate = self._authority.sign(member, key, hosts, now, successor)
         log.warning("certificate_renewed", extra={"member": member})

@@ -85,7 +85,8 @@ class SegmentHolders:
         holdings = [seen.holdings.get(each, Holding()) for each in voters]
         # What this node has is judged by the file itself, in the keeper.
         self._keeper.allow(
-            agreed(holdings, seen.last, seen.lost), found=seen.found(other_than=own)
+            agreed(holdings, seen.last, seen.lost, removed=seen.removed),
+            found=seen.found(other_than=own),
         )
         holding = self._keeper.holding
         if (

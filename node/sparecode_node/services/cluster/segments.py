@@ -15,12 +15,13 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.segments import Holding, Ranges, holding_of
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
     SegmentNotHeldError,
@@ -52,6 +53,8 @@ TURN_EVENTS = 50
 TURN_S = 0.001
 READ_AGAIN_S = 60.0
 """Between two stored segments that are read again: a thousandth of a processor."""
+DELETED_EVENTS = 2_000
+"""Events of removed segments that one transaction deletes."""
 EVENT_BYTES_MAX = 16 * 1024
 """No event is longer as JSON."""
 
@@ -68,22 +71,29 @@ class _Plan:
     """They were declared lost, and another member has them after all; newest first."""
     stored: Stored | None
     """What apply may discard."""
+    removed: bool = False
+    """The file may have segments that retention has removed."""
 
 
 class SegmentKeeper:
     """The only writer of the node's file of sealed events."""
 
     def __init__(
-        self, state: Path, on_stored: Callable[[Stored | None], object]
+        self,
+        state: Path,
+        on_stored: Callable[[Stored | None], object],
+        *,
+        serves: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         Keep the events of the state's database *state*.
 
         *on_stored* gets the sealed events of the database that are all stored; None:
-        nothing may be discarded.
+        nothing may be discarded. *serves*: whether this node has joined and caught up.
         """
         self._state = state
         self._on_stored = on_stored
+        self._serves = serves
         self._file: SealedEvents | None = None
         self._turn = threading.Event()
         # A thread goes on after its task was cancelled. Held for one segment at most.
@@ -104,6 +114,8 @@ class SegmentKeeper:
         self._sealed: tuple[Segment, ...] | None = None
         self._stored: dict[int, bytes] | None = None
         self._seen: tuple[object, ...] = ()
+        self._deleted = 0
+        """The file has no events of segments up to this one, which were removed."""
         self._planned = _Plan((), (), (), None)
 
     def allow(self, agreed: int, *, found: Ranges = ()) -> None:
@@ -135,12 +147,16 @@ class SegmentKeeper:
         Raises `SegmentError`, `SegmentNotHeldError`, `sqlite3.Error` and `OSError`.
         """
         plan = await asyncio.to_thread(self._plan)
+        if plan.removed:
+            plan = await self._delete_removed()
         failure: SegmentNotHeldError | None = None
         for segment in plan.here:
             try:
                 await self._store_own(segment)
             except SegmentNotHeldError as error:
                 failure = error
+        if not self._serves():
+            plan = replace(plan, missing=(), found=())  # A join comes first.
         for segment in plan.missing:
             try:
                 await self._fetch(segment)
@@ -229,7 +245,7 @@ class SegmentKeeper:
     def _plan_with(self, file: SealedEvents) -> _Plan:
         sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
         lost = file.lost()
-        seen = (first, lost, self._agreed, self._found)
+        seen = (first, lost, self._agreed, self._found, file.removed())
         if not (
             sealed is self._sealed and stored is self._stored and seen == self._seen
         ):
@@ -248,7 +264,10 @@ class SegmentKeeper:
         }
         whole = True
         last: Segment | None = None
+        removed = file.removed()
         for segment in sealed:
+            if segment.number <= removed:
+                continue
             if stored.get(segment.number) == segment.hash_after:
                 held.append(segment.number)
                 if whole and segment.last_sequence >= first:
@@ -265,7 +284,29 @@ class SegmentKeeper:
         self.holding = holding_of(held)
         self.missing = tuple(reversed(missing))
         discarded = None if last is None else Stored(segment=last, first=first)
-        return _Plan(tuple(here), self.missing, tuple(reversed(found)), discarded)
+        return _Plan(
+            tuple(here),
+            self.missing,
+            tuple(reversed(found)),
+            discarded,
+            removed=removed > self._deleted,
+        )
+
+    async def _delete_removed(self) -> _Plan:
+        """Delete the events of removed segments, a few at a time; return the next plan (U4)."""
+        left, removed = True, 0
+
+        def delete(file: SealedEvents) -> None:
+            nonlocal left, removed
+            removed = file.removed()
+            left = file.delete_removed(DELETED_EVENTS)
+
+        while left:
+            await self._work(delete)
+        if removed > self._deleted:
+            log.info("segments_removed", extra={"through": removed})
+        self._deleted = removed
+        return await asyncio.to_thread(self._plan)
 
     async def _store_own(self, segment: Segment) -> None:
         try:
@@ -276,6 +317,7 @@ class SegmentKeeper:
             # A snapshot may have replaced the state meanwhile. Or the events here are
             # damaged: those of another member are not.
             await self._fetch(segment)
+        reach(Point.SEGMENT_STORED)
         log.info("segment_stored", extra={"segment": segment.number})
         await asyncio.to_thread(self._plan)
 
@@ -331,6 +373,7 @@ class SegmentKeeper:
             segment.hash_after,
             bytes_max=segment.events * EVENT_BYTES_MAX,
         )
+        reach(Point.SEGMENT_FETCHED)
         await self._work(
             lambda file: file.store(
                 segment, self._in_turns(map(event_in, lines)), self._in_turns

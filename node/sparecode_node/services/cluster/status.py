@@ -11,6 +11,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import AuthorityKind, Successor, fingerprints
 from sparecode_node.domain.segments import in_words, ranges_of
 from sparecode_node.queries import (
+    archives,
     authorities,
     cluster,
     membership,
@@ -18,6 +19,7 @@ from sparecode_node.queries import (
     seals,
     segment_holders,
 )
+from sparecode_node.queries.archives import NO_RETENTION, AuditRetention
 from sparecode_node.queries.authorities import DueAuthority
 from sparecode_node.queries.cluster import LastBackup
 from sparecode_node.queries.resets import PendingReset
@@ -120,6 +122,8 @@ class ClusterStatus:
     """Those that were declared lost, in words."""
     found_segments: str = ""
     """Lost ones that a member has after all: the others fetch them."""
+    audit_retention: AuditRetention = NO_RETENTION
+    """The archives of the audit log, and what its retention removes."""
 
 
 def bundle_needed(status: ClusterStatus) -> str:
@@ -257,6 +261,7 @@ class Cluster:
             due_authorities = await authorities.due(transaction)
             successors = await authorities.successors(transaction)
             held = await segment_holders.overview(transaction)
+            retention = await archives.overview(transaction, self._clock.now_ms())
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -281,6 +286,7 @@ class Cluster:
             sealed_segments=held.last,
             lost_segments=in_words(ranges_of(held.lost)),
             found_segments=in_words(held.found()),
+            audit_retention=retention,
         )
 
 

@@ -180,15 +180,21 @@ class Emergency:
         count: int | None = None,
         terms: SetTerms,
         by_message: bool = False,
+        to_manager: bool = False,
     ) -> IssuedCodes:
         """
         Generate and save in one step. The codes are returned after the commit (I2).
 
-        *by_message*: they are mailed to their user instead, encrypted (I13).
+        *by_message*: they are mailed to their user instead, encrypted (I13); with
+        *to_manager* to the manager on file with the user.
         """
+        if to_manager and not by_message:
+            raise InvalidFieldError("to_manager", "is only for codes by message")
         if by_message:
             return await self._messages.finish(
-                self._issue_by_message(context, serial, count, terms)
+                self._issue_by_message(
+                    context, serial, count, terms, to_manager=to_manager
+                )
             )
         return await self._issue(context, serial, count, terms, terms.saving_set)
 
@@ -254,12 +260,13 @@ class Emergency:
         serial: str,
         count: int | None,
         terms: SetTerms,
+        *,
+        to_manager: bool,
     ) -> IssuedCodes:
         """Issue a set whose codes no one sees but the page of the link (I13)."""
         deadline = self._proposer.deadline(context)
         channel: Channel | None = None
         drawn_for: dict[SetId, tuple[SealedLink, User]] = {}
-        recipient = ""
 
         async def check() -> None:
             nonlocal channel
@@ -268,19 +275,19 @@ class Emergency:
         def command(
             key: TokenSerial, user: User | None, policy: Policy, drawn: DrawnSet
         ) -> Command:
-            nonlocal recipient
             if user is None:
                 return terms.saving_set(key, user, policy, drawn)
             link = self._messages.seal(user, drawn)
             drawn_for[drawn.set_id] = link, user
-            recipient = user.email
-            return terms.saving_set(key, user, policy, drawn, link)
+            return terms.saving_set(
+                key, user, policy, drawn, link, to_manager=to_manager
+            )
 
         issued = await self._issue(context, serial, count, terms, command, check)
         saved = issued.saved
         sealed = drawn_for.get(SetId(saved.set_id))
         if sealed is None or channel is None:
-            message = self._messages.sent_earlier(saved, recipient)
+            message = self._messages.sent_earlier(saved)
         else:
             link, user = sealed
             message = await self._messages.send(

@@ -15,6 +15,7 @@ from sparecode_node.domain.ids import (
 )
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.sealed_codes import address_of
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
 from sparecode_node.services import fields
@@ -129,11 +130,13 @@ class SetTerms:
         policy: Policy,
         drawn: DrawnSet,
         link: SealedLink | None = None,
+        *,
+        to_manager: bool = False,
     ) -> SaveEmergencyAccess:
         """
         Return the command that issues a set in one step (I2).
 
-        *link*: the codes go by message (I13).
+        *link*: the codes go by message (I13), with *to_manager* to the user's manager.
         """
         return SaveEmergencyAccess(
             **self._new_set(serial, user, policy, drawn),
@@ -143,7 +146,8 @@ class SetTerms:
             draft_ends_at_ms=0,
             opener=link.opener if link else "",
             sealed_codes=link.ciphertext if link else b"",
-            recipient=user.email if link and user else "",
+            recipient=address_of(user, to_manager=to_manager) if link and user else "",
+            to_manager=to_manager,
         )
 
     def fixed_code(

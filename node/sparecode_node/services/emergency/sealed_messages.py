@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Use cases: codes go to their user as a sealed message (I13).
+Use cases: codes go to their user, or the user's manager, as a sealed message (I13).
 
 The node that issues a set draws the key of its link and keeps it in memory until the
 mail is sent. It is in no command: a notice of the outbox would put it into the log. So
@@ -13,16 +13,18 @@ import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from sparecode_node.domain.ids import SetId, TokenSerial
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.sealed_codes import (
     WAITING_MS,
     MailOutcome,
     MessageObstacle,
+    address_of,
+    is_allowed,
+    obstacle,
 )
 from sparecode_node.domain.users import User
 from sparecode_node.queries import notices, sealed_codes, tokens
@@ -40,6 +42,7 @@ from sparecode_node.services.errors import Refused
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.notices.addresses import CLEARTEXT
 from sparecode_node.services.notices.code_letters import write_code_letter
+from sparecode_node.services.notices.letters import Letter, LetterUnwritableError
 from sparecode_node.services.notices.mail import Delivered, MailSender
 from sparecode_node.services.notices.outcomes import Outcome
 from sparecode_node.services.notices.senders import UnusableError, open_sender
@@ -58,6 +61,8 @@ T = TypeVar("T")
 
 PAGE = "/codes"
 """The page of a link, on every node's console."""
+READER, MANAGER = "for", "manager"
+"""What a link tells its page: it names only the words of the page."""
 LINKS_MAX = 3
 """Consoles that a mail names: one may be down for the hour."""
 MAIL_S_MIN = 5.0
@@ -93,6 +98,8 @@ class SentMessage:
 
     outcome: MailOutcome
     recipient: str
+    to_manager: bool
+    """Whether the recipient is the user's manager."""
     cause: str
     """In words; empty: it was sent."""
     ends_at_ms: int
@@ -109,6 +116,17 @@ class OpenedCodes:
     ends_at_ms: int | None
     issued_at_ms: int
     issuer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageChoice:
+    """A way for codes of a token to go by message, as a form offers it."""
+
+    to_manager: bool
+    recipient: str
+    """Empty: none is on file."""
+    obstacle: MessageObstacle | None
+    """What this node knows to stand in the way."""
 
 
 class SealedMessages:
@@ -177,32 +195,42 @@ class SealedMessages:
             raise Refused(NO_CHANNEL)
         return found
 
-    async def obstacle(self, serial: TokenSerial) -> MessageObstacle | None:
+    async def choices(self, serial: TokenSerial) -> tuple[MessageChoice, ...]:
         """
-        Return what this node knows to stand in the way of codes by message.
+        Return the ways for codes of a token to go by message: to the user, to the manager.
 
-        It is for a form. Whether they may go is decided when they are issued.
+        They are for a form. Whether codes may go is decided when they are issued.
         """
-        now_ms = self._clock.now_ms()
         async with self._state.transaction() as transaction:
             policy = await policies.current(transaction)
             found = await tokens.find_with_user(transaction, serial)
             channels = await notices.channels(transaction)
-            token, user = found or (None, None)
-            is_new = user is not None and await sealed_codes.has_left_address(
-                transaction, user.user_id, now_ms
+        token, user = found or (None, None)
+
+        def problem(*, to_manager: bool) -> MessageObstacle | None:
+            if not is_allowed(policy, to_manager=to_manager):
+                return MessageObstacle.POLICY
+            if not self._consoles:
+                return MessageObstacle.NO_CONSOLE
+            if _encrypting(channels) is None:
+                return MessageObstacle.NO_CHANNEL
+            if token is None or user is None:
+                return MessageObstacle.NO_USER
+            return obstacle(
+                user,
+                token.pin_rule,
+                to_manager=to_manager,
+                now_ms=self._clock.now_ms(),
             )
-        problems = {
-            MessageObstacle.POLICY: not policy.codes_by_message,
-            MessageObstacle.NO_CONSOLE: not self._consoles,
-            MessageObstacle.NO_CHANNEL: _encrypting(channels) is None,
-            MessageObstacle.NO_USER: user is None,
-            MessageObstacle.NO_PIN: token is not None
-            and token.pin_rule is PinRule.NONE,
-            MessageObstacle.NO_ADDRESS: user is not None and not user.email,
-            MessageObstacle.NEW_ADDRESS: is_new,
-        }
-        return next((each for each, stands in problems.items() if stands), None)
+
+        return tuple(
+            MessageChoice(
+                to_manager=to_manager,
+                recipient=address_of(user, to_manager=to_manager) if user else "",
+                obstacle=problem(to_manager=to_manager),
+            )
+            for to_manager in (False, True)
+        )
 
     def seal(self, user: User, drawn: DrawnSet) -> SealedLink:
         """Encrypt a drawn set for a new link."""
@@ -233,14 +261,27 @@ class SealedMessages:
             outcome, cause = await self._mail(
                 channel, link, user, serial, saved, ends_at_ms, deadline
             )
-        except Exception:
-            # Logged here: the call that would raise it may have been canceled.
-            log.exception("a sealed message failed", extra={"set_id": saved.set_id})
+        except Exception as error:
+            # Logged here: the call that would raise it may have been canceled. The words
+            # of an error of the letter are not among it: they could quote the link.
+            log.exception(
+                "a sealed message failed",
+                extra={
+                    "set_id": saved.set_id,
+                    "places": error.places
+                    if isinstance(error, LetterUnwritableError)
+                    else "",
+                },
+            )
             await self._note(serial, saved, MailOutcome.FAILED, "error of the node")
             raise
         await self._note(serial, saved, outcome, cause)
         return SentMessage(
-            outcome=outcome, recipient=user.email, cause=cause, ends_at_ms=ends_at_ms
+            outcome=outcome,
+            recipient=saved.recipient,
+            to_manager=saved.to_manager,
+            cause=cause,
+            ends_at_ms=ends_at_ms,
         )
 
     async def _note(
@@ -265,14 +306,19 @@ class SealedMessages:
                 extra={"set_id": saved.set_id, "outcome": outcome, "cause": str(error)},
             )
 
-    def sent_earlier(self, saved: EmergencyAccessSaved, recipient: str) -> SentMessage:
+    def sent_earlier(self, saved: EmergencyAccessSaved) -> SentMessage:
         """Return what is known of the message of an earlier call with this request id."""
         return SentMessage(
             outcome=MailOutcome.UNKNOWN,
-            recipient=recipient,
+            recipient=saved.recipient,
+            to_manager=saved.to_manager,
             cause=EARLIER,
             ends_at_ms=saved.at_ms + WAITING_MS,
         )
+
+    def count(self, context: CallContext) -> None:
+        """Count a call of the link's page. Raises `RateError` if there are too many."""
+        self._rates.stranger(context.peer)
 
     async def open(
         self, context: CallContext, *, opener: str, page: str
@@ -286,7 +332,7 @@ class SealedMessages:
         """
         fields.secret("opener", opener, at_most=HASHED_MAX)
         fields.secret("page", page, at_most=HASHED_MAX)
-        self._rates.stranger(context.peer)
+        self.count(context)
         deadline = Deadline.of(context, self._clock)
         opener, page = sealed_links.hash_of(opener), sealed_links.hash_of(page)
         now_ms = await self._proposer.barrier(deadline)
@@ -339,13 +385,16 @@ class SealedMessages:
         ends_at_ms: int,
         deadline: Deadline,
     ) -> tuple[MailOutcome, str]:
-        letter = write_code_letter(
-            user,
-            serial=serial,
-            links=self._links(link, user),
-            ends_at_ms=ends_at_ms,
-            contact=channel.contact,
-        )
+        def letter() -> Letter:
+            return write_code_letter(
+                user,
+                serial=serial,
+                links=self._links(link, user, to_manager=saved.to_manager),
+                ends_at_ms=ends_at_ms,
+                contact=channel.contact,
+                to_manager=saved.to_manager,
+            )
+
         try:
             sender = await open_sender(
                 channel, self._seals, node_id=self._replicator.node_id, folder=None
@@ -358,7 +407,7 @@ class SealedMessages:
             async with asyncio.timeout(max(_left_s(deadline) - ANSWER_S, MAIL_S_MIN)):
                 delivered = await sender.deliver(
                     letter,
-                    recipient=user.email,
+                    recipient=saved.recipient,
                     at_ms=saved.at_ms,
                     mail_id=f"{saved.set_id}.codes",
                 )
@@ -368,12 +417,16 @@ class SealedMessages:
             await sender.close()
         return _judged(delivered)
 
-    def _links(self, link: SealedLink, user: User) -> Sequence[str]:
+    def _links(
+        self, link: SealedLink, user: User, *, to_manager: bool
+    ) -> Sequence[str]:
         """Return the link at each console. What follows `#` is not sent to a server."""
-        language = f"?language={user.language}" if user.language else ""
+        shown = {"language": user.language} if user.language else {}
+        if to_manager:
+            shown[READER] = MANAGER
+        query = f"?{urlencode(shown)}" if shown else ""
         return [
-            f"{each.rstrip('/')}{PAGE}{language}#{link.secret}"
-            for each in self._consoles
+            f"{each.rstrip('/')}{PAGE}{query}#{link.secret}" for each in self._consoles
         ]
 
 

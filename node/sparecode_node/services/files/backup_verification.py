@@ -16,7 +16,7 @@ from sparecode_node.services.files.backup_files import (
     SignedManifest,
 )
 from sparecode_node.statemachine.snapshots import SnapshotError, read_facts
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
@@ -45,13 +45,14 @@ def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedMa
 
 
 def missing_events(plain: Path) -> Ranges:
-    """Return the sealed audit events that are not in the state of a backup."""
+    """Return the sealed audit events that are not in a backup, without removed ones."""
     uri = read_only_uri(plain)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         missing = [
             (each.first_sequence, each.last_sequence)
             for each in segments.all_sealed(db)
-            if db.execute(
+            if each.number > archives.removed(db).through
+            and db.execute(
                 "SELECT 1 FROM audit_events WHERE sequence = ?", (each.first_sequence,)
             ).fetchone()
             is None

@@ -52,6 +52,16 @@ def create(name: str, flags: int) -> int:
     return descriptor
 
 
+def is_foreign(folder: os.stat_result, owner: int) -> bool:
+    """Return whether a folder belongs to neither *owner*, a user's number, nor root."""
+    return folder.st_uid not in (owner, 0)
+
+
+def is_open_to_all(folder: os.stat_result) -> bool:
+    """Return whether every user can write into a folder."""
+    return bool(folder.st_mode & stat.S_IWOTH)
+
+
 def _check_kind(status: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _refusal("this is no regular file", name)
@@ -67,9 +77,9 @@ def _check_owner(status: os.stat_result, name: str) -> None:
 def _check_folder(folder: Path) -> None:
     """Raise `OSError` if other users could replace the files of a folder."""
     status = folder.stat()
-    if status.st_uid not in (os.geteuid(), 0):
+    if is_foreign(status, os.geteuid()):
         raise _refusal("this folder belongs to another user", folder)
-    if status.st_mode & stat.S_IWOTH:
+    if is_open_to_all(status):
         raise _refusal("every user can write into this folder", folder)
 
 

@@ -24,6 +24,7 @@ from sparecode_node.domain.ids import (
     UserId,
 )
 from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import cluster, seals
 from sparecode_node.queries.seals import StoredSeal
 from sparecode_node.queries.state import LocalState
@@ -44,7 +45,11 @@ from sparecode_node.statemachine.commands.keys import (
     RetireKey,
     SealKind,
 )
-from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
+from sparecode_node.statemachine.feature_level import (
+    FORMER_CODES,
+    FOUND_UNUSED,
+    UNIQUE_SEEDS,
+)
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +134,7 @@ class Resealer:
                 )
         batch = await asyncio.to_thread(self._batch, [*waiting, *outdated], keys.active)
         if batch:
+            reach(Point.SEALS_REPLACED)
             await self._propose(ReplaceSeals(key_id=keys.active, seals=batch))
             return True
         self._every_seed_known = level >= UNIQUE_SEEDS
@@ -137,11 +143,20 @@ class Resealer:
         now_ms = self._clock.now_ms()
         for key in keys.aging:
             if key.retire_at_ms is not None and key.retire_at_ms <= now_ms:
-                result = await self._propose(RetireKey(key_id=key.key_id))
+                result = await self._propose(await self._retirement(key.key_id, level))
                 if not isinstance(result, Rejected):
                     log.info("key_retired", extra={"key_id": key.key_id})
                     return True
         return False
+
+    async def _retirement(self, key_id: KeyId, level: int) -> RetireKey:
+        """Return the command that retires a key, after a look at every value (P5)."""
+        if level < FOUND_UNUSED:
+            return RetireKey(key_id=key_id)
+        async with self._state.transaction() as transaction:
+            used = await seals.is_used(transaction, key_id)
+            unused_at = None if used else transaction.applied_index
+        return RetireKey(key_id=key_id, unused_at=unused_at)
 
     def _tags_are_due(self, waiting: Sequence[StoredSeal]) -> bool:
         """

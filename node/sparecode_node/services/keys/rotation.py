@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import seals
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.links.key_exchange import (
@@ -167,6 +168,7 @@ class Rotation:
         try:
             fingerprint = await self._key_holder.hold(key, replaces=replaces)
             yield (held := replace(held, done=held.done + 1))
+            reach(Point.KEY_HELD)
             for node_id in others:
                 await self._key_holder.exchange.hand_to(
                     node_id,
@@ -178,6 +180,7 @@ class Rotation:
                 yield (held := replace(held, done=held.done + 1))
         except (CannotHoldError, KeyNotHeldError) as error:
             raise Refused(Rejected(Reason.KEY_NOT_HELD, str(error))) from error
+        reach(Point.KEY_ACTIVATE)
         command = ActivateKey(
             fingerprint=fingerprint,
             replaces=replaces,

@@ -453,7 +453,7 @@ def _check_authority(authority: str) -> None:
         return
     try:
         ssl.create_default_context(cadata=authority)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: not ASCII.
         raise InvalidFieldError("authority", "must be certificates in PEM") from None
 
 

@@ -22,6 +22,7 @@ from sparecode_node.domain.notices import (
     ChannelKind,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import cluster, notices
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.queries.state import LocalState
@@ -153,7 +154,9 @@ class Lane:
                     return  # The receiver is down; do not wait for it again and again.
                 if not self.is_current():
                     return  # Another primary may have dropped it, and told later ones.
+                reach(Point.NOTICE_DELIVER)
                 attempt = await self.sender.send(notice, self.clock.now_ms())
+                reach(Point.NOTICE_DELIVERED)
             await self._settle(notice, attempt, failed_before)
             if attempt.outcome in (Outcome.UNREACHABLE, Outcome.GONE):
                 return
@@ -243,6 +246,7 @@ class Lane:
                     version=self.channel.version,
                 )
             )
+            reach(Point.NOTICE_ACKNOWLEDGED)
             self._delivered.difference_update(numbers)
 
 

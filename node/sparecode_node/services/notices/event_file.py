@@ -14,14 +14,15 @@ import logging
 import logging.handlers
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.notices import class_of
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.notices import StoredNotice
-from sparecode_node.services.files.guarded_files import open_own
+from sparecode_node.services.files.guarded_files import open_own, open_regular
 from sparecode_node.services.notices.ocsf import event_uid
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 
@@ -93,6 +94,7 @@ class EventFile:
                 encoding="ascii",
             )
         try:
+            reach(Point.EVENT_FILE_WRITE)
             for line in lines:
                 self._handler.emit(logging.makeLogRecord({"msg": line}))
         except OSError:
@@ -132,6 +134,16 @@ class EventFile:
         if last is None or last[0] != self._cluster_id:
             return None  # Of the time before a restore.
         return last[1]
+
+
+def last_event(path: Path) -> tuple[str, int] | None:
+    """
+    Return the cluster and the number of the last event in a channel's files, read only.
+
+    None: they have none. Also a user other than the node's may read them. Raises `OSError`.
+    """
+    lines = _lines_from_end(path, opener=open_regular)
+    return next(filter(None, map(_named_event, lines)), None)
 
 
 def _named_event(line: bytes) -> tuple[str, int] | None:
@@ -189,13 +201,15 @@ def _cut_torn_line(path: Path) -> None:
         file.truncate(end)
 
 
-def _lines_from_end(path: Path) -> Iterator[bytes]:
+def _lines_from_end(
+    path: Path, opener: Callable[[str, int], int] = open_own
+) -> Iterator[bytes]:
     """Yield the lines of a file, newest first, and then those of the earlier files."""
     earlier = (path.with_name(f"{path.name}.{n}") for n in range(1, FILES_KEPT + 1))
     for each in (path, *earlier):
         if not os.path.lexists(each):
             continue
-        with open(each, "rb", opener=open_own) as file:
+        with open(each, "rb", opener=opener) as file:
             end, size, rest = file.seek(0, os.SEEK_END), _BLOCK, b""
             while end:
                 begin = max(end - size, 0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.domain.sealed_codes import TO_MANAGER, TO_USER
 
 
 def N_(message: str) -> str:  # noqa: N802 - The name that extraction knows.
@@ -21,6 +22,8 @@ class Fact(enum.Enum):
     ACTOR = enum.auto()
     AGENT = enum.auto()
     USER = enum.auto()
+    DELIVERY = enum.auto()
+    """To whom codes go by message; it is left out of other events."""
 
 
 FACTS: Mapping[Fact, str] = {
@@ -29,7 +32,14 @@ FACTS: Mapping[Fact, str] = {
     Fact.ACTOR: N_("By"),
     Fact.AGENT: N_("At"),
     Fact.USER: N_("User"),
+    Fact.DELIVERY: N_("Delivery"),
 }
+
+WAYS: Mapping[str, str] = {
+    TO_MANAGER: N_("by message, to the address on file of the user’s manager"),
+    TO_USER: N_("by message, to the user’s address on file"),
+}
+"""What the audit log says of it; the longer one first, since it begins like the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +50,8 @@ class Words:
     happened: str
     advice: str
     facts: tuple[Fact, ...] = (Fact.TOKEN, Fact.ACTOR)
+    advice_of_manager: str = ""
+    """The user's advice if codes went to the user's manager; empty: the same."""
 
 
 WORDS: Mapping[PersonalKind, Words] = {
@@ -53,6 +65,7 @@ WORDS: Mapping[PersonalKind, Words] = {
             "Anyone who has such a code and your PIN can sign in as you. You "
             "need not do anything if you asked for them."
         ),
+        facts=(Fact.TOKEN, Fact.ACTOR, Fact.DELIVERY),
     ),
     PersonalKind.CODES_OPENED: Words(
         subject=N_("Your emergency codes were opened"),
@@ -60,7 +73,10 @@ WORDS: Mapping[PersonalKind, Words] = {
             "The page with your new emergency codes was opened, and has shown them."
         ),
         advice=N_("You need not do anything if it was you."),
-        facts=(Fact.TOKEN,),
+        advice_of_manager=N_(
+            "They went to your manager. You need not do anything if you expect this."
+        ),
+        facts=(Fact.TOKEN, Fact.DELIVERY),
     ),
     PersonalKind.CODE_FIRST_USED: Words(
         subject=N_("The first of your emergency codes was used"),
@@ -100,6 +116,18 @@ WORDS: Mapping[PersonalKind, Words] = {
         advice=N_(
             "Destroy the list of codes. Ask the help desk if you still need codes."
         ),
+    ),
+    PersonalKind.CODES_EXPIRED: Words(
+        subject=N_("Your emergency codes have expired"),
+        happened=N_(
+            "Your emergency codes have reached their end. The ones that you have not "
+            "used no longer work."
+        ),
+        advice=N_(
+            "Destroy the list of codes. Ask the help desk for new ones if you still do "
+            "not have your token."
+        ),
+        facts=(Fact.TOKEN,),
     ),
     PersonalKind.TOKEN_ASSIGNED: Words(
         subject=N_("A token was assigned to you"),
@@ -278,7 +306,7 @@ WORDS: Mapping[PersonalKind, Words] = {
             "Look at it on the page Approvals of the Security Console, and "
             "approve only what was agreed."
         ),
-        facts=(Fact.ACTOR,),
+        facts=(Fact.ACTOR, Fact.DELIVERY),
     ),
     PersonalKind.ALARM_RAISED: Words(
         subject=N_("A user says: this was not me"),

@@ -13,14 +13,12 @@ import hashlib
 import logging
 import socket
 import ssl
-import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import formatdate
-from pathlib import Path
 from typing import Final, Self
 
 import aiosmtplib
@@ -31,7 +29,6 @@ from aiosmtplib import (
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
-from jinja2 import TemplateError
 
 from sparecode_node.domain.notices import Channel
 from sparecode_node.domain.personal_notices import PersonalNotice
@@ -45,7 +42,12 @@ from sparecode_node.services.notices.addresses import (
     resolve,
 )
 from sparecode_node.services.notices.alarms import AlarmLinks
-from sparecode_node.services.notices.letters import Letter, write_letter
+from sparecode_node.services.notices.letters import (
+    Letter,
+    LetterUnwritableError,
+    guarded,
+    write_letter,
+)
 from sparecode_node.services.notices.outcomes import Attempt, Exchange, Outcome
 from sparecode_node.services.notices.webhook import (
     CAUSE_MAX,
@@ -67,10 +69,6 @@ NAME: Final = "Sparecode"
 CLOSING = 421
 """The server ends the connection: an answer to any command (RFC 5321, 3.8)."""
 PERMANENT = range(500, 600)
-
-
-class _UnwritableError(Exception):
-    """A message that cannot be written; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +141,7 @@ class MailSender:
         dialog = _Dialog()
         try:
             attempt = await self._attempt(self._mail(notice), dialog)
-        except _UnwritableError as error:
+        except LetterUnwritableError as error:
             attempt = Attempt(Outcome.REJECTED, str(error))
         return Exchange(
             sent="\n".join(dialog.sent),
@@ -153,42 +151,35 @@ class MailSender:
 
     def _mail(self, notice: StoredNotice) -> _Mail:
         """
-        Write the message of a notice. Raises `_UnwritableError` for every failure.
+        Write the message of a notice. Raises `LetterUnwritableError` for every failure.
 
         A bug with one message must not hold up the others of its channel.
         """
         personal = notice.personal
         if personal is None:
-            raise _UnwritableError("the notice is for no person")
+            raise LetterUnwritableError("the notice is for no person")
         try:
-            message = self._message(notice, personal)
-            (mailbox,) = message["To"].addresses
-            return _Mail(recipient=mailbox.addr_spec, octets=message.as_bytes())
+            # Of what people have typed, headers hold only the addresses. They are checked
+            # again: the state may have some from before there was a check.
+            fields.email(personal.recipient)
         except InvalidFieldError:
-            raise _UnwritableError("the address on file is none") from None
-        except Exception as error:  # noqa: BLE001 - It is logged.
-            # Its words could quote the text of the template or the address, so they are
-            # left out. The places in the code say enough.
-            cause = f"the text of {personal.kind} fails: {type(error).__name__}"
-            if not isinstance(error, TemplateError):
-                log.error(  # noqa: TRY400 - see above.
+            raise LetterUnwritableError("the address on file is none") from None
+        try:
+            return guarded(personal.kind, lambda: self._message(notice, personal))
+        except LetterUnwritableError as error:
+            if not error.of_template:
+                log.error(  # noqa: TRY400 - its places say enough.
                     "mail_unwritable",
                     extra={
                         "notice": notice.notice_id,
-                        "cause": cause,
-                        "places": _places(error),
+                        "cause": str(error),
+                        "places": error.places,
                     },
                 )
-            raise _UnwritableError(cause) from None
+            raise
 
-    def _message(self, notice: StoredNotice, personal: PersonalNotice) -> EmailMessage:
-        """
-        Write the message of a notice. May raise any error.
-
-        Of what people have typed, its headers hold only the addresses. These are checked
-        again: the state may have some from before there was a check.
-        """
-        fields.email(personal.recipient)
+    def _message(self, notice: StoredNotice, personal: PersonalNotice) -> _Mail:
+        """Write the message of a notice. May raise any error."""
         return self._written(
             write_letter(
                 personal,
@@ -203,7 +194,7 @@ class MailSender:
 
     def _written(
         self, letter: Letter, *, recipient: str, at_ms: int, mail_id: str
-    ) -> EmailMessage:
+    ) -> _Mail:
         message = EmailMessage(SMTP if _is_plain(recipient) else SMTPUTF8)
         message["From"] = Address(NAME, addr_spec=self.sender)
         message["To"] = _mailbox(recipient)
@@ -213,28 +204,30 @@ class MailSender:
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(letter.text, cte="quoted-printable")
         message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
-        return message
+        (mailbox,) = message["To"].addresses
+        return _Mail(recipient=mailbox.addr_spec, octets=message.as_bytes())
 
     async def deliver(
-        self, letter: Letter, *, recipient: str, at_ms: int, mail_id: str
+        self, write: Callable[[], Letter], *, recipient: str, at_ms: int, mail_id: str
     ) -> Delivered:
         """
         Send a letter that no notice stands for, once. Nothing of its text is returned.
 
-        *mail_id*: its number, of which the Message-ID is made.
+        *mail_id*: its number, of which the Message-ID is made. Raises
+        `LetterUnwritableError`.
         """
         fields.email(recipient)
-        message = self._written(
-            letter,
-            recipient=recipient,
-            at_ms=at_ms,
-            mail_id=f"<{mail_id}@{self.sender.rpartition('@')[2]}>",
+        mail = guarded(
+            mail_id,
+            lambda: self._written(
+                write(),
+                recipient=recipient,
+                at_ms=at_ms,
+                mail_id=f"<{mail_id}@{self.sender.rpartition('@')[2]}>",
+            ),
         )
-        (mailbox,) = message["To"].addresses
         dialog = _Dialog()
-        attempt = await self._attempt(
-            _Mail(recipient=mailbox.addr_spec, octets=message.as_bytes()), dialog
-        )
+        attempt = await self._attempt(mail, dialog)
         is_unknown = attempt.outcome is Outcome.UNREACHABLE and dialog.step == "DATA"
         return Delivered(attempt=attempt, is_unknown=is_unknown)
 
@@ -398,12 +391,6 @@ def _mailbox(address: str) -> Address:
         return Address(addr_spec=address)
     name, _, domain = address.rpartition("@")
     return Address(username=name, domain=domain)
-
-
-def _places(error: Exception) -> str:
-    """Return where an error was raised, the innermost place last, without its words."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return ", ".join(f"{Path(each.filename).name}:{each.lineno}" for each in frames)
 
 
 def _is_plain(address: str) -> bool:

@@ -4,7 +4,9 @@ Delivers the whole audit log to one channel, in order (N2).
 
 A stream keeps no rows in the outbox. It reads the audit log after its position, which
 the state records for syslog, and the file itself for files. What was sent and not
-recorded is sent again.
+recorded is sent again. What retention has removed meanwhile, or was declared lost, is
+left out, and the log of the node says so: a receiver that is down for years holds up no
+retention.
 """
 
 import logging
@@ -15,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.queries import audit, notices
-from sparecode_node.queries.audit import SEQUENCE_MAX, AuditFilter
+from sparecode_node.queries.audit import SEQUENCE_MAX, AuditFilter, AuditRecord
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import LocalState
@@ -71,7 +73,11 @@ class StreamLane:
     """Proposes a command. Raises `ProposeError` and `ChannelChangedError`."""
     counts: DeliveryCounts
     last_cause: str = ""
-    """Why the last attempt failed; empty: it did not."""
+    """Why the last attempt failed, or else which events were left out; empty: neither."""
+    _left_out: str = ""
+    """In words; empty: none were, as long as this lane exists."""
+    _left_out_last: int = 0
+    """The last one that the log has told."""
     _position: int = -1
     """The last event that the receiver has; -1: not known yet."""
     _recorded: int = -1
@@ -111,11 +117,13 @@ class StreamLane:
                     rows=BATCH,
                 )
         except MissingSegmentError as error:
-            # This node fetches them from other members. An event is never left out.
+            # This node fetches them from other members. Only events that no member has
+            # any more are left out.
             self._interrupted(str(error))
             return False
         if not records:
             return False
+        self._tell_left_out(records)
         attempt = await self.sender.send_all([each.event for each in records])
         delivered = attempt.outcome is Outcome.DELIVERED
         self.counts.count(
@@ -125,7 +133,7 @@ class StreamLane:
             self._position = -1  # A file may have some of the events.
             self._interrupted(attempt.cause)
             return False
-        self.last_cause, self._failures = "", 0
+        self.last_cause, self._failures = self._left_out, 0
         self._position = records[-1].event.sequence
         await self._record()
         return len(records) == BATCH
@@ -150,8 +158,25 @@ class StreamLane:
         )
         self._recorded = position
 
+    def _tell_left_out(self, records: Sequence[AuditRecord]) -> None:
+        """Log which events are missing before or between *records*: numbers have no gaps."""
+        before = self._position
+        for each in records:
+            first, last = before + 1, each.event.sequence - 1
+            before = each.event.sequence
+            if first <= last and last > self._left_out_last:
+                self._left_out_last = last
+                self._left_out = (
+                    f"events {first} to {last} are left out: retention has removed them, "
+                    "or they were declared lost"
+                )
+                log.warning(
+                    "stream_lacks_events",
+                    extra={"channel": self.channel.name, "first": first, "last": last},
+                )
+
     def _interrupted(self, cause: str) -> None:
-        if not self.last_cause:
+        if self.last_cause in ("", self._left_out):
             log.warning(
                 "stream_interrupted",
                 extra={"channel": self.channel.name, "cause": cause},

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: changes that another administrator must approve (P3, I10)."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from sparecode_node.queries import approvals
@@ -11,10 +12,12 @@ from sparecode_node.services import fields
 from sparecode_node.services.context import CallContext, Read
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.idempotency import idempotent
+from sparecode_node.services.people.live_codes import LiveCodeCounts
 from sparecode_node.services.proposing import Proposer, applied
 from sparecode_node.services.reading import Reader
 from sparecode_node.statemachine.commands.approvals import Approve, Reject
 from sparecode_node.statemachine.commands.pending import Change
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.results import Applied
 
 APPROVAL_ID_MAX = 2**63 - 1
@@ -44,12 +47,14 @@ class Approvals:
         reader: Reader,
         state: LocalState,
         check: ChangeCheck,
+        counts: LiveCodeCounts,
     ) -> None:
         """Keep *check*, which repeats what was checked at the request."""
         self._proposer = proposer
         self._reader = reader
         self._state = state
         self._check = check
+        self._counts = counts
 
     async def list(
         self,
@@ -82,8 +87,15 @@ class Approvals:
             change = await approvals.waiting_change(transaction, command.approval_id)
         if change is not None:
             await self._check(change, timeout_s=deadline.left_s())
+
+        async def prepare() -> Approve:
+            if not isinstance(change, UpdatePolicy):
+                return command
+            counted = await self._counts.counted(context, session, deadline, change)
+            return replace(command, counted=counted)
+
         return applied(
-            await self._proposer.propose(context, session, deadline, command)
+            await self._proposer.propose_fresh(context, session, deadline, prepare)
         )
 
     @idempotent

@@ -7,7 +7,7 @@ Agents never learn any of it (A6).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparecode_node.domain.administrators import Role, may
 from sparecode_node.domain.blockers import Blocker
@@ -25,6 +25,8 @@ from sparecode_node.services.errors import Refused
 from sparecode_node.services.reading import Reader
 
 METHOD = "UserService/ExplainUser"
+_CODES_OPEN = "Emergency codes, if the user has any, are not locked."
+"""Tokencodes that are locked are not the emergency access tokencodes."""
 ATTEMPTS_MAX = 20
 
 _RIGHT_SO_FAR = {
@@ -156,8 +158,20 @@ async def _explained(
         latest = await attempts.latest(transaction, fold(username), rows=ATTEMPTS_MAX)
     return UserExplanation(
         username=username,
-        blockers=tuple(_blocker(each, role) for each in standing),
+        blockers=_blockers(standing, role),
         attempts=tuple(_attempt(each, standing, role) for each in latest),
+    )
+
+
+def _blockers(standing: Sequence[Blocker], role: Role) -> tuple[ExplainedBlocker, ...]:
+    explained = tuple(_blocker(each, role) for each in standing)
+    if any(each.stops_codes for each in explained):
+        return explained
+    return tuple(
+        replace(each, words=f"{each.words} {_CODES_OPEN}")
+        if each.reason == Reason.LOCKED
+        else each
+        for each in explained
     )
 
 

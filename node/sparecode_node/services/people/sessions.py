@@ -71,6 +71,8 @@ class SessionView:
     ends_at_ms: int
     idle_ms: int
     """The session ends after this much time without use (policy)."""
+    temporary: bool = False
+    """Whether the administrator has to change a temporary password first."""
     lacks_factor: bool = False
     """Whether it has not shown the second factor that the policy requires (P8)."""
     factor_rule: str = FactorRule.OPTIONAL.value
@@ -296,6 +298,7 @@ class Sessions:
             ends_at_ms=session.ends_at_ms,
             idle_ms=session.idle_ms,
             confirmed=not needed,
+            temporary=session.temporary,
             lacks_factor=session.lacks_factor,
             factor_rule=policy.administrators_second_factor,
             has_passkey=bool(known),

@@ -136,6 +136,11 @@ class Kdf:
             ),
         }
 
+    @property
+    def profile(self) -> Argon2Parameters:
+        """The parameters of every hash."""
+        return self._profile
+
     def load(self, lane: Lane) -> "LaneLoad":
         """Return the load of *lane*. Safe in any thread."""
         state = self._lanes[lane]

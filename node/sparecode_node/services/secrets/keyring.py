@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.keys import KeyInUse, KeysInState
+from sparecode_node.durable_files import write_file
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.secrets import keyring_form
 from sparecode_node.services.secrets.keyring_form import (
@@ -295,19 +296,7 @@ def read_private(path: Path) -> bytes:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file of mode 0600 atomically. Raises `KeyRingError`."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_file(path, content, MODE)
     except OSError as error:
         raise KeyRingError(f"{path}: {error.strerror or error}") from error

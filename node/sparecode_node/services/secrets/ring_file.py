@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.services.ambient import Entropy, SystemEntropy
 from sparecode_node.services.secrets.keyring import (
     KeyRing,
@@ -118,9 +119,11 @@ class RingFile:
             text = _written(text, self._key())
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            reach(Point.RING_WRITE)
         except OSError as error:
             raise KeyRingError(f"{self.path.parent}: {error.strerror}") from error
         write_private(self.path, text)
+        reach(Point.RING_WRITTEN)
 
     def prepare(self, entropy: Entropy) -> None:
         """

@@ -10,6 +10,7 @@ from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.keys import KeysInState
 from sparecode_node.domain.membership import MemberKey
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.seeds import SeedReader
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.replicator import Stamper
@@ -116,6 +117,7 @@ class StateFile:
             )
             state.on_monotonic = stamper.follow
             yield state, stamper
+            reach(Point.STOP_ENGINE)
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
 

@@ -58,6 +58,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
     IssueFixedTokencode,
     IssueTokencodesInBulk,
+    NoteEndedSets,
     NoteSealedCodes,
     OpenSealedCodes,
     ReinstateToken,
@@ -85,6 +86,17 @@ from sparecode_node.statemachine.commands.membership import (
     ReplaceAuthorities,
     RetireAuthority,
 )
+from sparecode_node.statemachine.commands.moves import (
+    ActivateMove,
+    CancelMove,
+    DeleteMovedUsers,
+    EndMove,
+    ExportMovedUsers,
+    FreezeUsers,
+    ImportMovedUsers,
+    PrepareMove,
+    ReclaimMove,
+)
 from sparecode_node.statemachine.commands.notices import (
     AcknowledgeNotices,
     FailNotices,
@@ -106,8 +118,12 @@ from sparecode_node.statemachine.commands.second_factors import (
     SetSecondFactor,
 )
 from sparecode_node.statemachine.commands.segments import (
+    ConfirmArchive,
     DeclareSegmentsLost,
+    NoteArchive,
     NoteSegments,
+    RemoveSegments,
+    WithdrawArchive,
 )
 from sparecode_node.statemachine.commands.sessions import (
     CloseSession,
@@ -170,8 +186,21 @@ Command = (
     | ReplaceAuthorities
     | AnnounceAuthority
     | FinishAuthorities
+    | PrepareMove
+    | FreezeUsers
+    | ExportMovedUsers
+    | ImportMovedUsers
+    | ActivateMove
+    | CancelMove
+    | EndMove
+    | ReclaimMove
+    | DeleteMovedUsers
     | NoteSegments
     | DeclareSegmentsLost
+    | NoteArchive
+    | ConfirmArchive
+    | WithdrawArchive
+    | RemoveSegments
     | CreateBackup
     | NoteBackup
     | NoteRefusedCalls
@@ -209,6 +238,7 @@ Command = (
     | DisableEmergencyAccess
     | OpenSealedCodes
     | NoteSealedCodes
+    | NoteEndedSets
     | RaiseAlarm
     | Authenticate
     | ContinueAuthentication

@@ -3,12 +3,16 @@
 
 from dataclasses import dataclass
 
+from sparecode_node.statemachine.commands.policy import CountedCodes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve:
     """Make a waiting change, or permit its author to issue codes (P3)."""
 
     approval_id: int
+    counted: CountedCodes | None = None
+    """The live codes, if the change weighs them: see `UpdatePolicy`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,8 @@ class Authenticate:
     """Signed, by a RADIUS client that need not sign before it has done so once."""
     bearer_id: str = ""
     """The bearer key that the agent has shown; empty: none."""
+    slot: int = 0
+    """One more than the slot of the typed name; 0: the called node knew of no moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,9 @@ class SaveEmergencyAccess:
     sealed_codes: bytes = b""
     """The codes, encrypted under a key that is only in the link."""
     recipient: str = ""
-    """The address of the user that the called node knows."""
+    """The address that the called node knows, of the user or of the user's manager."""
+    to_manager: bool = False
+    """Whether they go to the user's manager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,3 +144,8 @@ class NoteSealedCodes:
     """A `MailOutcome`."""
     cause: str
     """In words; empty: it was sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteEndedSets:
+    """Record the sets that have ended by time with codes unused (N6): apply finds them."""

@@ -94,3 +94,9 @@ class RetireKey:
     """Retire a key: nothing is sealed with it, and nothing will be."""
 
     key_id: KeyId
+    unused_at: int | None = None
+    """
+    The entry after which nothing was sealed with the key, as its proposer has seen.
+
+    From feature level 2 on. Apply knows whether a value with an aging key came later.
+    """

@@ -28,6 +28,13 @@ Change = (
     | commands.ReplaceAuthorities
     | commands.FinishAuthorities
     | commands.DeclareSegmentsLost
+    | commands.PrepareMove
+    | commands.FreezeUsers
+    | commands.ActivateMove
+    | commands.EndMove
+    | commands.ReclaimMove
+    | commands.DeleteMovedUsers
+    | commands.ConfirmArchive
     | commands.CreateJoinTicket
     | commands.AssignToken
     | commands.EnableToken

@@ -22,7 +22,7 @@ from sparecode_node.statemachine.commands.administrators import (
     UpdateAdministrator,
 )
 from sparecode_node.statemachine.feature_level import STANDING_APPROVERS
-from sparecode_node.statemachine.handlers import sign_in_waits
+from sparecode_node.statemachine.handlers import keys, sign_in_waits
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import sign_in_waits as wait_tables
@@ -39,7 +39,7 @@ def create_administrator(
     applying: Applying, command: CreateAdministrator
 ) -> Rejected | None:
     """Apply `CreateAdministrator`."""
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     if administrator_tables.find_administrator(applying.db, command.name) is not None:
         return Rejected(
@@ -186,7 +186,7 @@ def change_password(applying: Applying, command: ChangePassword) -> Rejected | N
     version = before.version if before else 0
     if command.administrator_version != version:
         return Rejected(Reason.STALE_PARAMETERS)
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     if before is None:
         return _unknown(command.name)

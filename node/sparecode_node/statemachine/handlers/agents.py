@@ -6,6 +6,7 @@ Apply checks the agent and the deny list for every passcode. So a change takes e
 with its commit, on every node and every open connection (A4).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from sparecode_node.statemachine.commands.agents import (
     UpdateAgent,
 )
 from sparecode_node.statemachine.commands.radius import RegisterRadiusClient
+from sparecode_node.statemachine.feature_level import BRIEF_EVENTS
 from sparecode_node.statemachine.handlers.users import unknown_user
 from sparecode_node.statemachine.results import Applied, Result
 from sparecode_node.statemachine.tables import agent_keys as key_tables
@@ -28,6 +30,9 @@ from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables import groups as group_tables
 from sparecode_node.statemachine.tables import radius as radius_tables
 from sparecode_node.statemachine.tables import users as user_tables
+
+NAMES_SHOWN = 20
+"""Users of an allow list that one event names."""
 
 
 def register_agent(applying: Applying, command: RegisterAgent) -> Result:
@@ -100,8 +105,8 @@ def update_agent(applying: Applying, command: UpdateAgent) -> Rejected | None:
         )
     agent_tables.save_agent(applying.db, agent, command.name_key)
     changes += change_attributes(applying, agent.identity, command)
-    changes += [f"allows {name}" for name in command.add_users]
-    changes += [f"no longer allows {name}" for name in command.remove_users]
+    changes += _named("allows", command.add_users, applying.feature_level)
+    changes += _named("no longer allows", command.remove_users, applying.feature_level)
     changes += [f"allows group {group}" for group in command.add_groups]
     changes += [f"no longer allows group {group}" for group in command.remove_groups]
     if command.end_keys:
@@ -111,6 +116,22 @@ def update_agent(applying: Applying, command: UpdateAgent) -> Rejected | None:
         changes.append("no bearer key works")
     applying.detail = ", ".join(changes)
     return _change_allow_list(applying, agent, command)
+
+
+def _named(verb: str, names: Sequence[NameKey], level: int) -> list[str]:
+    """
+    Return a change for each name; of a long list the first ones and a hash of all.
+
+    The administrator's list proves by the hash that it is the one that was applied.
+    """
+    if level < BRIEF_EVENTS or len(names) <= NAMES_SHOWN:
+        return [f"{verb} {name}" for name in names]
+    whole = hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+    rest = (
+        f"{verb} {len(names) - NAMES_SHOWN} others (SHA-256 of all {len(names)} names, "
+        f"one a line: {whole})"
+    )
+    return [*(f"{verb} {name}" for name in names[:NAMES_SHOWN]), rest]
 
 
 def _change_allow_list(

@@ -42,6 +42,7 @@ from sparecode_node.statemachine.commands.membership import (
     ReplaceAuthorities,
 )
 from sparecode_node.statemachine.commands.pending import Change, from_json, to_json
+from sparecode_node.statemachine.commands.policy import CountedCodes, UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
 from sparecode_node.statemachine.commands.users import UnlockUser
 from sparecode_node.statemachine.feature_level import (
@@ -51,9 +52,17 @@ from sparecode_node.statemachine.feature_level import (
     MEMBERS_ARE_POWER,
     STANDING_APPROVERS,
 )
-from sparecode_node.statemachine.handlers import allowances, known_secrets
+from sparecode_node.statemachine.handlers import (
+    allowances,
+    known_secrets,
+    sealed_codes,
+)
 from sparecode_node.statemachine.handlers.allowances import ISSUES
-from sparecode_node.statemachine.handlers.sensitive_changes import is_sensitive
+from sparecode_node.statemachine.handlers.sensitive_changes import (
+    MoveStep,
+    basis_of_step,
+    is_sensitive,
+)
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import approvals as approval_tables
@@ -77,6 +86,9 @@ def hold(applying: Applying) -> Hold | None:
         return needed
     if applying.feature_level >= ALLOWANCES:
         needed = replace(needed, owners=_owners(applying, needed.serials))
+    command = applying.call.command
+    if isinstance(command, SaveEmergencyAccess) and command.opener:
+        needed = sealed_codes.with_way(applying, command, needed)
     for each in approval_tables.of_author(applying.db, administrator.name):
         if (
             each.approver is not None
@@ -207,7 +219,9 @@ def _hold_needed(applying: Applying, administrator: Administrator) -> Hold | Non
                     "within the last day",
                     known,
                 )
-            return allowances.hold_needed(applying)
+            return allowances.hold_needed(applying) or sealed_codes.hold_needed(
+                applying
+            )
         case UnlockUser():
             return allowances.hold_needed(applying)
     return None
@@ -217,12 +231,15 @@ def _basis(applying: Applying) -> str:
     """
     Return what the request relies on and does not name, as it is now.
 
-    That is the administrator it is about, or the authorities that stay.
+    That is the administrator it is about, the authorities that stay, or the state of a
+    move.
     If it differs at the approval, the approver would approve something else (P3).
     """
     command = applying.call.command
     if isinstance(command, known_secrets.TOKEN_CHANGES + known_secrets.USER_CHANGES):
         return known_secrets.basis(applying)
+    if isinstance(command, MoveStep):
+        return basis_of_step(applying, command)
     if isinstance(command, KeepAuthorities | ReplaceAuthorities | FinishAuthorities):
         return authority_tables.due_because_of(applying.db, command.node_id)
     if applying.feature_level < EXACT_APPROVALS or not isinstance(
@@ -291,6 +308,7 @@ def _ask(applying: Applying, held: Hold) -> Result:
         ends_at_ms=applying.now_ms + APPROVAL_MS,
         basis=basis,
         owners=held.owners or (),
+        recipient=held.recipient,
     )
     number = approval_tables.add(applying.db, approval)
     return _pending(applying, replace(approval, approval_id=number))
@@ -314,6 +332,8 @@ def _description(applying: Applying, held: Hold) -> str:
 def _change(command: object) -> Change:
     if not isinstance(command, Change):
         raise TypeError(f"{type(command).__name__} cannot wait")
+    if isinstance(command, UpdatePolicy):
+        return replace(command, counted=None)
     return command
 
 
@@ -336,7 +356,7 @@ def approve(
     return (
         approval
         if isinstance(approval, Rejected)
-        else _approve(applying, approval, decide)
+        else _approve(applying, approval, command.counted, decide)
     )
 
 
@@ -362,7 +382,10 @@ def _find(applying: Applying, approval_id: int) -> Approval | Rejected:
 
 
 def _approve(
-    applying: Applying, approval: Approval, make: Callable[[Applying], Result]
+    applying: Applying,
+    approval: Approval,
+    counted: CountedCodes | None,
+    make: Callable[[Applying], Result],
 ) -> Result:
     approver = applying.acting_administrator
     permit = approval.approved(approver.name, applying.now_ms)
@@ -384,7 +407,7 @@ def _approve(
             )
         approval_tables.save_permit(applying.db, permit)
         return Applied(index=applying.index)
-    change = from_json(approval.change)
+    change = _counted(from_json(approval.change), counted)
     author = administrator_tables.find_administrator(applying.db, approval.author)
     if author is None or not author.enabled or not _may_still(applying, author, change):
         return Rejected(
@@ -407,12 +430,7 @@ def _approve(
         )
     result = make(authored)
     if isinstance(result, Rejected):
-        if result.reason is Reason.STALE_PARAMETERS:
-            return Rejected(
-                Reason.APPROVAL_STALE,
-                "the state has changed since the request: request it again",
-            )
-        return result
+        return _refused(change, result)
     if isinstance(change, known_secrets.TOKEN_CHANGES):
         known_secrets.confirm(authored, author.name)
     applying.events += [
@@ -427,6 +445,23 @@ def _approve(
         *authored.events,
     ]
     return Applied(index=applying.index)
+
+
+def _counted(change: Change, counted: CountedCodes | None) -> Change:
+    """Return the change with the live codes as they were counted for the approval."""
+    if isinstance(change, UpdatePolicy):
+        return replace(change, counted=counted)
+    return change
+
+
+def _refused(change: Change, result: Rejected) -> Rejected:
+    """Return the refusal of an approved change."""
+    if result.reason is not Reason.STALE_PARAMETERS or isinstance(change, UpdatePolicy):
+        return result  # The called node counts the codes again, for its next attempt.
+    return Rejected(
+        Reason.APPROVAL_STALE,
+        "the state has changed since the request: request it again",
+    )
 
 
 def _may_still(applying: Applying, author: Administrator, change: Change) -> bool:

@@ -161,6 +161,22 @@ def no_longer_stands(applying: Applying, command: Judged) -> bool:
     return reason is not None
 
 
+def is_under_replaced_tag(applying: Applying) -> bool:
+    """
+    Return whether the typed name may not be found because its tag was replaced.
+
+    The name tags of users are replaced soon after a rotation. A node that is behind the
+    rotation makes older ones. A node that knows the new key names a known user by the tag
+    that its state still has.
+    """
+    command = applying.call.command
+    return (
+        isinstance(command, Authenticate)
+        and applying.person is None
+        and (command.user_id != "" or command.key_id != applying.keys.active)
+    )
+
+
 def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
     """Return whether the candidates were computed for another state (T2)."""
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)

@@ -198,8 +198,19 @@ def finish_authorities(
 
 
 def retire_authority(applying: Applying, command: RetireAuthority) -> Rejected | None:
-    """Apply `RetireAuthority`: its key signs nothing that members accept."""
+    """
+    Apply `RetireAuthority`: its key signs nothing that members accept.
+
+    Not of a successor that is announced: members are about to trust it, and the removal
+    of its maker must find that it has the key.
+    """
     key = AuthorityKey(authority=command.authority, fingerprint=command.fingerprint)
+    if any(
+        each.key == key and not each.sole for each in tables.successors(applying.db)
+    ):
+        return Rejected(
+            Reason.STALE_PARAMETERS, f"{key} is announced, and not in place yet"
+        )
     members = tables.forget(applying.db, key)
     if not members:
         return Rejected(

@@ -14,6 +14,7 @@ from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.issuing import Wish, issue, issue_fixed
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.sealed_codes import way
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.emergency_access import (
@@ -26,7 +27,7 @@ from sparecode_node.statemachine.commands.emergency_access import (
     SealedCode,
 )
 from sparecode_node.statemachine.feature_level import FORMER_CODES
-from sparecode_node.statemachine.handlers import sealed_codes
+from sparecode_node.statemachine.handlers import keys, sealed_codes, set_ends
 from sparecode_node.statemachine.handlers.token_changes import (
     raise_version,
     unknown_token,
@@ -158,6 +159,7 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     for before, after in zip(sets, issued.older, strict=True):
         code_tables.update_set(db, before, after)
     code_tables.add_set(db, new)
+    set_ends.follow(applying, new, issued.token)
     sealed_codes.keep(applying, command)
     token_tables.save_token(db, issued.token)
     _forget_old_sets(applying, token, issued.older)
@@ -170,9 +172,9 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
     if issued.voided:
         _note_voided(applying, command.serial, issued.voided, "new codes issued")
     what = "fixed tokencode" if fixed else plural(len(command.codes), "code")
-    # The audit log keeps no address: it is kept for years, and goes to other systems.
-    way = ", by message" if command.opener else ""
-    applying.detail = f"set {command.set_id}: {what}, {command.recovery}{way}"
+    applying.detail = f"set {command.set_id}: {what}, {command.recovery}"
+    if command.opener:
+        applying.detail += f", {way(to_manager=command.to_manager)}"
     return EmergencyAccessSaved(
         index=applying.index,
         at_ms=applying.now_ms,
@@ -183,6 +185,8 @@ def _save(applying: Applying, command: SaveEmergencyAccess, *, fixed: bool) -> R
         ends_at_ms=new.effective_end_ms(token.expires_at_ms),
         pin_missing_warning=command.recovery is RecoveryPolicy.DENY
         and token.pin_rule is PinRule.NONE,
+        recipient=command.recipient if command.opener else "",
+        to_manager=command.to_manager,
     )
 
 
@@ -216,7 +220,7 @@ def _version_problem(
         command.user_id == (token.user_id or "")
         and command.auth_version == auth_version
         and command.policy_version == applying.policy.version
-        and applying.keys.uses(command.key_id)
+        and keys.takes(applying, command.key_id)
     ):
         return None
     if not command.draft_id:

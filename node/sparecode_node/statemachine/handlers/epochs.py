@@ -9,14 +9,16 @@ entries. So nothing that could be used a second time remains valid.
 import sqlite3
 
 from sparecode_node.domain.administrators import SECOND_FACTOR
-from sparecode_node.domain.ids import TokenSerial
+from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
+from sparecode_node.statemachine.handlers import moves
 from sparecode_node.statemachine.handlers.emergency_access import void_live
-from sparecode_node.statemachine.tables import agent_keys, meta, radius
+from sparecode_node.statemachine.tables import agent_keys, archives, meta, radius
 from sparecode_node.statemachine.tables import approvals as approval_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
@@ -39,6 +41,7 @@ _HANDED_OUT = (
     "member_keys",
     "segment_holders",
     "administrator_resets",
+    "set_ends",
 )
 """
 Tables that are emptied.
@@ -74,12 +77,19 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
     db.execute("UPDATE users SET auth_version = auth_version + 1")
     for table in _HANDED_OUT:
         db.execute(f"DELETE FROM {table}")
+    archives.forget_nodes(db)
+    if applying.policy.audit_retention_ms is not None:
+        # A clock of the time of the restore must not remove events at once (U4).
+        meta.write(db, archives.SHORTENED, applying.now_ms)
     radius.delete_replaced_secrets(db)
     agent_keys.delete_replaced_keys(db)
     end_tokencodes(applying)
     db.execute(
         "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ?", (Algorithm.HOTP,)
     )
+    if applying.feature_level >= feature_level.MOVES:
+        moves.lose_arriving(applying)
+        meta.keep_cluster_id(db)
     for name, value in (
         ("cluster_id", command.cluster_id),
         ("epoch", epoch),
@@ -118,22 +128,44 @@ def end_tokencodes(applying: Applying) -> None:
     That is every step up to the end of the window around now, by the token's clock. A
     minute later the token shows new tokencodes.
     """
-    applying.db.execute(
-        "UPDATE tokens SET spent = max(spent, "
-        "    :now / (1000 * period_s) + max(-:drift, min(drift, :drift)) + :window) "
-        "WHERE algorithm != :hotp",
-        {
-            "now": applying.now_ms,
-            "drift": _DRIFT_MAX,
-            "window": applying.policy.totp_window_steps,
-            "hotp": Algorithm.HOTP,
-        },
-    )
+    applying.db.execute(_END_TOKENCODES, _end_of_steps(applying))
     applying.db.execute(
         "UPDATE administrators SET factor_spent = max(factor_spent, :now / :step + 1) "
         "WHERE length(sealed_factor) > 0",
         {"now": applying.now_ms, "step": 1000 * SECOND_FACTOR.period_s},
     )
+
+
+def end_tokencodes_of(applying: Applying, user_id: UserId) -> None:
+    """
+    Spend every tokencode of a user that another cluster may have accepted by now.
+
+    HOTP tokens must be resynchronized: the other counter is not known here.
+    """
+    applying.db.execute(
+        f"{_END_TOKENCODES} AND user_id = :user",
+        {**_end_of_steps(applying), "user": user_id},
+    )
+    applying.db.execute(
+        "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ? AND user_id = ?",
+        (Algorithm.HOTP, user_id),
+    )
+
+
+_END_TOKENCODES = """
+UPDATE tokens SET spent = max(spent,
+    :now / (1000 * period_s) + max(-:drift, min(drift, :drift)) + :window)
+WHERE algorithm != :hotp
+"""
+
+
+def _end_of_steps(applying: Applying) -> dict[str, object]:
+    return {
+        "now": applying.now_ms,
+        "drift": _DRIFT_MAX,
+        "window": applying.policy.totp_window_steps,
+        "hotp": Algorithm.HOTP,
+    }
 
 
 def open_cluster(applying: Applying, command: OpenCluster) -> Rejected | None:

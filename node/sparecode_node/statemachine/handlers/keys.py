@@ -9,7 +9,9 @@ computed with the old key is recognized by the key number beside the seal.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.domain.keys import retire_at_ms
+from sparecode_node.domain.moves import RECEIPTS_KEPT_MS
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.keys import (
@@ -20,12 +22,27 @@ from sparecode_node.statemachine.commands.keys import (
     RetireKey,
     SealKind,
 )
+from sparecode_node.statemachine.feature_level import FOUND_UNUSED
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import moves as move_tables
 from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 
 SHARED_SEEDS_MAX = 8
 """Tokens with the seed of another token that one event names."""
+
+
+def takes(applying: Applying, key_id: KeyId) -> bool:
+    """
+    Return whether a value that is sealed with the key may enter the state.
+
+    Records that a value with an aging key enters: the key may have been found unused.
+    """
+    if not applying.keys.uses(key_id):
+        return False
+    if key_id != applying.keys.active and applying.feature_level >= FOUND_UNUSED:
+        meta.write(applying.db, key_tables.AGING_SEALED_INDEX, applying.index)
+    return True
 
 
 def activate_key(applying: Applying, command: ActivateKey) -> Rejected | None:
@@ -114,7 +131,10 @@ def retire_key(applying: Applying, command: RetireKey) -> Rejected | None:
         key is None
         or key.retire_at_ms is None
         or applying.now_ms < key.retire_at_ms
-        or key_tables.is_used(applying.db, command.key_id)
+        or _is_used(applying, command)
+        or move_tables.needs_key(
+            applying.db, command.key_id, applying.now_ms - RECEIPTS_KEPT_MS
+        )
     ):
         return Rejected(
             Reason.KEY_IN_USE,
@@ -122,3 +142,19 @@ def retire_key(applying: Applying, command: RetireKey) -> Rejected | None:
         )
     key_tables.retire(applying.db, command.key_id)
     return None
+
+
+def _is_used(applying: Applying, command: RetireKey) -> bool:
+    """
+    Return whether a value is, or may be, sealed with the key.
+
+    Below feature level 2, apply looks at every value, and answers nobody meanwhile.
+    """
+    db = applying.db
+    if applying.feature_level < FOUND_UNUSED:
+        return key_tables.is_used(db, command.key_id)
+    return (
+        command.unused_at is None
+        or meta.read(db, key_tables.AGING_SEALED_INDEX, 0) > command.unused_at
+        or key_tables.waits(db, command.key_id)
+    )

@@ -37,9 +37,9 @@ from sparecode_node.statemachine.feature_level import (
 )
 from sparecode_node.statemachine.handlers import authorities, segments
 from sparecode_node.statemachine.results import JoinTicketCreated, Result
+from sparecode_node.statemachine.tables import archives, meta
 from sparecode_node.statemachine.tables import authorities as authority_tables
 from sparecode_node.statemachine.tables import membership as tables
-from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import segments as segment_tables
 from sparecode_node.statemachine.tables.keys import ROTATION_DUE
 
@@ -170,6 +170,7 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     if refused := segments.last_holder(applying, command.node_id):
         return refused
     segment_tables.forget_holder(applying.db, command.node_id)
+    archives.forget(applying.db, command.node_id)
     address = known.address if known else ""
     suspect = applying.feature_level >= DUE_AUTHORITIES and (
         command.rotate_keys or (known is not None and known.suspect)

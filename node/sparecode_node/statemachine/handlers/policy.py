@@ -6,22 +6,25 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
+from typing import Any
 
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.passkeys import ShownFactor
-from sparecode_node.domain.pins import PinRule
-from sparecode_node.domain.policy import FactorRule, Policy, changes
+from sparecode_node.domain.policy import UNLIMITED, FactorRule, Policy, changes
 from sparecode_node.domain.policy_changes import (
     LiveCodes,
     changed,
     weighs_lettered_pins,
     weighs_live_codes,
 )
+from sparecode_node.domain.retention import takes_evidence
 from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.applying import Applying
-from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.commands.policy import CountedCodes, UpdatePolicy
 from sparecode_node.statemachine.results import Applied, Result
+from sparecode_node.statemachine.tables import archives, live_codes, meta
+from sparecode_node.statemachine.tables import moves as move_tables
 from sparecode_node.statemachine.tables import passkeys as passkey_tables
 
 
@@ -50,7 +53,10 @@ FIELD_LEVELS = {
     "silent_notices": feature_level.PERSONAL_NOTICES,
     "manager_notices": feature_level.PERSONAL_NOTICES,
     "codes_by_message": feature_level.SEALED_CODES,
+    "codes_to_manager": feature_level.SEALED_CODES,
     "alarm_ends_codes": feature_level.ALARMS,
+    "audit_retention_ms": feature_level.AUDIT_SEGMENTS,
+    "audit_archive_copies": feature_level.AUDIT_SEGMENTS,
 }
 """
 The level that began each field that release 0.1.0 does not have.
@@ -72,22 +78,57 @@ def add_policy(db: sqlite3.Connection, policy: Policy, level: int) -> None:
     )
 
 
-def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
-    """Apply `UpdatePolicy`. The machine uses the new value from the next command on."""
+USERS_ARRIVE = Rejected(
+    Reason.MOVE_STEP,
+    "this cannot change while users arrive from another cluster, whose codes have the "
+    "form of this policy: activate or cancel the move first",
+)
+"""Refuses changes that weigh live codes: more of them arrive meanwhile (I6, T4)."""
+
+
+def values_of(command: UpdatePolicy) -> dict[str, Any]:
+    """Return the new values of the fields that a command changes."""
     values = {
         field.name: value
         for field in fields(Policy)
         if field.name != "version"
         and (value := getattr(command, field.name)) is not None
     }
-    if values.get("lifetime_ms_max") == 0:
-        values["lifetime_ms_max"] = None
-    after = changed(applying.policy, command.version, values, _InUse(applying, values))
+    for name in UNLIMITED:
+        if values.get(name) == 0:
+            values[name] = None
+    return values
+
+
+def weighs_codes(policy: Policy, values: Mapping[str, object], level: int) -> bool:
+    """Return whether live codes can forbid a change at a feature level (I6, T4)."""
+    return weighs_live_codes(
+        policy, values, fewer_guesses=level < feature_level.FREE_TIGHTENING
+    )
+
+
+def update_policy(applying: Applying, command: UpdatePolicy) -> Result:
+    """Apply `UpdatePolicy`. The machine uses the new value from the next command on."""
+    values = values_of(command)
+    # Codes that arrive belong to sets that may have been counted before.
+    if weighs_codes(
+        applying.policy, values, applying.feature_level
+    ) and move_tables.any_arriving(applying.db):
+        return USERS_ARRIVE
+    in_use = _InUse(applying, values, command.counted)
+    try:
+        after = changed(applying.policy, command.version, values, in_use)
+    except _StaleCountError:
+        return Rejected(Reason.STALE_PARAMETERS)
     if isinstance(after, Rejected):
         return after
     refused = _second_factor_problem(applying, after)
     if refused is not None:
         return refused
+    if applying.feature_level >= feature_level.AUDIT_SEGMENTS and takes_evidence(
+        applying.policy, after
+    ):
+        meta.write(applying.db, archives.SHORTENED, applying.now_ms)
     add_policy(applying.db, after, applying.feature_level)
     what = changes(applying.policy, after) or "no change"
     applying.detail = f"version {after.version}: {what}"
@@ -125,73 +166,94 @@ def _second_factor_problem(applying: Applying, after: Policy) -> Rejected | None
     )
 
 
-LIVE_CODES = """
-WITH sets AS MATERIALIZED (
-    SELECT serial, pin_rule, code_length, (
-        SELECT count(*) FROM codes
-        WHERE codes.set_id = code_sets.set_id AND codes.state = 'live'
-    ) AS live
-    FROM tokens JOIN code_sets USING (serial)
-    WHERE (ends_at_ms IS NULL OR ends_at_ms > :now)
-), lengths AS (
-    SELECT serial, pin_rule, code_length, sum(live) AS live FROM sets
-    WHERE live > 0 GROUP BY serial, pin_rule, code_length
-), owners AS (
-    SELECT serial, pin_rule, json_group_object(code_length, live) AS lengths
-    FROM lengths GROUP BY serial, pin_rule
-)
-SELECT lengths, pin_rule, count(*), min(serial) FROM owners
-GROUP BY lengths, pin_rule
-"""
-"""
-The codes that users can use now, or could use if their expired token got another end.
-Tokens that are alike share a row.
+TOKENS_COUNTED_MAX = 1_000
+"""A refusal from feature level 2 on counts no further: apply answers nobody meanwhile."""
 
-The applying thread sends no heartbeats while the query runs. With a row for each of
-75,000 tokens it took 1.3 s, and the primary lost its leadership. This query takes 0.2 s
-for a million codes.
-"""
+
+SET_NUMBER_MAX = 2**63 - 1
+"""SQLite takes no higher number."""
+COUNT_MAX = 2**31 - 1
+"""Tokens, or live codes, in a count."""
+
+
+class _StaleCountError(Exception):
+    """The live codes must be counted again: there is no sound count, or an old one (T2)."""
+
+
+def _is_sound(counted: CountedCodes, policy: Policy) -> bool:
+    """
+    Return whether a node could have counted these codes under the current policy.
+
+    Any member can propose any numbers: none of them may stop the nodes, or keep them busy.
+    """
+    kinds = [
+        (group.rule, tuple(sorted(each.length for each in group.lengths)))
+        for group in counted.groups
+    ]
+    return (
+        0 <= counted.last_set <= SET_NUMBER_MAX
+        and len(kinds) == len(set(kinds))
+        and all(
+            lengths and len(lengths) == len(set(lengths)) for _rule, lengths in kinds
+        )
+        and all(
+            length in policy.code_lengths
+            for _rule, lengths in kinds
+            for length in lengths
+        )
+        and all(
+            0 < number <= COUNT_MAX
+            for group in counted.groups
+            for number in (
+                group.tokens,
+                *(each.riskiest for each in group.lengths),
+                *(each.all for each in group.lengths),
+            )
+        )
+    )
 
 
 class _InUse:
     """What exists under the policy. Each property is read when needed, and once."""
 
-    def __init__(self, applying: Applying, values: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        applying: Applying,
+        values: Mapping[str, object],
+        counted: CountedCodes | None,
+    ) -> None:
         self._applying = applying
         self._values = values
+        self._counted = counted
 
     @cached_property
     def live(self) -> tuple[LiveCodes, ...]:
-        """Count codes that are live, or would be with a later end of their token."""
+        """The codes that are live, or would be with a later end of their token."""
         applying = self._applying
-        if not weighs_live_codes(
-            applying.policy,
-            self._values,
-            fewer_guesses=applying.feature_level < feature_level.FREE_TIGHTENING,
-        ):
+        if not weighs_codes(applying.policy, self._values, applying.feature_level):
             return ()
-        # An expired token may be given another end, and its codes then live again.
-        rows = applying.db.execute(LIVE_CODES, {"now": applying.now_ms})
-        return tuple(
-            LiveCodes(
-                lengths={
-                    int(length): live for length, live in json.loads(lengths).items()
-                },
-                rule=PinRule(rule),
-                tokens=tokens,
-                first=TokenSerial(first),
-            )
-            for lengths, rule, tokens, first in rows
+        if applying.feature_level < feature_level.COUNTED_CODES:
+            # The applying thread sends no heartbeats while the query runs.
+            return live_codes.count_all(applying.db, applying.now_ms)
+        if self._counted is None or not _is_sound(self._counted, applying.policy):
+            raise _StaleCountError
+        newer = live_codes.count_new(
+            applying.db, self._counted.last_set, applying.now_ms
         )
+        if newer is None:
+            raise _StaleCountError
+        return (*self._counted.live, *newer)
+
+    @property
+    def tokens_max(self) -> int | None:
+        """Below feature level 2, the words of a refusal have the exact number."""
+        counted = self._applying.feature_level >= feature_level.COUNTED_CODES
+        return TOKENS_COUNTED_MAX if counted else None
 
     @cached_property
     def without_pin(self) -> int:
         """Count the tokens whose passcodes have no PIN."""
-        count: int
-        (count,) = self._applying.db.execute(
-            "SELECT count(*) FROM tokens WHERE pin_rule = ?", (PinRule.NONE,)
-        ).fetchone()
-        return count
+        return len(self._serials("pin_rule = 'none'"))
 
     @cached_property
     def lettered_pins(self) -> tuple[TokenSerial, ...]:
@@ -199,7 +261,13 @@ class _InUse:
         applying = self._applying
         if not weighs_lettered_pins(applying.policy, self._values):
             return ()
-        rows = applying.db.execute(
-            "SELECT serial FROM tokens WHERE pin_lettered ORDER BY serial"
+        return self._serials("pin_lettered")
+
+    def _serials(self, condition: str) -> tuple[TokenSerial, ...]:
+        """Return the first tokens with a condition that has an index (`TOKEN_INDEXES`)."""
+        most = self.tokens_max
+        rows = self._applying.db.execute(
+            f"SELECT serial FROM tokens WHERE {condition} ORDER BY serial LIMIT ?",
+            (-1 if most is None else most + 1,),
         )
         return tuple(TokenSerial(serial) for (serial,) in rows)

@@ -19,6 +19,7 @@ from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.audit import AuditLog
 from sparecode_node.statemachine.commands.resets import CancelReset, ResetAdministrator
 from sparecode_node.statemachine.feature_level import DELAYED_RESETS
+from sparecode_node.statemachine.handlers import keys
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables import passkeys as passkey_tables
@@ -30,7 +31,7 @@ def reset_administrator(
     applying: Applying, command: ResetAdministrator
 ) -> Rejected | None:
     """Apply `ResetAdministrator`. The audit log names the calling process (P4)."""
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     before = administrator_tables.find_administrator(applying.db, command.name)
     if before is None:

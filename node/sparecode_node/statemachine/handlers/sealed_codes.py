@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers of codes that go to their user as a sealed message (I13)."""
+"""Handlers of codes that go to their user, or a manager, as a sealed message (I13)."""
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import replace
 
+from sparecode_node.domain.approvals import ApprovalKind, Hold
 from sparecode_node.domain.authentication import Event
 from sparecode_node.domain.ids import TokenSerial
 from sparecode_node.domain.notices import ChannelKind
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
-from sparecode_node.domain.pins import PinRule
+from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.sealed_codes import (
     OPENED_MS,
     WAITING_MS,
     MailOutcome,
+    MessageObstacle,
     SealedCodes,
+    address_of,
+    heard_of_manager,
+    is_allowed,
+    obstacle,
+    way,
 )
 from sparecode_node.domain.tokens import Token
 from sparecode_node.domain.users import User
@@ -33,6 +41,13 @@ from sparecode_node.statemachine.tables import users as user_tables
 
 NOT_OPENED = "CODES_NOT_OPENED"
 VOIDED = "CODES_VOIDED"
+_WORDS: Mapping[str, str] = {
+    MailOutcome.SENT: "mail sent",
+    MailOutcome.FAILED: "mail not sent",
+}
+
+UNTOLD = "codes for a user who perhaps never heard of the manager on file"
+"""Why codes for a manager wait for another administrator."""
 
 CLOSED = Rejected(
     Reason.NO_EMERGENCY_ACCESS,
@@ -48,35 +63,107 @@ def message_problem(
     user: User | None,
 ) -> Rejected | None:
     """
-    Refuse codes that cannot go to their user by message.
+    Refuse codes that cannot go to their user, or the user's manager, by message.
 
     A new address gets none for 72 hours. Otherwise an attacker who changes the address
     would be sent the codes at once, and their owner would hear of it too late (N8).
-    Without a PIN, anyone who reads the mail could sign in.
+    Without a PIN, anyone who reads the mail could sign in. An administrator's own address
+    gets none either: the administrator would have them, and not be known to.
     """
     if not command.opener or user is None:
         return None  # Without a user, `issue` refuses it.
-    if applying.feature_level < SEALED_CODES or not applying.policy.codes_by_message:
-        return _refused("the policy codes_by_message does not allow it")
-    if token.pin_rule is PinRule.NONE:
+    to_manager = command.to_manager
+    field = "to_manager" if to_manager else "by_message"
+    stands = _obstacle(applying, token, user, to_manager=to_manager)
+    address = address_of(user, to_manager=to_manager)
+    if stands is not None:
+        return _refused(_words(stands, token, user, to_manager=to_manager), field)
+    if _is_own(applying, address):
         return _refused(
-            f"token {token.serial} has no PIN, so anyone who reads the mail could sign in: "
-            f"give {user.username} the codes in person"
-        )
-    if not user.email:
-        return _refused(f"{user.username} has no address on file: add one first")
-    if tables.has_left_address(applying.db, user.user_id, applying.now_ms):
-        return _refused(
-            f"the address of {user.username} was set or changed within the last 72 hours: "
-            "give them the codes in person"
+            "the address is your own one on file: issue the codes without a message, or "
+            "let another administrator send them",
+            field,
         )
     if not any(
         each.kind is ChannelKind.MAIL for each in notice_tables.keeping(applying.db)
     ):
-        return _refused("no channel for mail is enabled")
-    if command.recipient != user.email:
+        return _refused("no channel for mail is enabled", field)
+    if command.recipient != address:
         return Rejected(Reason.STALE_PARAMETERS)
     return None
+
+
+def _obstacle(
+    applying: Applying, token: Token, user: User, *, to_manager: bool
+) -> MessageObstacle | None:
+    if applying.feature_level < SEALED_CODES or not is_allowed(
+        applying.policy, to_manager=to_manager
+    ):
+        return MessageObstacle.POLICY
+    return obstacle(user, token.pin_rule, to_manager=to_manager, now_ms=applying.now_ms)
+
+
+def _words(
+    stands: MessageObstacle, token: Token, user: User, *, to_manager: bool
+) -> str:
+    name = user.username
+    whose = f"{name}'s manager" if to_manager else name
+    policy = (
+        "codes_by_message and codes_to_manager do"
+        if to_manager
+        else ("codes_by_message does")
+    )
+    return {
+        MessageObstacle.POLICY: f"the policy {policy} not allow it",
+        MessageObstacle.NO_PIN: f"token {token.serial} has no PIN, so anyone who reads the "
+        f"mail could sign in: give {name} the codes in person",
+        MessageObstacle.NO_ADDRESS: f"{name} has no manager on file: add the address of one "
+        "first (manager_email)"
+        if to_manager
+        else f"{name} has no address on file: add one first",
+        MessageObstacle.NEW_ADDRESS: f"the address of {whose} was set or changed within "
+        f"the last 72 hours: give {name if to_manager else 'them'} the codes in person",
+    }[stands]
+
+
+def _is_own(applying: Applying, address: str) -> bool:
+    """Return whether an address is that of the calling administrator."""
+    caller = applying.acting_administrator
+    own = user_tables.find_user(applying.db, caller.user_id) if caller.user_id else None
+    return own is not None and own.email.casefold() == address.casefold()
+
+
+def hold_needed(applying: Applying) -> Hold | None:
+    """
+    Return the hold of codes for a manager of whom the user could not hear; None: no hold.
+
+    Who had no address of some age when the manager was put on file was not told of it,
+    or someone else was (N8). So another administrator must approve that this manager is
+    the right one.
+    """
+    command = applying.call.command
+    if not isinstance(command, SaveEmergencyAccess) or not command.to_manager:
+        return None
+    user = user_tables.find_user(applying.db, command.user_id)
+    if user is None or (
+        heard_of_manager(user)
+        and PersonalKind.MANAGER_CHANGED not in applying.policy.silent_notices.split()
+    ):
+        return None
+    return Hold(ApprovalKind.ISSUE, UNTOLD, (command.serial,))
+
+
+def with_way(applying: Applying, command: SaveEmergencyAccess, held: Hold) -> Hold:
+    """
+    Return a hold whose approver reads to whom the codes go by message.
+
+    The description is in the audit log, and so has no address.
+    """
+    reasons = [held.description]
+    if held.description != UNTOLD and hold_needed(applying):
+        reasons.append(UNTOLD)
+    words = f"{', '.join(reasons)}, {way(to_manager=command.to_manager)}"
+    return replace(held, description=words, recipient=command.recipient)
 
 
 def keep(applying: Applying, command: SaveEmergencyAccess) -> None:
@@ -89,6 +176,7 @@ def keep(applying: Applying, command: SaveEmergencyAccess) -> None:
                 opener=command.opener,
                 ciphertext=command.sealed_codes,
                 recipient=command.recipient,
+                to_manager=command.to_manager,
                 ends_at_ms=applying.now_ms + WAITING_MS,
             ),
         )
@@ -109,18 +197,15 @@ def open_sealed_codes(applying: Applying, command: OpenSealedCodes) -> Rejected 
         applying.db,
         replace(sealed, page=command.page, ends_at_ms=applying.now_ms + OPENED_MS),
     )
-    applying.detail = f"set {sealed.set_id}"
+    applying.detail = f"set {sealed.set_id}, {way(to_manager=sealed.to_manager)}"
     return None
 
 
 def note_sealed_codes(applying: Applying, command: NoteSealedCodes) -> None:
     """Apply `NoteSealedCodes`. A set whose mail was not sent is void at once."""
     sealed = tables.of_set(applying.db, command.set_id)
-    words = {
-        MailOutcome.SENT: "mail sent",
-        MailOutcome.UNKNOWN: "mail perhaps sent",
-        MailOutcome.FAILED: "mail not sent",
-    }[MailOutcome(command.outcome)]
+    # Any member can propose any word: one that is not known must not stop the nodes.
+    words = _WORDS.get(command.outcome, "mail perhaps sent")
     cause = f": {command.cause}" if command.cause else ""
     applying.detail = f"set {command.set_id}: {words}{cause}"
     if command.outcome != MailOutcome.FAILED or sealed is None or sealed.page:
@@ -146,7 +231,10 @@ def end_unopened(
             continue
         serial, voided = _void(db, sealed, now_ms)
         events = [
-            (NOT_OPENED, f"set {sealed.set_id}"),
+            (
+                NOT_OPENED,
+                f"set {sealed.set_id}, {way(to_manager=sealed.to_manager)}",
+            ),
             *(
                 [(VOIDED, f"not opened in time: {plural(voided, 'code')}")]
                 * bool(voided)
@@ -193,7 +281,7 @@ def _void(
     return before.serial, live
 
 
-def _refused(words: str) -> Rejected:
+def _refused(words: str, field: str) -> Rejected:
     return Rejected(
-        Reason.NOT_BY_MESSAGE, f"codes cannot go by message: {words}", "by_message"
+        Reason.NOT_BY_MESSAGE, f"codes cannot go by message: {words}", field
     )

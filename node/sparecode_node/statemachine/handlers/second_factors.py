@@ -11,6 +11,7 @@ from sparecode_node.statemachine.commands.second_factors import (
     RemoveSecondFactor,
     SetSecondFactor,
 )
+from sparecode_node.statemachine.handlers import keys
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import passkeys as passkey_tables
 
@@ -34,7 +35,7 @@ def set_second_factor(applying: Applying, command: SetSecondFactor) -> Rejected 
         return Rejected(
             Reason.DRAFT_STALE, "the enrollment has expired: enroll again", "draft"
         )
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     if not command.moments:
         return Rejected(

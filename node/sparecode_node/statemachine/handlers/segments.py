@@ -7,6 +7,9 @@ only when all voters hold them, and the last member that holds a segment is not 
 until the segment is declared lost.
 """
 
+import sqlite3
+from collections.abc import Sequence
+
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.segments import (
@@ -16,6 +19,7 @@ from sparecode_node.domain.segments import (
     in_words,
     only_in,
     ranges_of,
+    subtract,
     without,
 )
 from sparecode_node.statemachine.applying import Applying
@@ -23,7 +27,7 @@ from sparecode_node.statemachine.commands.segments import (
     DeclareSegmentsLost,
     NoteSegments,
 )
-from sparecode_node.statemachine.tables import membership, segments
+from sparecode_node.statemachine.tables import archives, membership, segments
 
 LOST_MAX = 10_000
 """Segments that are declared lost at once: a hundred million events."""
@@ -40,23 +44,31 @@ def note_segments(applying: Applying, command: NoteSegments) -> Rejected | None:
         return Rejected(
             Reason.MEMBER_REMOVED, f"{command.node_id} was removed from the cluster"
         )
-    last = segments.last_sealed(applying.db)
-    edges = command.missing
+    holding = told_holding(applying.db, command.through, command.missing)
+    if holding is None:
+        return Rejected(Reason.STALE_PARAMETERS, "these are no segments of the log")
+    segments.save_holding(applying.db, command.node_id, holding, applying.now_ms)
+    return None
+
+
+def told_holding(
+    db: sqlite3.Connection, through: int, edges: Sequence[int]
+) -> Holding | None:
+    """Return what a member tells; None: these are no segments of the log."""
+    last = segments.last_sealed(db)
     in_order = all(
         a <= b for a, b in zip(edges[::2], edges[1::2], strict=False)
     ) and all(b + 1 < a for b, a in zip(edges[1::2], edges[2::2], strict=False))
     if (
-        not 0 <= command.through <= (last.number if last else 0)
+        not 0 <= through <= (last.number if last else 0)
         or len(edges) % 2
         or len(edges) > 2 * GAPS_MAX
         or not in_order
-        or (edges and not 1 <= edges[0] <= edges[-1] < command.through)
+        or (edges and not 1 <= edges[0] <= edges[-1] < through)
     ):
-        return Rejected(Reason.STALE_PARAMETERS, "these are no segments of the log")
+        return None
     gaps = tuple(zip(edges[::2], edges[1::2], strict=True))
-    holding = Holding(through=command.through, missing=gaps)
-    segments.save_holding(applying.db, command.node_id, holding, applying.now_ms)
-    return None
+    return Holding(through=through, missing=gaps)
 
 
 def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
@@ -65,7 +77,8 @@ def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
     own = holdings.pop(node_id, None)
     if own is None:
         return None
-    only = only_in(own, holdings.values())
+    removed = archives.removed(applying.db).through
+    only = subtract(only_in(own, holdings.values()), ((1, removed),))
     if not only:
         return None
     return Rejected(
@@ -94,6 +107,12 @@ def declare_segments_lost(
         return Rejected(
             Reason.SEGMENT_UNKNOWN,
             f"the audit log has {plural(newest, 'sealed segment')}",
+            "first",
+        )
+    if first <= (removed := archives.removed(applying.db).through):
+        return Rejected(
+            Reason.SEGMENT_UNKNOWN,
+            f"segments 1 to {removed} were archived, and removed by retention",
             "first",
         )
     if last - first >= LOST_MAX:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which changes are sensitive: a second administrator must approve them (P3)."""
 
+from typing import TypeAlias
+
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.ids import AdministratorName
+from sparecode_node.domain.moves import SETTLED, MoveState
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -17,12 +20,29 @@ from sparecode_node.statemachine.commands.membership import (
     KeepAuthorities,
     ReplaceAuthorities,
 )
+from sparecode_node.statemachine.commands.moves import (
+    ActivateMove,
+    DeleteMovedUsers,
+    EndMove,
+    FreezeUsers,
+    PrepareMove,
+    ReclaimMove,
+)
 from sparecode_node.statemachine.commands.notices import RemoveChannel, SaveChannel
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.commands.second_factors import RemoveSecondFactor
-from sparecode_node.statemachine.commands.segments import DeclareSegmentsLost
+from sparecode_node.statemachine.commands.segments import (
+    ConfirmArchive,
+    DeclareSegmentsLost,
+)
 from sparecode_node.statemachine.feature_level import EXACT_APPROVALS, MEMBERS_ARE_POWER
 from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import moves as move_tables
+
+MoveStep: TypeAlias = (
+    PrepareMove | FreezeUsers | ActivateMove | EndMove | ReclaimMove | DeleteMovedUsers
+)
+"""Steps of moves that can wait for an approval."""
 
 
 def is_sensitive(applying: Applying, administrator: Administrator) -> bool:
@@ -38,8 +58,18 @@ def is_sensitive(applying: Applying, administrator: Administrator) -> bool:
             | FinishAuthorities()
             | RemoveSecondFactor()
             | DeclareSegmentsLost()
+            | PrepareMove()
+            | ConfirmArchive()
         ):
             return True
+        case (
+            FreezeUsers()
+            | ActivateMove()
+            | EndMove()
+            | ReclaimMove()
+            | DeleteMovedUsers()
+        ):
+            return not _is_settled(applying, command)
         case SaveChannel() | RemoveChannel():
             return True  # It decides what leaves the cluster, and what stays untold.
         case UpdateAdministrator() if _relinks(applying, administrator, command):
@@ -74,6 +104,43 @@ def _relinks(
     )
 
 
+def _is_settled(
+    applying: Applying,
+    command: FreezeUsers | ActivateMove | EndMove | ReclaimMove | DeleteMovedUsers,
+) -> bool:
+    """
+    Return whether the step of a move needs no approval: a repeated one changes nothing.
+
+    The end of a move that is known here was approved with its beginning. If a restore
+    lost the end, the users to be deleted are perhaps in no other cluster; the first
+    deletion that is approved gives the whole copy up.
+    """
+    move = move_tables.find(applying.db, command.move_id)
+    if isinstance(command, DeleteMovedUsers):
+        return move is None or move.state is not MoveState.LOST or not move.pieces
+    if move is None:
+        return False
+    if isinstance(command, ReclaimMove):
+        return move.state in SETTLED or move.state is MoveState.RECLAIMING
+    return isinstance(command, EndMove) or move.state in (
+        MoveState.LEAVING,
+        MoveState.ACTIVE,
+    )
+
+
 def _rules(applying: Applying, name: AdministratorName) -> bool:
     administrator = administrator_tables.find_administrator(applying.db, name)
     return administrator is not None and administrator.rules
+
+
+def basis_of_step(applying: Applying, command: MoveStep) -> str:
+    """
+    Return the state of the move that an approver of one of its steps relies on.
+
+    For example, while a request to reclaim waits, the other cluster may prove that it
+    serves the users: then the approval must not make two clusters serve them.
+    """
+    move = move_tables.find(applying.db, command.move_id)
+    if move is None:
+        return ""
+    return f"{move.state} {move.ended_at_ms or ''}".rstrip()

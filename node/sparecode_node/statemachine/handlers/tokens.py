@@ -32,7 +32,7 @@ from sparecode_node.statemachine.commands.tokens import (
     UpdateToken,
 )
 from sparecode_node.statemachine.feature_level import FORMER_CODES, UNIQUE_SEEDS
-from sparecode_node.statemachine.handlers import known_secrets
+from sparecode_node.statemachine.handlers import keys, known_secrets, set_ends
 from sparecode_node.statemachine.handlers.emergency_access import void_live
 from sparecode_node.statemachine.handlers.token_changes import (
     note_pin,
@@ -59,7 +59,7 @@ def enroll_token(applying: Applying, command: EnrollToken) -> Result:
             f"token {command.serial} already exists",
             "serial",
         )
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     fingerprints = {each.key_id: each.value for each in command.fingerprints}
     if applying.feature_level < UNIQUE_SEEDS:
@@ -153,7 +153,7 @@ def set_pin(applying: Applying, command: SetPin) -> Result:
     if (
         token.user_id != command.user_id
         or applying.policy.version != command.policy_version
-        or not applying.keys.uses(command.key_id)
+        or not keys.takes(applying, command.key_id)
     ):
         return Rejected(Reason.STALE_PARAMETERS)
     with_pin = token.with_pin(
@@ -193,7 +193,7 @@ def unassign_token(applying: Applying, command: UnassignToken) -> Rejected | Non
 
 
 def _tell_unassigned(applying: Applying, token: Token) -> None:
-    """Tell the former user of *token*: the event itself finds nobody (N8)."""
+    """Tell the former user of *token*, which the event does not find any more (N8)."""
     if token.user_id is not None:
         applying.told.append(
             Told(kind=PersonalKind.TOKEN_UNASSIGNED, user_id=token.user_id)
@@ -238,6 +238,7 @@ def update_token(applying: Applying, command: UpdateToken) -> Rejected | None:
         applying.detail = f"expires at {command.expires_at_ms} ms"
         updated = replace(token, expires_at_ms=command.expires_at_ms)
     _save(applying, token, updated)
+    set_ends.follow_token(applying, updated, token)
     return None
 
 
@@ -305,9 +306,14 @@ def replace_token(applying: Applying, command: ReplaceToken) -> Rejected | None:
         secret_tables.carry_pin(applying.db, old.serial, new.serial)
     secret_tables.keep_seed(applying.db, old.serial)
     known_secrets.note(applying, new.serial, KnownSecret.ASSIGNMENT)
+    _tell_unassigned(applying, old)
     if old.user_id is not None:
         applying.told.append(
-            Told(kind=PersonalKind.TOKEN_ASSIGNED, user_id=old.user_id)
+            Told(
+                kind=PersonalKind.TOKEN_ASSIGNED,
+                user_id=old.user_id,
+                target=new.serial,
+            )
         )
     raise_version(applying, old)
     _retire_surplus(applying, old)
@@ -347,7 +353,7 @@ def _save(applying: Applying, before: Token, after: Token) -> None:
 
 def _stale(applying: Applying, old: Token, command: ReplaceToken) -> bool:
     """Return whether the carried verifier was made for another state (T2)."""
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return True
     user = (
         None if old.user_id is None else user_tables.find_user(applying.db, old.user_id)

@@ -23,7 +23,7 @@ from sparecode_node.statemachine.commands.users import (
     UpdateUser,
 )
 from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES, SEALED_CODES
-from sparecode_node.statemachine.handlers import known_secrets
+from sparecode_node.statemachine.handlers import keys, known_secrets
 from sparecode_node.statemachine.personal_notices import (
     addresses_of,
     managers_of,
@@ -58,7 +58,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         return Rejected(
             Reason.USER_EXISTS, "a user with this id already exists", "username"
         )
-    if not applying.keys.uses(command.key_id):
+    if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
     user = User(
         user_id=command.user_id,

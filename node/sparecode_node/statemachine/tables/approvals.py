@@ -10,7 +10,7 @@ from sparecode_node.domain.ids import AdministratorName, TokenSerial
 
 _COLUMNS = (
     "approval_id, kind, author, action, target, description, change, serials, asked_at_ms, "
-    "ends_at_ms, approver, basis, owners, used"
+    "ends_at_ms, approver, basis, owners, used, recipient"
 )
 
 
@@ -31,6 +31,7 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         basis,
         owners,
         used,
+        recipient,
     ) = row
     return Approval(
         approval_id=int(str(number)),
@@ -47,6 +48,7 @@ def approval_of(row: tuple[object, ...]) -> Approval:
         basis=str(basis),
         owners=tuple(json.loads(str(owners))),
         used=tuple(TokenSerial(each) for each in json.loads(str(used))),
+        recipient=str(recipient),
     )
 
 
@@ -71,8 +73,8 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
     """Add a request with the next id, and return the id."""
     added = db.execute(
         "INSERT INTO approvals (kind, author, action, target, description, change, serials, "
-        "asked_at_ms, ends_at_ms, basis, owners) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "asked_at_ms, ends_at_ms, basis, owners, recipient) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             approval.kind,
             approval.author,
@@ -85,6 +87,7 @@ def add(db: sqlite3.Connection, approval: Approval) -> int:
             approval.ends_at_ms,
             approval.basis,
             _text(approval.owners),
+            approval.recipient,
         ),
     )
     return added.lastrowid or 0

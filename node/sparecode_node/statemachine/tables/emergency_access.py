@@ -2,6 +2,7 @@
 """Rows of sets and emergency codes."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from sparecode_node.domain.emergency_access import (
     CodeState,
@@ -10,7 +11,7 @@ from sparecode_node.domain.emergency_access import (
     Use,
 )
 from sparecode_node.domain.ids import SetId, TokenSerial
-from sparecode_node.statemachine.tables import sealed_codes
+from sparecode_node.statemachine.tables import sealed_codes, set_ends
 
 _STATES = {state.value: state for state in CodeState}
 
@@ -98,6 +99,29 @@ def add_set(db: sqlite3.Connection, new: EmergencyCodeSet) -> None:
     )
 
 
+def add_codes(
+    db: sqlite3.Connection, set_id: SetId, codes: Sequence[EmergencyCode]
+) -> None:
+    """Add codes in any state to a set that was moved from another cluster."""
+    db.executemany(
+        "INSERT INTO codes (set_id, ordinal, verifier, state, used_at_ms, used_agent, "
+        "used_node_id, used_index) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                set_id,
+                code.ordinal,
+                code.verifier,
+                code.state,
+                code.use.at_ms if code.use else None,
+                code.use.agent if code.use else None,
+                code.use.node_id if code.use else None,
+                code.use.index if code.use else None,
+            )
+            for code in codes
+        ],
+    )
+
+
 def update_set(
     db: sqlite3.Connection, before: EmergencyCodeSet, after: EmergencyCodeSet
 ) -> None:
@@ -108,6 +132,8 @@ def update_set(
             (after.voided, after.set_id),
         )
         sealed_codes.delete(db, after.set_id)
+    if not after.unused and before.unused:
+        set_ends.delete(db, after.set_id)
     for old, code in zip(before.codes, after.codes, strict=True):
         if code == old:
             continue

@@ -15,18 +15,23 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sparecode_node.domain.slots import slot_of
+from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine.tables import schema
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.alarms import ALARM_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
+from sparecode_node.statemachine.tables.archives import ARCHIVE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.browser_logins import BROWSER_LOGIN_TABLES
 from sparecode_node.statemachine.tables.known_secrets import SECRET_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
+from sparecode_node.statemachine.tables.moves import MOVE_TABLES, SLOT_INDEX
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.sealed_codes import SEALED_CODE_TABLES
 from sparecode_node.statemachine.tables.segments import SEGMENT_TABLES
+from sparecode_node.statemachine.tables.set_ends import SET_END_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 
@@ -53,6 +58,7 @@ ALTER TABLE administrators ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE approvals ADD COLUMN basis TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN owners TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE approvals ADD COLUMN used TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE approvals ADD COLUMN recipient TEXT NOT NULL DEFAULT '';
 ALTER TABLE former_tokens ADD COLUMN fingerprint BLOB NOT NULL DEFAULT x'';
 ALTER TABLE sessions ADD COLUMN proved_at_ms INTEGER NOT NULL DEFAULT 0;
 UPDATE sessions SET proved_at_ms = opened_at_ms;
@@ -71,6 +77,8 @@ ALTER TABLE users ADD COLUMN language TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN manager_email TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN email_since_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE users ADD COLUMN manager_since_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN slot INTEGER NOT NULL DEFAULT 0;
+UPDATE users SET slot = sparecode_slot(name_key);
 ALTER TABLE nodes ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE requests ADD COLUMN in_reserve INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE audit_events ADD COLUMN
@@ -81,12 +89,14 @@ ALTER TABLE audit_events ADD COLUMN
         + AGENT_KEY_TABLES
         + ALARM_TABLES
         + ALLOWANCE_TABLES
+        + ARCHIVE_TABLES
         + AUTHORITY_TABLES
         + BROWSER_LOGIN_TABLES
         + schema.FORMER_CODE_TABLES
         + schema.FORMER_INDEX
         + schema.FINGERPRINT_TABLES
         + MEMBER_KEY_TABLES
+        + MOVE_TABLES
         + NOTICE_TABLES
         + schema.PASSKEY_TABLES
         + RADIUS_TABLES
@@ -95,13 +105,17 @@ ALTER TABLE audit_events ADD COLUMN
         + SEALED_CODE_TABLES
         + SECRET_TABLES
         + SEGMENT_TABLES
+        + SET_END_TABLES
         + schema.SIGN_IN_TABLES
-        + SKIP_TABLES,
+        + SKIP_TABLES
+        + schema.TOKEN_INDEXES
+        + SLOT_INDEX,
         back="""
 ALTER TABLE administrators DROP COLUMN replaced;
 ALTER TABLE approvals DROP COLUMN basis;
 ALTER TABLE approvals DROP COLUMN owners;
 ALTER TABLE approvals DROP COLUMN used;
+ALTER TABLE approvals DROP COLUMN recipient;
 DROP INDEX former_tokens_by_fingerprint;
 ALTER TABLE former_tokens DROP COLUMN fingerprint;
 ALTER TABLE sessions DROP COLUMN proved_at_ms;
@@ -118,6 +132,8 @@ ALTER TABLE users DROP COLUMN language;
 ALTER TABLE users DROP COLUMN manager_email;
 ALTER TABLE users DROP COLUMN email_since_ms;
 ALTER TABLE users DROP COLUMN manager_since_ms;
+DROP INDEX users_by_slot;
+ALTER TABLE users DROP COLUMN slot;
 ALTER TABLE requests DROP COLUMN in_reserve;
 DROP INDEX audit_events_by_authentication;
 DROP INDEX audit_events_of_decisions;
@@ -130,6 +146,7 @@ DROP TABLE authority_keys;
 DROP TABLE due_authorities;
 DROP TABLE authority_successors;
 DROP TABLE member_keys;
+DROP TABLE moves;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;
 DROP TABLE personal_counts;
@@ -146,13 +163,19 @@ DROP TABLE administrator_resets;
 DROP TABLE audit_segments;
 DROP TABLE segment_holders;
 DROP TABLE lost_segments;
+DROP TABLE archived_segments;
+DROP TABLE archive_places;
+DROP TABLE removed_segments;
 DROP TABLE sealed_codes;
+DROP TABLE set_ends;
 DROP TABLE known_secrets;
 DROP TABLE former_names;
 DROP TABLE user_creators;
 DROP TABLE sign_in_waits;
 DROP TABLE skip_statements;
 DROP TABLE skipped_entries;
+DROP INDEX tokens_without_pin;
+DROP INDEX tokens_lettered;
 """,
     ),
 }
@@ -193,6 +216,7 @@ def convert(db: sqlite3.Connection, level: int) -> None:
     steps = [MIGRATIONS[each].forward for each in _between(version, level)]
     steps += [MIGRATIONS[each].back for each in reversed(_between(level, version))]
     if version != level:
+        reach(Point.FORMAT_CHANGE)
         _run(db, "".join(steps), level)
 
 
@@ -206,6 +230,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _run(db: sqlite3.Connection, script: str, version: int) -> None:
+    db.create_function("sparecode_slot", 1, slot_of, deterministic=True)
     # `executescript` commits first, so the version is set in the same script: a
     # crash in between leaves either nothing or all of it.
     db.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version = {version};COMMIT;")

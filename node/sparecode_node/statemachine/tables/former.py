@@ -61,6 +61,12 @@ def remember_sets(db: sqlite3.Connection, serial: TokenSerial, user_id: UserId) 
         "SELECT set_id, ? FROM code_sets WHERE serial = ?",
         (user_id, serial),
     )
+    # Their ends are no news: the user hears of the token, and the next user has no part.
+    db.execute(
+        "DELETE FROM set_ends WHERE set_id IN "
+        "(SELECT set_id FROM code_sets WHERE serial = ?)",
+        (serial,),
+    )
 
 
 def keep_sets(db: sqlite3.Connection, token: Token, *, tagged: bool) -> None:

@@ -48,7 +48,10 @@ _UPDATES = {
 PIN_SEALS = 2
 """The verifier of a token's PIN, and the sealed PIN of a PINpad token."""
 
-_USERS_OF_KEY = (
+AGING_SEALED_INDEX = "aging_sealed_index"
+"""The row of `meta` with the last entry that brought a value with an aging key."""
+
+USERS_OF_KEY = (
     "SELECT 1 FROM tokens WHERE key_id = :key OR pin_key_id = :key",
     "SELECT 1 FROM code_sets WHERE key_id = :key",
     "SELECT 1 FROM deleted_sets WHERE key_id = :key",
@@ -149,9 +152,14 @@ def has_key(db: sqlite3.Connection, fingerprint: bytes) -> bool:
 
 def is_used(db: sqlite3.Connection, key_id: KeyId) -> bool:
     """Return whether anything is sealed with the key."""
-    for query in _USERS_OF_KEY:
+    for query in USERS_OF_KEY:
         if db.execute(f"{query} LIMIT 1", {"key": key_id}).fetchone() is not None:
             return True
+    return waits(db, key_id)
+
+
+def waits(db: sqlite3.Connection, key_id: KeyId) -> bool:
+    """Return whether a change that waits for an approval has a seal with the key."""
     waiting = db.execute("SELECT change FROM approvals WHERE change != ''")
     return any(
         (sealed := sealed_in(from_json(row[0]))) is not None and sealed.key_id == key_id

@@ -37,14 +37,14 @@ CREATE TABLE notices (
     number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order of the events
     channel TEXT NOT NULL REFERENCES channels (channel) ON DELETE CASCADE,
     notice_id TEXT NOT NULL,         -- the same for every channel
-    rank INTEGER NOT NULL,           -- of its class: the highest is dropped first
+    rank INTEGER NOT NULL,           -- of its action: the highest is dropped first
     class TEXT NOT NULL,
     sequence INTEGER NOT NULL,       -- in the audit log
     at_ms INTEGER NOT NULL,
     actor TEXT NOT NULL,
     node TEXT NOT NULL,
     action TEXT NOT NULL,
-    target TEXT NOT NULL,
+    target TEXT NOT NULL,            -- mail: the token that it names, if another one
     outcome TEXT NOT NULL,
     reason TEXT NOT NULL,
     detail TEXT NOT NULL,
@@ -278,7 +278,7 @@ def add(
             event.actor,
             event.node,
             event.action,
-            event.target,
+            (personal and personal.target) or event.target,
             event.outcome,
             event.reason,
             event.detail,
@@ -305,7 +305,7 @@ def drop_one(
     db: sqlite3.Connection, channel: str, *, now_ms: int, every_ms: int
 ) -> int:
     """
-    Drop the oldest dead letter of a channel, or else the oldest of the lowest class.
+    Drop the oldest dead letter of a channel, or else the oldest of the highest rank.
 
     Returns how many were dropped since the last audit event that told of it, if it was
     at least *every_ms* ago; 0: no event is due.

@@ -12,14 +12,17 @@ from pathlib import Path
 from sparecode_node.statemachine.tables.agent_keys import AGENT_KEY_TABLES
 from sparecode_node.statemachine.tables.alarms import ALARM_TABLES
 from sparecode_node.statemachine.tables.allowance_counts import ALLOWANCE_TABLES
+from sparecode_node.statemachine.tables.archives import ARCHIVE_TABLES
 from sparecode_node.statemachine.tables.authorities import AUTHORITY_TABLES
 from sparecode_node.statemachine.tables.browser_logins import BROWSER_LOGIN_TABLES
 from sparecode_node.statemachine.tables.known_secrets import SECRET_TABLES
 from sparecode_node.statemachine.tables.membership import MEMBER_KEY_TABLES
+from sparecode_node.statemachine.tables.moves import MOVE_TABLES, SLOT_INDEX
 from sparecode_node.statemachine.tables.notices import NOTICE_TABLES
 from sparecode_node.statemachine.tables.radius import RADIUS_TABLES
 from sparecode_node.statemachine.tables.sealed_codes import SEALED_CODE_TABLES
 from sparecode_node.statemachine.tables.segments import SEGMENT_TABLES
+from sparecode_node.statemachine.tables.set_ends import SET_END_TABLES
 from sparecode_node.statemachine.tables.skips import SKIP_TABLES
 
 VERSION = 2
@@ -64,7 +67,8 @@ CREATE TABLE approvals (
     approver TEXT,                   -- NULL: waiting
     basis TEXT NOT NULL DEFAULT '',  -- what the request relies on
     owners TEXT NOT NULL DEFAULT '[]',           -- JSON: user ids, as the serials
-    used TEXT NOT NULL DEFAULT '[]'              -- JSON: serials it covers no longer
+    used TEXT NOT NULL DEFAULT '[]',             -- JSON: serials it covers no longer
+    recipient TEXT NOT NULL DEFAULT ''           -- where codes go by message
 ) STRICT;
 CREATE INDEX approvals_by_author ON approvals (author);
 CREATE INDEX approvals_by_end ON approvals (ends_at_ms);
@@ -241,6 +245,12 @@ CREATE TABLE administrator_resets (     -- requested and not in force yet
 ) STRICT, WITHOUT ROWID;
 """
 
+TOKEN_INDEXES = """
+CREATE INDEX tokens_without_pin ON tokens (serial) WHERE pin_rule = 'none';
+CREATE INDEX tokens_lettered ON tokens (serial) WHERE pin_lettered;
+"""
+"""The tokens that a change of the policy may have to name."""
+
 AUTHENTICATION_ID = """
     authentication_id TEXT GENERATED ALWAYS AS ( -- see `domain.audit`; NULL: none
         CASE substr(detail, 1, 15) WHEN 'authentication '
@@ -317,7 +327,8 @@ CREATE TABLE users (
     language TEXT NOT NULL DEFAULT '',           -- BCP 47; empty: not known
     manager_email TEXT NOT NULL DEFAULT '',      -- empty: no manager on file
     email_since_ms INTEGER NOT NULL DEFAULT 0,   -- last change; 0: long ago
-    manager_since_ms INTEGER NOT NULL DEFAULT 0  -- the same, of manager_email
+    manager_since_ms INTEGER NOT NULL DEFAULT 0, -- the same, of manager_email
+    slot INTEGER NOT NULL DEFAULT 0  -- of name_key, see domain/slots.py
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE lockouts (
@@ -449,6 +460,7 @@ CREATE TABLE audit_events (
     + _KEY_TABLES
     + _MEMBERSHIP_TABLES
     + MEMBER_KEY_TABLES
+    + MOVE_TABLES
     + NOTICE_TABLES
     + PASSKEY_TABLES
     + RADIUS_TABLES
@@ -457,8 +469,12 @@ CREATE TABLE audit_events (
     + SEALED_CODE_TABLES
     + SECRET_TABLES
     + SEGMENT_TABLES
+    + SET_END_TABLES
+    + ARCHIVE_TABLES
     + SIGN_IN_TABLES
     + SKIP_TABLES
+    + TOKEN_INDEXES
+    + SLOT_INDEX
 )
 
 

@@ -3,8 +3,8 @@
 
 import sqlite3
 
-from sparecode_node.domain.ids import SetId, UserId
-from sparecode_node.domain.sealed_codes import NEW_ADDRESS_MS, SealedCodes
+from sparecode_node.domain.ids import SetId
+from sparecode_node.domain.sealed_codes import SealedCodes
 from sparecode_node.statemachine.tables.rows import upsert
 
 SEALED_CODE_TABLES = """
@@ -14,12 +14,13 @@ CREATE TABLE sealed_codes (             -- encrypted for a link that was mailed,
     ciphertext BLOB NOT NULL,        -- no key of the cluster opens it
     recipient TEXT NOT NULL,         -- the address that the link was mailed to
     ends_at_ms INTEGER NOT NULL,
-    page TEXT NOT NULL               -- SHA-256, hex: which page opened it; empty: none
+    page TEXT NOT NULL,              -- SHA-256, hex: which page opened it; empty: none
+    to_manager INTEGER NOT NULL      -- whether the recipient is the user's manager
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sealed_codes_by_end ON sealed_codes (ends_at_ms);
 """
 
-_COLUMNS = "set_id, opener, ciphertext, recipient, ends_at_ms, page"
+_COLUMNS = "set_id, opener, ciphertext, recipient, ends_at_ms, page, to_manager"
 
 
 def save(db: sqlite3.Connection, sealed: SealedCodes) -> None:
@@ -34,6 +35,7 @@ def save(db: sqlite3.Connection, sealed: SealedCodes) -> None:
         recipient=sealed.recipient,
         ends_at_ms=sealed.ends_at_ms,
         page=sealed.page,
+        to_manager=sealed.to_manager,
     )
 
 
@@ -62,20 +64,6 @@ def delete(db: sqlite3.Connection, set_id: SetId) -> None:
     db.execute("DELETE FROM sealed_codes WHERE set_id = ?", (set_id,))
 
 
-def has_left_address(db: sqlite3.Connection, user_id: UserId, now_ms: int) -> bool:
-    """
-    Return whether the user's address was set or changed recently (I13).
-
-    The rows of former addresses do not tell it: a first address leaves none, and more
-    than three are not kept.
-    """
-    row = db.execute(
-        "SELECT 1 FROM users WHERE user_id = ? AND email_since_ms > ?",
-        (user_id, now_ms - NEW_ADDRESS_MS),
-    ).fetchone()
-    return row is not None
-
-
 def _find(db: sqlite3.Connection, where: str, value: str) -> SealedCodes | None:
     row = db.execute(
         f"SELECT {_COLUMNS} FROM sealed_codes WHERE {where}", (value,)
@@ -83,7 +71,7 @@ def _find(db: sqlite3.Connection, where: str, value: str) -> SealedCodes | None:
     return _sealed(row) if row else None
 
 
-def _sealed(row: tuple[str, str, bytes, str, int, str]) -> SealedCodes:
+def _sealed(row: tuple[str, str, bytes, str, int, str, int]) -> SealedCodes:
     return SealedCodes(
         set_id=SetId(row[0]),
         opener=row[1],
@@ -91,4 +79,5 @@ def _sealed(row: tuple[str, str, bytes, str, int, str]) -> SealedCodes:
         recipient=row[3],
         ends_at_ms=row[4],
         page=row[5],
+        to_manager=bool(row[6]),
     )

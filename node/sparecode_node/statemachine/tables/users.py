@@ -5,6 +5,7 @@ import sqlite3
 
 from sparecode_node.domain.ids import NameKey, UserId
 from sparecode_node.domain.lockout import FREE, Factor, Lockout
+from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.users import User
 from sparecode_node.statemachine.tables.rows import Row, upsert
 
@@ -79,6 +80,7 @@ def save_user(db: sqlite3.Connection, user: User) -> None:
         manager_email=user.manager_email,
         email_since_ms=user.email_since_ms,
         manager_since_ms=user.manager_since_ms,
+        slot=slot_of(user.name_key),
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what ages unnoticed: the active key, the last backup, and notices."""
+"""Checks of what ages unnoticed: the active key and the last backup."""
 
 import contextlib
 import datetime as dt
@@ -16,8 +16,6 @@ KEY_WARN_DAYS = 365
 """A key that has been active for a year is in a year's backups and bundles."""
 BACKUP_WARN_HOURS = 26
 """Backups are nightly (deploy/systemd). The alert has the same limit."""
-NOTICES_WARN_MINUTES = 20
-"""The alert has the same limit."""
 _HOUR = dt.timedelta(hours=1)
 
 
@@ -38,7 +36,6 @@ def check_ages(path: Path, now: dt.datetime, cluster_id: str = "") -> Iterator[F
         yield from _check_rotation(db)
         yield from _check_backup(db, now, cluster_id)
         yield from _check_authorities(db)
-        yield from _check_notices(db, now)
 
 
 def _check_key(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
@@ -98,29 +95,6 @@ def _check_authorities(db: sqlite3.Connection) -> Iterator[Finding]:
             "To record why they stay: "
             f"sparecode cluster keep-authorities {node_id} --reason REASON",
         )
-
-
-def _check_notices(db: sqlite3.Connection, now: dt.datetime) -> Iterator[Finding]:
-    """Check what waits for each channel. Below feature level 2 there is no such table."""
-    rows = db.execute(
-        "SELECT name, count(*) FILTER (WHERE dead), min(at_ms) FILTER (WHERE NOT dead) "
-        "FROM notices JOIN channels USING (channel) GROUP BY channel ORDER BY channel"
-    )
-    for name, dead, oldest_ms in rows.fetchall():
-        if dead:
-            yield warn(
-                "notices",
-                f"channel {name} has {dead} dead letters: sparecode notices list --dead",
-            )
-        if oldest_ms is None:
-            continue
-        minutes = int((now.timestamp() - oldest_ms / 1000) / 60)
-        if minutes >= NOTICES_WARN_MINUTES:
-            yield warn(
-                "notices",
-                f"channel {name} has not delivered an event for {minutes} minutes: "
-                f"sparecode notices test {name}",
-            )
 
 
 def _next_step(node_id: str, *, started: bool, announced: bool) -> str:

@@ -8,13 +8,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparecode_node.domain.outcomes import plural
+from sparecode_node.domain.segments import in_words
 from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.archive_files import ArchivedFiles
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.short_segments import short_segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
 SUBJECT = "audit archive"
+COPIES = "audit retention"
+PATIENCE_MS = 60 * 60 * 1000
+"""Archives have a new segment within minutes."""
+
+
+def check_copies(state: Path, now_ms: int) -> Iterator[Finding]:
+    """Check that as many archives have every old segment as the policy wants (U4)."""
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),  # `check_state` reports it.
+        contextlib.closing(sqlite3.connect(read_only_uri(state), uri=True)) as db,
+    ):
+        short = short_segments(db, now_ms)
+        if short.count and now_ms - short.oldest_ms > PATIENCE_MS:
+            yield warn(
+                COPIES,
+                f"segments {in_words(short.ranges)} are in fewer than "
+                f"{plural(short.wanted, 'archive')}, so retention keeps them on the nodes; "
+                "sparecode audit archive says what is missing",
+            )
 
 
 def check_archive(state: Path, folder: Path | None) -> Iterator[Finding]:
@@ -41,8 +62,12 @@ def check_archive(state: Path, folder: Path | None) -> Iterator[Finding]:
         contextlib.suppress(sqlite3.DatabaseError),  # `check_state` reports it.
         contextlib.closing(sqlite3.connect(read_only_uri(state), uri=True)) as db,
     ):
-        lost = segments.lost(db)
-        wanted = [each for each in segments.all_sealed(db) if each.number not in lost]
+        lost, removed = segments.lost(db), archives.removed(db).through
+        wanted = [
+            each
+            for each in segments.all_sealed(db)
+            if each.number > removed and each.number not in lost
+        ]
         waiting = sum(
             ArchivedFiles.of(folder, each).name not in there for each in wanted
         )

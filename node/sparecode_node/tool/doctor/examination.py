@@ -12,7 +12,7 @@ from sparecode_node.replication.offline.inspection import is_in_use
 from sparecode_node.rpc.tls import TlsFileError
 from sparecode_node.services.ambient import Clock
 from sparecode_node.tool.doctor.ages import check_ages
-from sparecode_node.tool.doctor.archive import check_archive
+from sparecode_node.tool.doctor.archive import check_archive, check_copies
 from sparecode_node.tool.doctor.files import check_certificates
 from sparecode_node.tool.doctor.findings import Finding, Verdict, ok, warn
 from sparecode_node.tool.doctor.hashing import check_hashing
@@ -33,6 +33,7 @@ from sparecode_node.tool.doctor.membership import (
     shown_hello,
     voters_among,
 )
+from sparecode_node.tool.doctor.notices import check_notices
 from sparecode_node.tool.doctor.own_key import check_own_key
 from sparecode_node.tool.doctor.radius import check_radius
 from sparecode_node.tool.doctor.request_table import check_request_table
@@ -81,11 +82,19 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         prepared=prepared,
     )
     results += check_archive(config.node.data_dir / STATE, config.audit_archive)
+    results += check_copies(config.node.data_dir / STATE, round(now.timestamp() * 1000))
     results += check_request_table(config.node.data_dir / STATE)
     results += check_radius(config, running=running)
     results += check_stop(config)
     cluster_id = ring.cluster_id if ring is not None else ""
     results += check_ages(config.node.data_dir / STATE, now, cluster_id)
+    results += check_notices(
+        config.node.data_dir,
+        config.node.data_dir / STATE,
+        config.node.event_folder,
+        now,
+        running=running,
+    )
     try:
         tls = member_tls(config, now)
     except TlsFileError:

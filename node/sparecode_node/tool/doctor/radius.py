@@ -54,7 +54,7 @@ def check_radius(config: Config, *, running: bool = False) -> Iterator[Finding]:
         yield warn(
             "RADIUS",
             "no client is registered, so no packet is answered: sparecode agents "
-            "register-radius, or remove [radius] from node.toml",
+            "add --radius, or remove [radius] from node.toml",
         )
         return
     yield from _check_signatures(clients)

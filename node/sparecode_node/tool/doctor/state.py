@@ -14,7 +14,7 @@ from sparecode_node.replication.offline.inspection import (
 )
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.statemachine.sealed_events import file_of, open_log
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import VERSION, read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
 
@@ -151,7 +151,7 @@ def _keep(path: Path) -> str:
 def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
     """Recompute the hash of every audit event from the previous one (U1)."""
     previous, sequence, missing, gone = GENESIS_HASH, 0, 0, 0
-    lost = frozenset(segments.lost(db))
+    lost, removed = frozenset(segments.lost(db)), archives.removed(db)
     sealed = {each.first_sequence: each for each in segments.all_sealed(db)}
     rows = db.execute(
         "SELECT sequence, at_ms, actor, node, action, target, outcome, reason, detail, "
@@ -172,8 +172,9 @@ def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
         event = AuditEvent(**dict(zip(names, fields, strict=True)))
         while event.sequence > sequence + 1 and (gap := sealed.get(sequence + 1)):
             sequence, previous = gap.last_sequence, gap.hash_after
-            missing += 0 if gap.number in lost else gap.events
-            gone += gap.events if gap.number in lost else 0
+            if gap.number > removed.through:
+                missing += 0 if gap.number in lost else gap.events
+                gone += gap.events if gap.number in lost else 0
         if 0 < event.sequence <= sequence:
             continue  # The end of a segment whose beginning is missing: it is fetched.
         sequence += 1
@@ -193,5 +194,9 @@ def _check_chain(path: Path, db: sqlite3.Connection) -> Finding:
             f"{missing} of {sequence} events are missing on this node; it fetches them "
             "from the other members while it runs",
         )
-    words = f"{sequence} events in an unbroken chain, head {head}"
-    return ok("audit log", f"{words}; {gone} were declared lost" if gone else words)
+    words = [f"{sequence} events in an unbroken chain, head {head}"]
+    if removed.through:
+        words.append(f"retention has removed events 1 to {removed.last_sequence}")
+    if gone:
+        words.append(f"{gone} were declared lost")
+    return ok("audit log", "; ".join(words))

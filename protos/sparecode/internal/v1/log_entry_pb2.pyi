@@ -148,9 +148,23 @@ class Call(_message.Message):
     SEND_NOTICES_AGAIN_FIELD_NUMBER: _builtins.int
     NOTE_SEGMENTS_FIELD_NUMBER: _builtins.int
     DECLARE_SEGMENTS_LOST_FIELD_NUMBER: _builtins.int
+    NOTE_ARCHIVE_FIELD_NUMBER: _builtins.int
+    CONFIRM_ARCHIVE_FIELD_NUMBER: _builtins.int
+    REMOVE_SEGMENTS_FIELD_NUMBER: _builtins.int
+    WITHDRAW_ARCHIVE_FIELD_NUMBER: _builtins.int
     OPEN_SEALED_CODES_FIELD_NUMBER: _builtins.int
     NOTE_SEALED_CODES_FIELD_NUMBER: _builtins.int
+    NOTE_ENDED_SETS_FIELD_NUMBER: _builtins.int
     RAISE_ALARM_FIELD_NUMBER: _builtins.int
+    PREPARE_MOVE_FIELD_NUMBER: _builtins.int
+    FREEZE_USERS_FIELD_NUMBER: _builtins.int
+    EXPORT_MOVED_USERS_FIELD_NUMBER: _builtins.int
+    IMPORT_MOVED_USERS_FIELD_NUMBER: _builtins.int
+    ACTIVATE_MOVE_FIELD_NUMBER: _builtins.int
+    CANCEL_MOVE_FIELD_NUMBER: _builtins.int
+    END_MOVE_FIELD_NUMBER: _builtins.int
+    RECLAIM_MOVE_FIELD_NUMBER: _builtins.int
+    DELETE_MOVED_USERS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node that received the call."""
     session_id: _builtins.str
@@ -514,6 +528,22 @@ class Call(_message.Message):
         """Declares that no member has some sealed segments any more."""
 
     @_builtins.property
+    def note_archive(self) -> Global___NoteArchive:
+        """Records which sealed segments a member has archived."""
+
+    @_builtins.property
+    def confirm_archive(self) -> Global___ConfirmArchive:
+        """Records that an administrator has a copy of sealed segments."""
+
+    @_builtins.property
+    def remove_segments(self) -> Global___RemoveSegments:
+        """Removes archived segments that are older than the retention."""
+
+    @_builtins.property
+    def withdraw_archive(self) -> Global___WithdrawArchive:
+        """Records that an administrator's copy of sealed segments is damaged or lost."""
+
+    @_builtins.property
     def open_sealed_codes(self) -> Global___OpenSealedCodes:
         """Hands out codes that were sent as a sealed message."""
 
@@ -522,8 +552,48 @@ class Call(_message.Message):
         """Records what became of the mail of a sealed message."""
 
     @_builtins.property
+    def note_ended_sets(self) -> Global___NoteEndedSets:
+        """Records the sets that have ended by time."""
+
+    @_builtins.property
     def raise_alarm(self) -> Global___RaiseAlarm:
         """Tells that a user says of a notice: this was not me."""
+
+    @_builtins.property
+    def prepare_move(self) -> Global___PrepareMove:
+        """Expects the users of some slots from another cluster."""
+
+    @_builtins.property
+    def freeze_users(self) -> Global___FreezeUsers:
+        """Serves the slots of a ticket no more, until the move has ended."""
+
+    @_builtins.property
+    def export_moved_users(self) -> Global___ExportMovedUsers:
+        """Records that frozen users are written for another cluster."""
+
+    @_builtins.property
+    def import_moved_users(self) -> Global___ImportMovedUsers:
+        """Imports a piece of another cluster's export."""
+
+    @_builtins.property
+    def activate_move(self) -> Global___ActivateMove:
+        """Serves the slots of a move to this cluster."""
+
+    @_builtins.property
+    def cancel_move(self) -> Global___CancelMove:
+        """Never serves the slots for a move to this cluster."""
+
+    @_builtins.property
+    def end_move(self) -> Global___EndMove:
+        """Ends a move from this cluster, as the other one proves."""
+
+    @_builtins.property
+    def reclaim_move(self) -> Global___ReclaimMove:
+        """Serves the slots again, because the other cluster is lost."""
+
+    @_builtins.property
+    def delete_moved_users(self) -> Global___DeleteMovedUsers:
+        """Deletes some users of slots that are gone, or of a canceled import."""
 
     def __init__(
         self,
@@ -620,15 +690,29 @@ class Call(_message.Message):
         send_notices_again: Global___SendNoticesAgain | None = ...,
         note_segments: Global___NoteSegments | None = ...,
         declare_segments_lost: Global___DeclareSegmentsLost | None = ...,
+        note_archive: Global___NoteArchive | None = ...,
+        confirm_archive: Global___ConfirmArchive | None = ...,
+        remove_segments: Global___RemoveSegments | None = ...,
+        withdraw_archive: Global___WithdrawArchive | None = ...,
         open_sealed_codes: Global___OpenSealedCodes | None = ...,
         note_sealed_codes: Global___NoteSealedCodes | None = ...,
+        note_ended_sets: Global___NoteEndedSets | None = ...,
         raise_alarm: Global___RaiseAlarm | None = ...,
+        prepare_move: Global___PrepareMove | None = ...,
+        freeze_users: Global___FreezeUsers | None = ...,
+        export_moved_users: Global___ExportMovedUsers | None = ...,
+        import_moved_users: Global___ImportMovedUsers | None = ...,
+        activate_move: Global___ActivateMove | None = ...,
+        cancel_move: Global___CancelMove | None = ...,
+        end_move: Global___EndMove | None = ...,
+        reclaim_move: Global___ReclaimMove | None = ...,
+        delete_moved_users: Global___DeleteMovedUsers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_agent_key", b"create_agent_key", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "declare_segments_lost", b"declare_segments_lost", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_sealed_codes", b"note_sealed_codes", "note_segments", b"note_segments", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_sealed_codes", b"open_sealed_codes", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_alarm", b"raise_alarm", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "activate_move", b"activate_move", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_move", b"cancel_move", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "confirm_archive", b"confirm_archive", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_agent_key", b"create_agent_key", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "declare_segments_lost", b"declare_segments_lost", "delete_moved_users", b"delete_moved_users", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_move", b"end_move", "end_session", b"end_session", "enroll_token", b"enroll_token", "export_moved_users", b"export_moved_users", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "freeze_users", b"freeze_users", "import_moved_users", b"import_moved_users", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "note_archive", b"note_archive", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_ended_sets", b"note_ended_sets", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_sealed_codes", b"note_sealed_codes", "note_segments", b"note_segments", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_sealed_codes", b"open_sealed_codes", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "prepare_move", b"prepare_move", "raise_alarm", b"raise_alarm", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "reclaim_move", b"reclaim_move", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "remove_segments", b"remove_segments", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user", "withdraw_archive", b"withdraw_archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_agent_key", b"create_agent_key", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "declare_segments_lost", b"declare_segments_lost", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_session", b"end_session", "enroll_token", b"enroll_token", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_sealed_codes", b"note_sealed_codes", "note_segments", b"note_segments", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_sealed_codes", b"open_sealed_codes", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "raise_alarm", b"raise_alarm", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge_notices", b"acknowledge_notices", "activate_due_key", b"activate_due_key", "activate_key", b"activate_key", "activate_move", b"activate_move", "add_member", b"add_member", "admit_node", b"admit_node", "allow_certificate", b"allow_certificate", "announce_authority", b"announce_authority", "approve", b"approve", "approve_browser_login", b"approve_browser_login", "assign_token", b"assign_token", "at_ms", b"at_ms", "authenticate", b"authenticate", "begin_epoch", b"begin_epoch", "cancel_move", b"cancel_move", "cancel_reset", b"cancel_reset", "change_password", b"change_password", "clear_pin", b"clear_pin", "close_session", b"close_session", "collect_browser_login", b"collect_browser_login", "command", b"command", "confirm_archive", b"confirm_archive", "continue_authentication", b"continue_authentication", "create_administrator", b"create_administrator", "create_agent_key", b"create_agent_key", "create_backup", b"create_backup", "create_join_ticket", b"create_join_ticket", "create_user", b"create_user", "declare_segments_lost", b"declare_segments_lost", "delete_moved_users", b"delete_moved_users", "delete_token", b"delete_token", "delete_user", b"delete_user", "deny_certificate", b"deny_certificate", "disable_emergency_access", b"disable_emergency_access", "disable_token", b"disable_token", "enable_token", b"enable_token", "end_move", b"end_move", "end_session", b"end_session", "enroll_token", b"enroll_token", "export_moved_users", b"export_moved_users", "fail_notices", b"fail_notices", "finish_authorities", b"finish_authorities", "freeze_users", b"freeze_users", "import_moved_users", b"import_moved_users", "initialize_cluster", b"initialize_cluster", "issue_fixed_tokencode", b"issue_fixed_tokencode", "issue_tokencodes_in_bulk", b"issue_tokencodes_in_bulk", "keep_authorities", b"keep_authorities", "monotonic_ms", b"monotonic_ms", "node_id", b"node_id", "note_archive", b"note_archive", "note_authority_keys", b"note_authority_keys", "note_backup", b"note_backup", "note_ended_sets", b"note_ended_sets", "note_member_key", b"note_member_key", "note_refused_calls", b"note_refused_calls", "note_sealed_codes", b"note_sealed_codes", "note_segments", b"note_segments", "note_skip_statement", b"note_skip_statement", "open_cluster", b"open_cluster", "open_sealed_codes", b"open_sealed_codes", "open_session", b"open_session", "pass_barrier", b"pass_barrier", "prepare_move", b"prepare_move", "raise_alarm", b"raise_alarm", "raise_feature_level", b"raise_feature_level", "reauthenticate", b"reauthenticate", "reclaim_move", b"reclaim_move", "refuse_browser_login", b"refuse_browser_login", "register_agent", b"register_agent", "register_passkey", b"register_passkey", "register_radius_client", b"register_radius_client", "reinstate_token", b"reinstate_token", "reject", b"reject", "remove_administrator", b"remove_administrator", "remove_agent", b"remove_agent", "remove_channel", b"remove_channel", "remove_member", b"remove_member", "remove_passkey", b"remove_passkey", "remove_second_factor", b"remove_second_factor", "remove_segments", b"remove_segments", "renew_certificate", b"renew_certificate", "replace_authorities", b"replace_authorities", "replace_seals", b"replace_seals", "replace_token", b"replace_token", "request", b"request", "request_bulk_issue", b"request_bulk_issue", "reset_administrator", b"reset_administrator", "resynchronize_token", b"resynchronize_token", "retire_authority", b"retire_authority", "retire_key", b"retire_key", "rotate_radius_secret", b"rotate_radius_secret", "save_channel", b"save_channel", "save_emergency_access", b"save_emergency_access", "send_notices_again", b"send_notices_again", "session_id", b"session_id", "set_pin", b"set_pin", "set_second_factor", b"set_second_factor", "start_browser_login", b"start_browser_login", "touch_sessions", b"touch_sessions", "transfer_primary", b"transfer_primary", "unassign_token", b"unassign_token", "unlock_user", b"unlock_user", "update_administrator", b"update_administrator", "update_agent", b"update_agent", "update_policy", b"update_policy", "update_radius_client", b"update_radius_client", "update_token", b"update_token", "update_user", b"update_user", "withdraw_archive", b"withdraw_archive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "replace_authorities", "announce_authority", "finish_authorities", "note_member_key", "register_radius_client", "update_radius_client", "rotate_radius_secret", "create_agent_key", "save_channel", "remove_channel", "acknowledge_notices", "fail_notices", "send_notices_again", "note_segments", "declare_segments_lost", "open_sealed_codes", "note_sealed_codes", "raise_alarm"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["initialize_cluster", "open_session", "close_session", "create_user", "update_user", "delete_user", "unlock_user", "enroll_token", "assign_token", "set_pin", "reinstate_token", "save_emergency_access", "disable_emergency_access", "register_agent", "authenticate", "pass_barrier", "unassign_token", "enable_token", "disable_token", "update_token", "delete_token", "clear_pin", "replace_token", "update_policy", "resynchronize_token", "issue_fixed_tokencode", "create_administrator", "update_administrator", "remove_administrator", "change_password", "issue_tokencodes_in_bulk", "update_agent", "remove_agent", "deny_certificate", "allow_certificate", "continue_authentication", "transfer_primary", "raise_feature_level", "note_refused_calls", "request_bulk_issue", "approve", "reject", "begin_epoch", "open_cluster", "activate_key", "replace_seals", "retire_key", "set_second_factor", "remove_second_factor", "touch_sessions", "create_backup", "note_backup", "create_join_ticket", "admit_node", "add_member", "remove_member", "reset_administrator", "cancel_reset", "renew_certificate", "reauthenticate", "register_passkey", "remove_passkey", "start_browser_login", "approve_browser_login", "refuse_browser_login", "collect_browser_login", "end_session", "activate_due_key", "note_skip_statement", "note_authority_keys", "retire_authority", "keep_authorities", "replace_authorities", "announce_authority", "finish_authorities", "note_member_key", "register_radius_client", "update_radius_client", "rotate_radius_secret", "create_agent_key", "save_channel", "remove_channel", "acknowledge_notices", "fail_notices", "send_notices_again", "note_segments", "declare_segments_lost", "note_archive", "confirm_archive", "remove_segments", "withdraw_archive", "open_sealed_codes", "note_sealed_codes", "note_ended_sets", "raise_alarm", "prepare_move", "freeze_users", "export_moved_users", "import_moved_users", "activate_move", "cancel_move", "end_move", "reclaim_move", "delete_moved_users"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1701,6 +1785,7 @@ class SaveEmergencyAccess(_message.Message):
     OPENER_FIELD_NUMBER: _builtins.int
     SEALED_CODES_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
+    TO_MANAGER_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token's serial."""
     user_id: _builtins.str
@@ -1739,6 +1824,8 @@ class SaveEmergencyAccess(_message.Message):
     """The codes, encrypted under a key that is only in the link of the message."""
     recipient: _builtins.str
     """The address that the link is mailed to."""
+    to_manager: _builtins.bool
+    """Whether that is the address of the user's manager, not of the user."""
     @_builtins.property
     def codes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedCode]:
         """The codes."""
@@ -1764,10 +1851,11 @@ class SaveEmergencyAccess(_message.Message):
         opener: _builtins.str = ...,
         sealed_codes: _builtins.bytes = ...,
         recipient: _builtins.str = ...,
+        to_manager: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "ends_at_ms", b"ends_at_ms", "lifetime_ms", b"lifetime_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "auth_version", b"auth_version", "code_length", b"code_length", "codes", b"codes", "draft_ends_at_ms", b"draft_ends_at_ms", "draft_id", b"draft_id", "ends_at_ms", b"ends_at_ms", "keep_unused_codes", b"keep_unused_codes", "key_id", b"key_id", "lifetime_ms", b"lifetime_ms", "opener", b"opener", "policy_version", b"policy_version", "recipient", b"recipient", "recovery", b"recovery", "sealed_codes", b"sealed_codes", "serial", b"serial", "set_id", b"set_id", "user_id", b"user_id", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms", "_lifetime_ms", b"_lifetime_ms", "auth_version", b"auth_version", "code_length", b"code_length", "codes", b"codes", "draft_ends_at_ms", b"draft_ends_at_ms", "draft_id", b"draft_id", "ends_at_ms", b"ends_at_ms", "keep_unused_codes", b"keep_unused_codes", "key_id", b"key_id", "lifetime_ms", b"lifetime_ms", "opener", b"opener", "policy_version", b"policy_version", "recipient", b"recipient", "recovery", b"recovery", "sealed_codes", b"sealed_codes", "serial", b"serial", "set_id", b"set_id", "to_manager", b"to_manager", "user_id", b"user_id", "weaken_recovery_policy", b"weaken_recovery_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ends_at_ms: _TypeAlias = _typing.Literal["ends_at_ms"]  # noqa: Y015
     _WhichOneofArgType__ends_at_ms: _TypeAlias = _typing.Literal["_ends_at_ms", b"_ends_at_ms"]  # noqa: Y015
@@ -1931,7 +2019,11 @@ class UpdatePolicy(_message.Message):
     SILENT_NOTICES_FIELD_NUMBER: _builtins.int
     MANAGER_NOTICES_FIELD_NUMBER: _builtins.int
     CODES_BY_MESSAGE_FIELD_NUMBER: _builtins.int
+    CODES_TO_MANAGER_FIELD_NUMBER: _builtins.int
     ALARM_ENDS_CODES_FIELD_NUMBER: _builtins.int
+    AUDIT_RETENTION_MS_FIELD_NUMBER: _builtins.int
+    AUDIT_ARCHIVE_COPIES_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version of the policy that was changed."""
     code_length: _builtins.int
@@ -2026,8 +2118,18 @@ class UpdatePolicy(_message.Message):
     """Kinds of notices that managers get, too."""
     codes_by_message: _builtins.bool
     """Whether codes may go to their user by message."""
+    codes_to_manager: _builtins.bool
+    """Whether they may also go to the user's manager."""
     alarm_ends_codes: _builtins.bool
     """Whether an alarm of a user voids the live codes."""
+    audit_retention_ms: _builtins.int
+    """Remove archived audit events after this long. 0: never."""
+    audit_archive_copies: _builtins.int
+    """How many archives must have them."""
+    @_builtins.property
+    def counted(self) -> Global___CountedCodes:
+        """All live codes, if the change weighs them. Not set in a change that waits."""
+
     def __init__(
         self,
         *,
@@ -2077,16 +2179,24 @@ class UpdatePolicy(_message.Message):
         silent_notices: _builtins.str | None = ...,
         manager_notices: _builtins.str | None = ...,
         codes_by_message: _builtins.bool | None = ...,
+        codes_to_manager: _builtins.bool | None = ...,
         alarm_ends_codes: _builtins.bool | None = ...,
+        audit_retention_ms: _builtins.int | None = ...,
+        audit_archive_copies: _builtins.int | None = ...,
+        counted: Global___CountedCodes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_alarm_ends_codes", b"_alarm_ends_codes", "_authorities_due_after_removal", b"_authorities_due_after_removal", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_by_message", b"_codes_by_message", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_manager_notices", b"_manager_notices", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_replace_authorities_after_removal", b"_replace_authorities_after_removal", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_silent_notices", b"_silent_notices", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "alarm_ends_codes", b"alarm_ends_codes", "authorities_due_after_removal", b"authorities_due_after_removal", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_by_message", b"codes_by_message", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "manager_notices", b"manager_notices", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "replace_authorities_after_removal", b"replace_authorities_after_removal", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "silent_notices", b"silent_notices", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_alarm_ends_codes", b"_alarm_ends_codes", "_audit_archive_copies", b"_audit_archive_copies", "_audit_retention_ms", b"_audit_retention_ms", "_authorities_due_after_removal", b"_authorities_due_after_removal", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_by_message", b"_codes_by_message", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_codes_to_manager", b"_codes_to_manager", "_counted", b"_counted", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_manager_notices", b"_manager_notices", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_replace_authorities_after_removal", b"_replace_authorities_after_removal", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_silent_notices", b"_silent_notices", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "alarm_ends_codes", b"alarm_ends_codes", "audit_archive_copies", b"audit_archive_copies", "audit_retention_ms", b"audit_retention_ms", "authorities_due_after_removal", b"authorities_due_after_removal", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_by_message", b"codes_by_message", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "codes_to_manager", b"codes_to_manager", "counted", b"counted", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "manager_notices", b"manager_notices", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "replace_authorities_after_removal", b"replace_authorities_after_removal", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "silent_notices", b"silent_notices", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_alarm_ends_codes", b"_alarm_ends_codes", "_authorities_due_after_removal", b"_authorities_due_after_removal", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_by_message", b"_codes_by_message", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_manager_notices", b"_manager_notices", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_replace_authorities_after_removal", b"_replace_authorities_after_removal", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_silent_notices", b"_silent_notices", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "alarm_ends_codes", b"alarm_ends_codes", "authorities_due_after_removal", b"authorities_due_after_removal", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_by_message", b"codes_by_message", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "manager_notices", b"manager_notices", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "replace_authorities_after_removal", b"replace_authorities_after_removal", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "silent_notices", b"silent_notices", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor", "_alarm_ends_codes", b"_alarm_ends_codes", "_audit_archive_copies", b"_audit_archive_copies", "_audit_retention_ms", b"_audit_retention_ms", "_authorities_due_after_removal", b"_authorities_due_after_removal", "_backup_recipients", b"_backup_recipients", "_code_alphabet", b"_code_alphabet", "_code_length", b"_code_length", "_codes_by_message", b"_codes_by_message", "_codes_per_set_default", b"_codes_per_set_default", "_codes_per_set_max", b"_codes_per_set_max", "_codes_to_manager", b"_codes_to_manager", "_counted", b"_counted", "_draft_lifetime_ms", b"_draft_lifetime_ms", "_factor_off_at_failures", b"_factor_off_at_failures", "_former_code_retention_ms", b"_former_code_retention_ms", "_further_code_lengths", b"_further_code_lengths", "_hotp_look_ahead", b"_hotp_look_ahead", "_issued_sets_per_day", b"_issued_sets_per_day", "_issued_sets_per_hour", b"_issued_sets_per_hour", "_lifetime_ms_max", b"_lifetime_ms_max", "_lock_from_failures", b"_lock_from_failures", "_lock_ms", b"_lock_ms", "_lock_ms_max", b"_lock_ms_max", "_lock_until_unlocked", b"_lock_until_unlocked", "_manager_notices", b"_manager_notices", "_next_tokencode_from_failures", b"_next_tokencode_from_failures", "_passkey_domain", b"_passkey_domain", "_pin_blocklist", b"_pin_blocklist", "_pin_length_max", b"_pin_length_max", "_pin_length_min", b"_pin_length_min", "_pin_letters", b"_pin_letters", "_privileged_session_idle_ms", b"_privileged_session_idle_ms", "_privileged_session_lifetime_ms", b"_privileged_session_lifetime_ms", "_replace_authorities_after_removal", b"_replace_authorities_after_removal", "_request_retention_ms", b"_request_retention_ms", "_requests_max", b"_requests_max", "_reset_delay_ms", b"_reset_delay_ms", "_resynchronize_look_ahead", b"_resynchronize_look_ahead", "_resynchronize_window_steps", b"_resynchronize_window_steps", "_rotate_after_removal", b"_rotate_after_removal", "_second_approver", b"_second_approver", "_session_idle_ms", b"_session_idle_ms", "_session_lifetime_ms", b"_session_lifetime_ms", "_session_unused_ms", b"_session_unused_ms", "_set_low_threshold", b"_set_low_threshold", "_silent_notices", b"_silent_notices", "_tokens_per_user_max", b"_tokens_per_user_max", "_totp_window_steps", b"_totp_window_steps", "_unlocks_per_day", b"_unlocks_per_day", "administrators_second_factor", b"administrators_second_factor", "alarm_ends_codes", b"alarm_ends_codes", "audit_archive_copies", b"audit_archive_copies", "audit_retention_ms", b"audit_retention_ms", "authorities_due_after_removal", b"authorities_due_after_removal", "backup_recipients", b"backup_recipients", "code_alphabet", b"code_alphabet", "code_length", b"code_length", "codes_by_message", b"codes_by_message", "codes_per_set_default", b"codes_per_set_default", "codes_per_set_max", b"codes_per_set_max", "codes_to_manager", b"codes_to_manager", "counted", b"counted", "draft_lifetime_ms", b"draft_lifetime_ms", "factor_off_at_failures", b"factor_off_at_failures", "former_code_retention_ms", b"former_code_retention_ms", "further_code_lengths", b"further_code_lengths", "hotp_look_ahead", b"hotp_look_ahead", "issued_sets_per_day", b"issued_sets_per_day", "issued_sets_per_hour", b"issued_sets_per_hour", "lifetime_ms_max", b"lifetime_ms_max", "lock_from_failures", b"lock_from_failures", "lock_ms", b"lock_ms", "lock_ms_max", b"lock_ms_max", "lock_until_unlocked", b"lock_until_unlocked", "manager_notices", b"manager_notices", "next_tokencode_from_failures", b"next_tokencode_from_failures", "passkey_domain", b"passkey_domain", "pin_blocklist", b"pin_blocklist", "pin_length_max", b"pin_length_max", "pin_length_min", b"pin_length_min", "pin_letters", b"pin_letters", "privileged_session_idle_ms", b"privileged_session_idle_ms", "privileged_session_lifetime_ms", b"privileged_session_lifetime_ms", "replace_authorities_after_removal", b"replace_authorities_after_removal", "request_retention_ms", b"request_retention_ms", "requests_max", b"requests_max", "reset_delay_ms", b"reset_delay_ms", "resynchronize_look_ahead", b"resynchronize_look_ahead", "resynchronize_window_steps", b"resynchronize_window_steps", "rotate_after_removal", b"rotate_after_removal", "second_approver", b"second_approver", "session_idle_ms", b"session_idle_ms", "session_lifetime_ms", b"session_lifetime_ms", "session_unused_ms", b"session_unused_ms", "set_low_threshold", b"set_low_threshold", "silent_notices", b"silent_notices", "tokens_per_user_max", b"tokens_per_user_max", "totp_window_steps", b"totp_window_steps", "unlocks_per_day", b"unlocks_per_day", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__administrators_second_factor: _TypeAlias = _typing.Literal["administrators_second_factor"]  # noqa: Y015
     _WhichOneofArgType__administrators_second_factor: _TypeAlias = _typing.Literal["_administrators_second_factor", b"_administrators_second_factor"]  # noqa: Y015
     _WhichOneofReturnType__alarm_ends_codes: _TypeAlias = _typing.Literal["alarm_ends_codes"]  # noqa: Y015
     _WhichOneofArgType__alarm_ends_codes: _TypeAlias = _typing.Literal["_alarm_ends_codes", b"_alarm_ends_codes"]  # noqa: Y015
+    _WhichOneofReturnType__audit_archive_copies: _TypeAlias = _typing.Literal["audit_archive_copies"]  # noqa: Y015
+    _WhichOneofArgType__audit_archive_copies: _TypeAlias = _typing.Literal["_audit_archive_copies", b"_audit_archive_copies"]  # noqa: Y015
+    _WhichOneofReturnType__audit_retention_ms: _TypeAlias = _typing.Literal["audit_retention_ms"]  # noqa: Y015
+    _WhichOneofArgType__audit_retention_ms: _TypeAlias = _typing.Literal["_audit_retention_ms", b"_audit_retention_ms"]  # noqa: Y015
     _WhichOneofReturnType__authorities_due_after_removal: _TypeAlias = _typing.Literal["authorities_due_after_removal"]  # noqa: Y015
     _WhichOneofArgType__authorities_due_after_removal: _TypeAlias = _typing.Literal["_authorities_due_after_removal", b"_authorities_due_after_removal"]  # noqa: Y015
     _WhichOneofReturnType__backup_recipients: _TypeAlias = _typing.Literal["backup_recipients"]  # noqa: Y015
@@ -2101,6 +2211,10 @@ class UpdatePolicy(_message.Message):
     _WhichOneofArgType__codes_per_set_default: _TypeAlias = _typing.Literal["_codes_per_set_default", b"_codes_per_set_default"]  # noqa: Y015
     _WhichOneofReturnType__codes_per_set_max: _TypeAlias = _typing.Literal["codes_per_set_max"]  # noqa: Y015
     _WhichOneofArgType__codes_per_set_max: _TypeAlias = _typing.Literal["_codes_per_set_max", b"_codes_per_set_max"]  # noqa: Y015
+    _WhichOneofReturnType__codes_to_manager: _TypeAlias = _typing.Literal["codes_to_manager"]  # noqa: Y015
+    _WhichOneofArgType__codes_to_manager: _TypeAlias = _typing.Literal["_codes_to_manager", b"_codes_to_manager"]  # noqa: Y015
+    _WhichOneofReturnType__counted: _TypeAlias = _typing.Literal["counted"]  # noqa: Y015
+    _WhichOneofArgType__counted: _TypeAlias = _typing.Literal["_counted", b"_counted"]  # noqa: Y015
     _WhichOneofReturnType__draft_lifetime_ms: _TypeAlias = _typing.Literal["draft_lifetime_ms"]  # noqa: Y015
     _WhichOneofArgType__draft_lifetime_ms: _TypeAlias = _typing.Literal["_draft_lifetime_ms", b"_draft_lifetime_ms"]  # noqa: Y015
     _WhichOneofReturnType__factor_off_at_failures: _TypeAlias = _typing.Literal["factor_off_at_failures"]  # noqa: Y015
@@ -2180,6 +2294,10 @@ class UpdatePolicy(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__alarm_ends_codes) -> _WhichOneofReturnType__alarm_ends_codes | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audit_archive_copies) -> _WhichOneofReturnType__audit_archive_copies | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audit_retention_ms) -> _WhichOneofReturnType__audit_retention_ms | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__authorities_due_after_removal) -> _WhichOneofReturnType__authorities_due_after_removal | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backup_recipients) -> _WhichOneofReturnType__backup_recipients | None: ...
@@ -2193,6 +2311,10 @@ class UpdatePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__codes_per_set_default) -> _WhichOneofReturnType__codes_per_set_default | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__codes_per_set_max) -> _WhichOneofReturnType__codes_per_set_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__codes_to_manager) -> _WhichOneofReturnType__codes_to_manager | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__counted) -> _WhichOneofReturnType__counted | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__draft_lifetime_ms) -> _WhichOneofReturnType__draft_lifetime_ms | None: ...
     @_typing.overload
@@ -2269,6 +2391,104 @@ class UpdatePolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unlocks_per_day) -> _WhichOneofReturnType__unlocks_per_day | None: ...
 
 Global___UpdatePolicy: _TypeAlias = UpdatePolicy  # noqa: Y015
+
+@_typing.final
+class CountedCodes(_message.Message):
+    """All live codes, as a reader has counted them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_SET_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    last_set: _builtins.int
+    """The number of the newest set that was counted. 0: none."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountedTokens]:
+        """The tokens with live codes, in groups."""
+
+    def __init__(
+        self,
+        *,
+        last_set: _builtins.int = ...,
+        groups: _abc.Iterable[Global___CountedTokens] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "last_set", b"last_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountedCodes: _TypeAlias = CountedCodes  # noqa: Y015
+
+@_typing.final
+class CountedTokens(_message.Message):
+    """A group of tokens with live codes of the same lengths and with one PIN rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    RISKIEST_FIELD_NUMBER: _builtins.int
+    LENGTHS_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """Their PIN rule: a value of PinRule."""
+    tokens: _builtins.int
+    """Number of tokens."""
+    first: _builtins.str
+    """The lowest serial."""
+    riskiest: _builtins.str
+    """The token whose codes are the easiest to guess."""
+    @_builtins.property
+    def lengths(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountedLength]:
+        """Their live codes by length."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+        first: _builtins.str = ...,
+        riskiest: _builtins.str = ...,
+        lengths: _abc.Iterable[Global___CountedLength] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "lengths", b"lengths", "riskiest", b"riskiest", "rule", b"rule", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountedTokens: _TypeAlias = CountedTokens  # noqa: Y015
+
+@_typing.final
+class CountedLength(_message.Message):
+    """The live codes of one length in a group of tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LENGTH_FIELD_NUMBER: _builtins.int
+    RISKIEST_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    length: _builtins.int
+    """Length of the codes, in symbols."""
+    riskiest: _builtins.int
+    """Live codes of the token whose codes are the easiest to guess."""
+    all: _builtins.int
+    """Live codes of all tokens in the group."""
+    def __init__(
+        self,
+        *,
+        length: _builtins.int = ...,
+        riskiest: _builtins.int = ...,
+        all: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "length", b"length", "riskiest", b"riskiest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountedLength: _TypeAlias = CountedLength  # noqa: Y015
 
 @_typing.final
 class RegisterAgent(_message.Message):
@@ -2938,6 +3158,7 @@ class Authenticate(_message.Message):
     RADIUS_SECRET_ID_FIELD_NUMBER: _builtins.int
     RADIUS_SIGNED_FIELD_NUMBER: _builtins.int
     BEARER_ID_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
     authentication_id: _builtins.str
     """Identifies the attempt in the audit log."""
     agent: _builtins.str
@@ -2970,6 +3191,8 @@ class Authenticate(_message.Message):
     """
     bearer_id: _builtins.str
     """The id of the bearer key that the agent has shown. Empty: none."""
+    slot: _builtins.int
+    """One more than the slot of the entered name. 0: the called node knew of no moves."""
     @_builtins.property
     def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """The ways to read the passcode."""
@@ -2993,10 +3216,11 @@ class Authenticate(_message.Message):
         radius_secret_id: _builtins.str = ...,
         radius_signed: _builtins.bool = ...,
         bearer_id: _builtins.str = ...,
+        slot: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "bearer_id", b"bearer_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "readings", b"readings", "resource", b"resource", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auth_version", b"auth_version", "authentication_id", b"authentication_id", "bearer_id", b"bearer_id", "certificate_fingerprint", b"certificate_fingerprint", "certificate_serial_number", b"certificate_serial_number", "client_address", b"client_address", "key_id", b"key_id", "lettered", b"lettered", "name_tag", b"name_tag", "policy_version", b"policy_version", "radius_secret_id", b"radius_secret_id", "radius_signed", b"radius_signed", "readings", b"readings", "resource", b"resource", "slot", b"slot", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3419,18 +3643,26 @@ class Approve(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.int
     """The ID of the approval."""
+    @_builtins.property
+    def counted(self) -> Global___CountedCodes:
+        """All live codes, if the change weighs them."""
+
     def __init__(
         self,
         *,
         approval_id: _builtins.int = ...,
+        counted: Global___CountedCodes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_counted", b"_counted", "counted", b"counted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_counted", b"_counted", "approval_id", b"approval_id", "counted", b"counted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__counted: _TypeAlias = _typing.Literal["counted"]  # noqa: Y015
+    _WhichOneofArgType__counted: _TypeAlias = _typing.Literal["_counted", b"_counted"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__counted) -> _WhichOneofReturnType__counted | None: ...
 
 Global___Approve: _TypeAlias = Approve  # noqa: Y015
 
@@ -3702,18 +3934,24 @@ class RetireKey(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    UNUSED_AT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.int
     """The key."""
+    unused_at: _builtins.int
+    """The entry after which nothing was sealed with the key."""
     def __init__(
         self,
         *,
         key_id: _builtins.int = ...,
+        unused_at: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unused_at", b"_unused_at", "unused_at", b"unused_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unused_at", b"_unused_at", "key_id", b"key_id", "unused_at", b"unused_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__unused_at: _TypeAlias = _typing.Literal["unused_at"]  # noqa: Y015
+    _WhichOneofArgType__unused_at: _TypeAlias = _typing.Literal["_unused_at", b"_unused_at"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unused_at) -> _WhichOneofReturnType__unused_at | None: ...
 
 Global___RetireKey: _TypeAlias = RetireKey  # noqa: Y015
 
@@ -4691,6 +4929,144 @@ class DeclareSegmentsLost(_message.Message):
 Global___DeclareSegmentsLost: _TypeAlias = DeclareSegmentsLost  # noqa: Y015
 
 @_typing.final
+class NoteArchive(_message.Message):
+    """Records which sealed segments of the audit log a member has archived and read back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    THROUGH_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    HASH_AFTER_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The node ID of the member, which speaks for itself."""
+    place: _builtins.str
+    """The folder of its archive."""
+    through: _builtins.int
+    """The number of the newest segment in it. 0: it has none."""
+    hash_after: _builtins.bytes
+    """The hash of the last event of the newest segment."""
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Gaps before it, ascending: the first and the last number of each."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        place: _builtins.str = ...,
+        through: _builtins.int = ...,
+        missing: _abc.Iterable[_builtins.int] | None = ...,
+        hash_after: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_after", b"hash_after", "missing", b"missing", "node_id", b"node_id", "place", b"place", "through", b"through"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteArchive: _TypeAlias = NoteArchive  # noqa: Y015
+
+@_typing.final
+class ConfirmArchive(_message.Message):
+    """Records that an administrator has a proved copy of sealed segments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    HASH_BEFORE_FIELD_NUMBER: _builtins.int
+    HASH_AFTER_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """The number of the first segment."""
+    last: _builtins.int
+    """The number of the last segment."""
+    hash_before: _builtins.bytes
+    """The hash of the last event before the first segment."""
+    hash_after: _builtins.bytes
+    """The hash of the last event of the last segment."""
+    place: _builtins.str
+    """Where the copy is, in words."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        hash_before: _builtins.bytes = ...,
+        hash_after: _builtins.bytes = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "hash_after", b"hash_after", "hash_before", b"hash_before", "last", b"last", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmArchive: _TypeAlias = ConfirmArchive  # noqa: Y015
+
+@_typing.final
+class WithdrawArchive(_message.Message):
+    """Records that an administrator's copy of sealed segments is damaged or lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADMINISTRATOR_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    administrator: _builtins.str
+    """Who has confirmed the copy."""
+    first: _builtins.int
+    """The number of the first segment. 0, as `last`: all that was confirmed."""
+    last: _builtins.int
+    """The number of the last segment."""
+    reason: _builtins.str
+    """Why it does not count any longer."""
+    def __init__(
+        self,
+        *,
+        administrator: _builtins.str = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrator", b"administrator", "first", b"first", "last", b"last", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawArchive: _TypeAlias = WithdrawArchive  # noqa: Y015
+
+@_typing.final
+class RemoveSegments(_message.Message):
+    """Removes archived segments that are older than the retention."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THROUGH_FIELD_NUMBER: _builtins.int
+    HASH_AFTER_FIELD_NUMBER: _builtins.int
+    through: _builtins.int
+    """The number of the last segment to remove."""
+    hash_after: _builtins.bytes
+    """The hash of its last event."""
+    def __init__(
+        self,
+        *,
+        through: _builtins.int = ...,
+        hash_after: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_after", b"hash_after", "through", b"through"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveSegments: _TypeAlias = RemoveSegments  # noqa: Y015
+
+@_typing.final
 class OpenSealedCodes(_message.Message):
     """Hands out the codes of a sealed message to the page that opened it, once."""
 
@@ -4751,6 +5127,23 @@ class NoteSealedCodes(_message.Message):
 Global___NoteSealedCodes: _TypeAlias = NoteSealedCodes  # noqa: Y015
 
 @_typing.final
+class NoteEndedSets(_message.Message):
+    """Records the sets that have ended by time with codes unused. Apply finds them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteEndedSets: _TypeAlias = NoteEndedSets  # noqa: Y015
+
+@_typing.final
 class RaiseAlarm(_message.Message):
     """Tells that a user says of a notice: this was not me."""
 
@@ -4783,3 +5176,329 @@ class RaiseAlarm(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RaiseAlarm: _TypeAlias = RaiseAlarm  # noqa: Y015
+
+@_typing.final
+class PrepareMove(_message.Message):
+    """Expects the users of some slots from another cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SLOT_FIELD_NUMBER: _builtins.int
+    LAST_SLOT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
+    CANCELED_LOCK_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    first_slot: _builtins.int
+    """The first slot."""
+    last_slot: _builtins.int
+    """The last slot."""
+    source: _builtins.str
+    """The ID of the cluster that has the users."""
+    source_key_id: _builtins.int
+    """The key of the source's ring that signs the export."""
+    source_key: _builtins.bytes
+    """Ed25519: verifies the export."""
+    public_key: _builtins.bytes
+    """X25519: the export is sealed for it."""
+    activated_lock: _builtins.bytes
+    """The hash of the proof that this cluster serves the slots."""
+    canceled_lock: _builtins.bytes
+    """The hash of the proof that it never will for this move."""
+    key_id: _builtins.int
+    """The key of this cluster's ring from which the secrets of the move follow."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+        first_slot: _builtins.int = ...,
+        last_slot: _builtins.int = ...,
+        source: _builtins.str = ...,
+        source_key_id: _builtins.int = ...,
+        source_key: _builtins.bytes = ...,
+        public_key: _builtins.bytes = ...,
+        activated_lock: _builtins.bytes = ...,
+        canceled_lock: _builtins.bytes = ...,
+        key_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "key_id", b"key_id", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "source", b"source", "source_key", b"source_key", "source_key_id", b"source_key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareMove: _TypeAlias = PrepareMove  # noqa: Y015
+
+@_typing.final
+class FreezeUsers(_message.Message):
+    """Serves the slots of a ticket no more, until the move has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SLOT_FIELD_NUMBER: _builtins.int
+    LAST_SLOT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
+    CANCELED_LOCK_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    first_slot: _builtins.int
+    """The first slot."""
+    last_slot: _builtins.int
+    """The last slot."""
+    source: _builtins.str
+    """The ID of the cluster that has the users."""
+    target: _builtins.str
+    """The ID of the cluster that gets them."""
+    source_key_id: _builtins.int
+    """The key of the source's ring that signs the export."""
+    public_key: _builtins.bytes
+    """X25519: the export is sealed for it."""
+    activated_lock: _builtins.bytes
+    """The hash of the proof that the target serves the slots."""
+    canceled_lock: _builtins.bytes
+    """The hash of the proof that the target never will for this move."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+        first_slot: _builtins.int = ...,
+        last_slot: _builtins.int = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+        source_key_id: _builtins.int = ...,
+        public_key: _builtins.bytes = ...,
+        activated_lock: _builtins.bytes = ...,
+        canceled_lock: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeUsers: _TypeAlias = FreezeUsers  # noqa: Y015
+
+@_typing.final
+class ExportMovedUsers(_message.Message):
+    """Records that frozen users are written for another cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportMovedUsers: _TypeAlias = ExportMovedUsers  # noqa: Y015
+
+@_typing.final
+class ImportMovedUsers(_message.Message):
+    """Imports a piece of another cluster's export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    number: _builtins.int
+    """Of the piece, from 0 on."""
+    chain: _builtins.bytes
+    """The hash over the contents of all pieces up to this one."""
+    last: _builtins.bool
+    """It is the last piece."""
+    key_id: _builtins.int
+    """The key that everything in it is sealed with."""
+    rows: _builtins.bytes
+    """JSON. It has no secret in clear."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
+        last: _builtins.bool = ...,
+        key_id: _builtins.int = ...,
+        rows: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "key_id", b"key_id", "last", b"last", "move_id", b"move_id", "number", b"number", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMovedUsers: _TypeAlias = ImportMovedUsers  # noqa: Y015
+
+@_typing.final
+class ActivateMove(_message.Message):
+    """Serves the slots of a move to this cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateMove: _TypeAlias = ActivateMove  # noqa: Y015
+
+@_typing.final
+class CancelMove(_message.Message):
+    """Never serves the slots for a move to this cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelMove: _TypeAlias = CancelMove  # noqa: Y015
+
+@_typing.final
+class EndMove(_message.Message):
+    """Ends a move from this cluster, as the other one proves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SLOT_FIELD_NUMBER: _builtins.int
+    LAST_SLOT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
+    CANCELED_LOCK_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    first_slot: _builtins.int
+    """The first slot."""
+    last_slot: _builtins.int
+    """The last slot."""
+    source: _builtins.str
+    """The ID of the cluster that has the users."""
+    target: _builtins.str
+    """The ID of the cluster that gets them."""
+    source_key_id: _builtins.int
+    """The key of the source's ring that signs the export."""
+    public_key: _builtins.bytes
+    """X25519: the export is sealed for it."""
+    activated_lock: _builtins.bytes
+    """The hash of the proof that the target serves the slots."""
+    canceled_lock: _builtins.bytes
+    """The hash of the proof that the target never will for this move."""
+    proof: _builtins.bytes
+    """The hash of a receipt. The log has no receipt."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+        first_slot: _builtins.int = ...,
+        last_slot: _builtins.int = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+        source_key_id: _builtins.int = ...,
+        public_key: _builtins.bytes = ...,
+        activated_lock: _builtins.bytes = ...,
+        canceled_lock: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "proof", b"proof", "public_key", b"public_key", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndMove: _TypeAlias = EndMove  # noqa: Y015
+
+@_typing.final
+class ReclaimMove(_message.Message):
+    """Serves the slots again, because the other cluster is lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    reason: _builtins.str
+    """Why, for the audit log."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReclaimMove: _TypeAlias = ReclaimMove  # noqa: Y015
+
+@_typing.final
+class DeleteMovedUsers(_message.Message):
+    """Deletes some users of slots that are gone, or of a canceled import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVE_ID_FIELD_NUMBER: _builtins.int
+    move_id: _builtins.str
+    """The move."""
+    def __init__(
+        self,
+        *,
+        move_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMovedUsers: _TypeAlias = DeleteMovedUsers  # noqa: Y015

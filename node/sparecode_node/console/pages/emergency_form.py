@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values of the form of emergency access: suggested, submitted, and their meaning."""
+
+from dataclasses import dataclass, field
+
+from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.lifetime import suggested_end
+from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.pages import sheet_files
+from sparecode_node.console.pages.emergency_subject import Subject
+from sparecode_node.domain.emergency_access import RecoveryPolicy
+from sparecode_node.services.emergency.emergency_access import (
+    Lifetime,
+    SetTerms,
+    ShownCode,
+)
+from sparecode_node.services.errors import InvalidFieldError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormValues:
+    """The form's values: submitted or suggested."""
+
+    online: bool
+    kind: str
+    count: str
+    lifetime: str
+    expires_date: str
+    expires_time: str
+    expires_zone: str
+    recovery: str
+    keep: bool
+    weaken: bool
+    reinstate: bool
+    unlock: bool
+    unlock_id: str
+    """The request id of the unlocking: sent twice, it is applied once (Q1)."""
+    request_id: str
+    unlocked: str = ""
+    """What became of the unlocking, in words."""
+    replacing: bool = False
+    """Whether to ask before new codes replace those on the page."""
+    stranding: bool = False
+    """Whether to ask before the user is left without a way to sign in."""
+    days: int = 0
+    """Days of the suggested lifetime; see `SuggestedEnd`."""
+    draft: str = field(default="", repr=False)
+    draft_ends_at_ms: int = 0
+    codes: tuple[ShownCode, ...] = ()
+
+
+def is_unsaved(visit: Visit, values: FormValues) -> bool:
+    """Return whether the page has codes that can still be saved."""
+    return bool(values.codes and values.draft) and (
+        values.draft_ends_at_ms > visit.site.clock.now_ms()
+    )
+
+
+def suggested(visit: Visit, subject: Subject) -> FormValues:
+    """Return the form's values at the first visit."""
+    policy = subject.policy
+    ends = suggested_end(policy, visit.site.clock.now_ms())
+    lost = subject.access.lost
+    return FormValues(
+        online=True,
+        kind="set",
+        count=str(policy.codes_per_set_default),
+        lifetime="until",
+        expires_date=f"{ends.at:%Y-%m-%d}",
+        expires_time=f"{ends.at:%H:%M}",
+        expires_zone="UTC",
+        days=ends.days,
+        recovery=(subject.access.recovery if lost else RecoveryPolicy.DENY).value,
+        keep=False,
+        weaken=False,
+        reinstate=False,
+        unlock=False,
+        unlock_id=visit.new_id(),
+        request_id=visit.new_id(),
+    )
+
+
+def submitted(form: Form) -> FormValues:
+    """Return the values of a submitted form."""
+    ends = form.text("draft_ends_at_ms")
+    return FormValues(
+        online=form.flag("online"),
+        kind=form.text("kind", "set"),
+        count=form.text("count"),
+        lifetime=form.text("lifetime", "never"),
+        expires_date=form.text("expires_date"),
+        expires_time=form.text("expires_time"),
+        expires_zone=form.text("expires_zone", "UTC"),
+        recovery=form.text("recovery"),
+        keep=form.flag("keep"),
+        weaken=form.flag("weaken"),
+        reinstate=form.flag("reinstate"),
+        unlock=form.flag("unlock"),
+        unlock_id=form.text("unlock_id"),
+        request_id=form.text("request_id"),
+        draft=form.text("draft"),
+        draft_ends_at_ms=int(ends) if ends.isascii() and ends.isdecimal() else 0,
+        codes=sheet_files.codes_in(form),
+    )
+
+
+def is_past(visit: Visit, values: FormValues) -> bool:
+    """Return whether the codes would end before now. Raises `InvalidFieldError`."""
+    ends_at_ms = lifetime(visit.form, values).ends_at_ms
+    return ends_at_ms is not None and ends_at_ms <= visit.site.clock.now_ms()
+
+
+def terms(form: Form, values: FormValues) -> SetTerms:
+    """Return the terms of a set. Raises `InvalidFieldError`."""
+    return SetTerms(
+        lifetime=lifetime(form, values),
+        recovery=recovery(values),
+        weaken_recovery_policy=values.weaken,
+    )
+
+
+def lifetime(form: Form, values: FormValues) -> Lifetime:
+    """Return the lifetime of a set. Raises `InvalidFieldError`."""
+    if values.lifetime == "never":
+        return Lifetime()
+    return Lifetime(ends_at_ms=form.moment_ms("expires"))
+
+
+def recovery(values: FormValues) -> RecoveryPolicy:
+    """Return what happens to a token that is found. Raises `InvalidFieldError`."""
+    try:
+        return RecoveryPolicy(values.recovery)
+    except ValueError:
+        raise InvalidFieldError(
+            "recovery", _("choose what happens if the token becomes available")
+        ) from None

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live codes that a change of the policy weighs."""
+
+from collections.abc import Mapping
+
+from sparecode_node.domain.policy_changes import merged
+from sparecode_node.queries import cluster, policy
+from sparecode_node.queries.state import ReadTransaction
+from sparecode_node.statemachine.commands.policy import CountedCodes
+from sparecode_node.statemachine.feature_level import COUNTED_CODES
+from sparecode_node.statemachine.handlers.policy import weighs_codes
+from sparecode_node.statemachine.tables.live_codes import (
+    LAST_SET,
+    LIVE_CODES,
+    live_codes,
+)
+from sparecode_node.statemachine.tables.moves import ANY_ARRIVING
+
+
+async def are_weighed(
+    transaction: ReadTransaction, *, version: int, values: Mapping[str, object]
+) -> bool:
+    """
+    Return whether a change of this version of the policy needs a count of live codes.
+
+    Below feature level 2 apply counts them. If the policy has another version here, apply
+    refuses the change, or this node's state is behind.
+    """
+    level = await cluster.feature_level(transaction)
+    current = await policy.current(transaction)
+    return (
+        level >= COUNTED_CODES
+        and current.version == version
+        and weighs_codes(current, values, level)
+    )
+
+
+async def arrive(transaction: ReadTransaction) -> bool:
+    """Return whether a move may bring more codes, also into sets that are here."""
+    return await transaction.one(ANY_ARRIVING) is not None
+
+
+async def count(transaction: ReadTransaction) -> CountedCodes:
+    """
+    Count all live codes: 0.3 s of a processor for a million.
+
+    By the log's time: a code that is live when the change is applied must not be missing.
+    """
+    newest = await transaction.one(LAST_SET)
+    now = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
+    rows = await transaction.all(LIVE_CODES, now=now["value"] if now else 0)
+    current = await policy.current(transaction)
+    return CountedCodes.of(
+        newest["number"] if newest else 0,
+        merged(live_codes(rows), current.code_alphabet),
+    )

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rows of archived and removed segments of the audit log.
+
+An archiver is the actor of the confirmation: a node, or an administrator with a copy.
+Removed segments keep their row in `audit_segments`: its hashes prove what was archived,
+and that the rest of the log continues it.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sparecode_node.domain.audit import GENESIS_HASH
+from sparecode_node.domain.ids import NodeId
+
+ARCHIVE_TABLES = """
+CREATE TABLE archived_segments (        -- which are not removed yet
+    number INTEGER NOT NULL,
+    archiver TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,          -- when the archiver said so
+    PRIMARY KEY (number, archiver)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE archive_places (
+    archiver TEXT PRIMARY KEY,
+    place TEXT NOT NULL,             -- a folder, or words
+    at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE removed_segments (         -- by retention; always the oldest ones
+    through INTEGER PRIMARY KEY,     -- all segments up to this one
+    at_ms INTEGER NOT NULL,
+    archives TEXT NOT NULL           -- who had them and where, in words
+) STRICT;
+"""
+
+SHORTENED = "audit_retention_shortened_ms"
+"""The row of `meta` with the time of the last policy that keeps less (U4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What retention has removed from the beginning of the log."""
+
+    through: int = 0
+    """The last removed segment; 0: nothing was removed."""
+    last_sequence: int = 0
+    last_at_ms: int = 0
+    hash_after: bytes = GENESIS_HASH
+    at_ms: int = 0
+    archives: str = ""
+    """Who had the last removed segments, and where, in words."""
+
+
+NOTHING_REMOVED = Removed()
+
+REMOVED = """
+SELECT through, last_sequence, last_at_ms, hash_after, at_ms, archives
+FROM removed_segments JOIN audit_segments ON number = through
+ORDER BY through DESC LIMIT 1
+"""
+
+
+def removed(db: sqlite3.Connection) -> Removed:
+    """Return what was removed; nothing in the format of level 1."""
+    if not _are_known(db):
+        return NOTHING_REMOVED
+    row = db.execute(REMOVED).fetchone()
+    if row is None:
+        return NOTHING_REMOVED
+    through, last_sequence, last_at_ms, hash_after, at_ms, archives = row
+    return Removed(
+        through=through,
+        last_sequence=last_sequence,
+        last_at_ms=last_at_ms,
+        hash_after=bytes(hash_after),
+        at_ms=at_ms,
+        archives=archives,
+    )
+
+
+def delete(file: sqlite3.Connection, removed: Removed, most: int) -> int:
+    """
+    Delete at most *most* removed events from a node's file; return how many went.
+
+    Their segments no longer count as stored.
+    """
+    file.execute("DELETE FROM stored_segments WHERE number <= ?", (removed.through,))
+    return file.execute(
+        "DELETE FROM audit_events WHERE sequence IN ("
+        "SELECT sequence FROM audit_events WHERE sequence <= ? "
+        "ORDER BY sequence LIMIT ?)",
+        (removed.last_sequence, most),
+    ).rowcount
+
+
+def _are_known(db: sqlite3.Connection) -> bool:
+    found = db.execute(
+        "SELECT 1 FROM main.sqlite_schema WHERE name = 'removed_segments'"
+    )
+    return found.fetchone() is not None
+
+
+def remove(db: sqlite3.Connection, through: int, now_ms: int, archives: str) -> None:
+    """Record that all segments up to *through* are removed."""
+    db.execute(
+        "INSERT INTO removed_segments (through, at_ms, archives) VALUES (?, ?, ?)",
+        (through, now_ms, archives),
+    )
+    db.execute("DELETE FROM archived_segments WHERE number <= ?", (through,))
+
+
+def archiver_of(node_id: NodeId) -> str:
+    """Return the archiver that a node is."""
+    return f"node:{node_id}"
+
+
+def archiver_named(administrator: str) -> str:
+    """Return the archiver that an administrator is."""
+    return f"administrator:{administrator}"
+
+
+def numbers_of(db: sqlite3.Connection, archiver: str) -> frozenset[int]:
+    """Return the segments that an archiver has confirmed, without removed ones."""
+    rows = db.execute(
+        "SELECT number FROM archived_segments WHERE archiver = ?", (archiver,)
+    )
+    return frozenset(number for (number,) in rows)
+
+
+def said_ms(db: sqlite3.Connection, archiver: str) -> int:
+    """Return when an archiver last said what it has; 0: never."""
+    row = db.execute(
+        "SELECT at_ms FROM archive_places WHERE archiver = ?", (archiver,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def save(
+    db: sqlite3.Connection,
+    archiver: str,
+    place: str,
+    now_ms: int,
+    *,
+    new: Iterable[int],
+    withdrawn: Iterable[int] = (),
+) -> None:
+    """Save what an archiver has archived since, and what it no longer has."""
+    db.executemany(
+        "INSERT OR IGNORE INTO archived_segments (number, archiver, at_ms) "
+        "VALUES (?, ?, ?)",
+        ((number, archiver, now_ms) for number in new),
+    )
+    db.executemany(
+        "DELETE FROM archived_segments WHERE number = ? AND archiver = ?",
+        ((number, archiver) for number in withdrawn),
+    )
+    db.execute(
+        "INSERT OR REPLACE INTO archive_places (archiver, place, at_ms) "
+        "VALUES (?, ?, ?)",
+        (archiver, place, now_ms),
+    )
+
+
+def withdraw(
+    db: sqlite3.Connection, archiver: str, first: int, last: int
+) -> tuple[int, ...]:
+    """Delete what an archiver has confirmed of some segments; return their numbers."""
+    numbers = tuple(
+        number for number in sorted(numbers_of(db, archiver)) if first <= number <= last
+    )
+    db.executemany(
+        "DELETE FROM archived_segments WHERE number = ? AND archiver = ?",
+        ((number, archiver) for number in numbers),
+    )
+    if not numbers_of(db, archiver):
+        db.execute("DELETE FROM archive_places WHERE archiver = ?", (archiver,))
+    return numbers
+
+
+WITHDRAWN = "; withdrawn since, at least in part: "
+
+
+def note_withdrawal(
+    db: sqlite3.Connection, archiver: str, first: int, last: int
+) -> tuple[int, int] | None:
+    """
+    Record that an archiver no longer has all of what was removed; return its segments.
+
+    None: no segment was removed on the word of this archiver.
+    """
+    found = None
+    begin = 1
+    for through, names in db.execute(
+        "SELECT through, archives FROM removed_segments ORDER BY through"
+    ).fetchall():
+        if begin <= last and through >= first and f"{archiver} (" in names:
+            low, high = max(begin, first), min(through, last)
+            found = (min(found[0], low) if found else low, high)
+            if f"{WITHDRAWN}{archiver}" not in names:
+                db.execute(
+                    "UPDATE removed_segments SET archives = archives || ? "
+                    "WHERE through = ?",
+                    (f"{WITHDRAWN}{archiver}", through),
+                )
+        begin = through + 1
+    return found
+
+
+FRESH = """
+archiver IN (
+    SELECT archiver FROM archive_places
+    WHERE archiver NOT LIKE 'node:%' OR at_ms >= :since
+)
+"""
+"""
+Archivers that count. A node says again what it reads; an administrator does not: the copy
+is a tape in a safe.
+"""
+
+
+def copies(
+    db: sqlite3.Connection, first: int, last: int, *, since_ms: int
+) -> Mapping[int, int]:
+    """
+    Return how many archives have each of some segments; those without one are left out.
+
+    Nodes count that have spoken since *since_ms*.
+    """
+    rows = db.execute(
+        "SELECT number, count(*) FROM archived_segments "
+        f"WHERE number BETWEEN :first AND :last AND {FRESH} GROUP BY number",
+        {"first": first, "last": last, "since": since_ms},
+    )
+    return dict(rows.fetchall())
+
+
+def short(
+    db: sqlite3.Connection, wanted: int, *, since_ms: int
+) -> list[tuple[int, int]]:
+    """
+    Return the segments that fewer than *wanted* archives have, oldest first.
+
+    Each with the time of its last event. Removed ones are left out; lost ones are not.
+    """
+    if not _are_known(db):
+        return []
+    return db.execute(
+        "SELECT number, last_at_ms FROM audit_segments AS sealed "
+        "WHERE number > (SELECT coalesce(max(through), 0) FROM removed_segments) AND ("
+        "    SELECT count(*) FROM archived_segments AS archived"
+        f"    WHERE archived.number = sealed.number AND {FRESH}"
+        ") < :wanted ORDER BY number",
+        {"wanted": wanted, "since": since_ms},
+    ).fetchall()
+
+
+def places(db: sqlite3.Connection, first: int, last: int) -> tuple[str, ...]:
+    """Return the archivers that have some of these segments, each with its place."""
+    rows = db.execute(
+        "SELECT DISTINCT archiver, place FROM archived_segments "
+        "JOIN archive_places USING (archiver) WHERE number BETWEEN ? AND ? "
+        "ORDER BY archiver",
+        (first, last),
+    )
+    return tuple(f"{archiver} ({place})" for archiver, place in rows)
+
+
+def forget(db: sqlite3.Connection, node_id: NodeId) -> None:
+    """Forget the archive of a member that was removed: nothing reads it again."""
+    for table in ("archived_segments", "archive_places"):
+        db.execute(f"DELETE FROM {table} WHERE archiver = ?", (archiver_of(node_id),))
+
+
+def forget_nodes(db: sqlite3.Connection) -> None:
+    """Forget the archives of all nodes: they read them again and tell."""
+    for table in ("archived_segments", "archive_places"):
+        db.execute(f"DELETE FROM {table} WHERE archiver LIKE 'node:%'")

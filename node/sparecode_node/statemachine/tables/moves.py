@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of moves of users between clusters, and what they mean for each slot."""
+
+import sqlite3
+
+from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.moves import ELSEWHERE, OPEN, Move, MoveState, MoveTicket
+from sparecode_node.statemachine.tables.rows import Row, upsert
+
+MOVE_TABLES = """
+CREATE TABLE moves (                    -- of users to or from another cluster
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order: the newest decides for a slot
+    move_id TEXT NOT NULL UNIQUE,    -- never used again
+    state TEXT NOT NULL,             -- see domain/moves.py
+    first_slot INTEGER NOT NULL,
+    last_slot INTEGER NOT NULL,
+    source TEXT NOT NULL,            -- id of a cluster
+    target TEXT NOT NULL,
+    source_key_id INTEGER NOT NULL,  -- signs the export
+    public_key BLOB NOT NULL,        -- the export is sealed for it
+    activated_lock BLOB NOT NULL,    -- hash of the proof of each end
+    canceled_lock BLOB NOT NULL,
+    key_id INTEGER NOT NULL,         -- of this cluster's ring
+    source_key BLOB NOT NULL,        -- target: verifies the export
+    pieces INTEGER NOT NULL,         -- target: imported so far
+    chain BLOB NOT NULL,             -- target: hash over their contents
+    complete INTEGER NOT NULL,       -- target: the last piece is imported
+    users INTEGER NOT NULL,          -- target: imported so far
+    began_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER,             -- NULL: the move is open
+    done_name TEXT NOT NULL,         -- users up to it are taken back, in the slot
+                                     -- after the `pieces` that are done
+    canceled INTEGER NOT NULL        -- target: it was canceled, and may be cleared since
+) STRICT;
+CREATE INDEX moves_that_decide ON moves (number, first_slot, last_slot)
+    WHERE state != 'never';
+"""
+
+SLOT_INDEX = """
+CREATE INDEX users_by_slot ON users (slot, name_key);
+"""
+
+COLUMNS = (
+    "move_id, state, first_slot, last_slot, source, target, source_key_id, public_key, "
+    "activated_lock, canceled_lock, key_id, source_key, pieces, chain, complete, users, "
+    "began_at_ms, ended_at_ms, done_name, canceled"
+)
+
+_NEWEST = f"""
+SELECT {COLUMNS} FROM moves
+WHERE first_slot <= ? AND last_slot >= ? AND state != 'never'
+ORDER BY number DESC LIMIT 1
+"""
+
+ANY_ARRIVING = "SELECT 1 FROM moves WHERE state = 'arriving' LIMIT 1"
+
+NOBODY = (-1, "")
+"""Before the first user of the first slot."""
+
+OF_MOVE = """
+FROM users WHERE slot BETWEEN :first AND :last AND NOT EXISTS (
+    SELECT 1 FROM moves AS later WHERE later.state != 'never'
+    AND later.number > (SELECT number FROM moves WHERE move_id = :move_id)
+    AND users.slot BETWEEN later.first_slot AND later.last_slot
+)
+"""
+"""The users of a move's slots, but for slots that a later move has brought back."""
+
+
+def move_of(row: Row) -> Move:
+    """Return the move of a row with `COLUMNS`."""
+    return Move(
+        ticket=MoveTicket(
+            move_id=row[0],
+            first_slot=row[2],
+            last_slot=row[3],
+            source=row[4],
+            target=row[5],
+            source_key_id=row[6],
+            public_key=row[7],
+            activated_lock=row[8],
+            canceled_lock=row[9],
+        ),
+        state=MoveState(row[1]),
+        key_id=row[10],
+        source_key=row[11],
+        pieces=row[12],
+        chain=row[13],
+        complete=bool(row[14]),
+        users=row[15],
+        began_at_ms=row[16],
+        ended_at_ms=row[17],
+        done_name=row[18],
+        canceled=bool(row[19]),
+    )
+
+
+def save(db: sqlite3.Connection, move: Move) -> None:
+    """Save a move."""
+    ticket = move.ticket
+    upsert(
+        db,
+        "moves",
+        ("move_id",),
+        move_id=ticket.move_id,
+        state=move.state,
+        first_slot=ticket.first_slot,
+        last_slot=ticket.last_slot,
+        source=ticket.source,
+        target=ticket.target,
+        source_key_id=ticket.source_key_id,
+        public_key=ticket.public_key,
+        activated_lock=ticket.activated_lock,
+        canceled_lock=ticket.canceled_lock,
+        key_id=move.key_id,
+        source_key=move.source_key,
+        pieces=move.pieces,
+        chain=move.chain,
+        complete=move.complete,
+        users=move.users,
+        began_at_ms=move.began_at_ms,
+        ended_at_ms=move.ended_at_ms,
+        done_name=move.done_name,
+        canceled=move.canceled,
+    )
+
+
+def find(db: sqlite3.Connection, move_id: str) -> Move | None:
+    """Return the move with this id."""
+    row = db.execute(
+        f"SELECT {COLUMNS} FROM moves WHERE move_id = ?", (move_id,)
+    ).fetchone()
+    return move_of(row) if row else None
+
+
+def count_never(db: sqlite3.Connection) -> int:
+    """Return how many moves are recorded that never began here."""
+    row = db.execute(
+        "SELECT count(*) FROM moves WHERE state = ?", (MoveState.NEVER,)
+    ).fetchone()
+    return int(row[0])
+
+
+def arriving(db: sqlite3.Connection) -> list[Move]:
+    """Return the moves whose users may be arriving now, the oldest first."""
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM moves WHERE state = ? ORDER BY number",
+        (MoveState.ARRIVING,),
+    )
+    return [move_of(row) for row in rows]
+
+
+def any_arriving(db: sqlite3.Connection) -> bool:
+    """Return whether users of another cluster may be arriving now."""
+    row = db.execute(ANY_ARRIVING).fetchone()
+    return row is not None
+
+
+def any_move(db: sqlite3.Connection) -> bool:
+    """Return whether this cluster has ever moved users."""
+    return db.execute("SELECT 1 FROM moves LIMIT 1").fetchone() is not None
+
+
+def newest_of(db: sqlite3.Connection, slot: int) -> Move | None:
+    """Return the move that decides whether a slot is served; None: it never moved."""
+    row = db.execute(_NEWEST, (slot, slot)).fetchone()
+    return move_of(row) if row else None
+
+
+def overlapping(db: sqlite3.Connection, first: int, last: int) -> list[Move]:
+    """Return the moves of some of these slots, the newest first."""
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM moves WHERE first_slot <= ? AND last_slot >= ? "
+        "AND state != 'never' ORDER BY number DESC",
+        (last, first),
+    )
+    return [move_of(row) for row in rows]
+
+
+def not_served(db: sqlite3.Connection, first: int, last: int) -> Move | None:
+    """Return a move because of which one of these slots is not served; None: all are."""
+    decided: set[int] = set()
+    for move in overlapping(db, first, last):
+        own = range(
+            max(first, move.ticket.first_slot), min(last, move.ticket.last_slot) + 1
+        )
+        if move.state in OPEN | ELSEWHERE and not decided.issuperset(own):
+            return move
+        decided.update(own)
+    return None
+
+
+def has_users(db: sqlite3.Connection, first: int, last: int) -> bool:
+    """Return whether any user has one of these slots."""
+    row = db.execute(
+        "SELECT 1 FROM users WHERE slot BETWEEN ? AND ? LIMIT 1", (first, last)
+    ).fetchone()
+    return row is not None
+
+
+def slots_of(db: sqlite3.Connection, move: Move) -> list[range]:
+    """Return the slots of a move that no later move has, as ranges in their order."""
+    later = db.execute(
+        "SELECT first_slot, last_slot FROM moves WHERE state != 'never' "
+        "AND number > (SELECT number FROM moves WHERE move_id = ?) "
+        "AND first_slot <= ? AND last_slot >= ? ORDER BY first_slot",
+        (move.ticket.move_id, move.ticket.last_slot, move.ticket.first_slot),
+    )
+    found: list[range] = []
+    begin, behind = move.ticket.first_slot, move.ticket.last_slot + 1
+    for first, last in later:
+        if first > begin:
+            found.append(range(begin, first))
+        begin = max(begin, last + 1)
+    if begin < behind:
+        found.append(range(begin, behind))
+    return found
+
+
+def users_of(
+    db: sqlite3.Connection, move: Move, most: int, after: tuple[int, str] = NOBODY
+) -> list[tuple[UserId, int, str]]:
+    """
+    Return some users of a move whose slots no later move has brought back.
+
+    Each with their slot and name, in this order; *after*: those behind this one. The
+    cost does not grow with the users whom a later move has brought back.
+    """
+    found: list[tuple[UserId, int, str]] = []
+    for slots in slots_of(db, move):
+        if slots.stop <= after[0]:
+            continue
+        rows = db.execute(
+            "SELECT user_id, slot, name_key FROM users "
+            "WHERE (slot, name_key) > (?, ?) AND slot < ? "
+            "ORDER BY slot, name_key LIMIT ?",
+            (*max(after, (slots.start, "")), slots.stop, most - len(found)),
+        )
+        found += [(UserId(each), slot, name) for each, slot, name in rows]
+        if len(found) >= most:
+            break
+    return found
+
+
+def needs_key(db: sqlite3.Connection, key_id: int, ended_after_ms: int) -> bool:
+    """Return whether a move needs a key of the ring: it is open, or ended recently."""
+    row = db.execute(
+        "SELECT 1 FROM moves WHERE key_id = ? AND state != ? "
+        "AND (ended_at_ms IS NULL OR ended_at_ms > ?) LIMIT 1",
+        (key_id, MoveState.NEVER, ended_after_ms),
+    ).fetchone()
+    return row is not None

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy editor while a colleague, or a lost primary, comes in between."""
+
+import pytest
+
+from sparecode_node.console.kit.notice_kinds import NOTICE_KINDS
+from sparecode_node.domain.personal_kinds import PersonalKind
+from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.statemachine.commands.policy import UpdatePolicy
+from sparecode_node.statemachine.results import Result
+from tests.console.desk import Desk
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.mark.parametrize(
+    ("first", "typed"),
+    [("Check", {}), ("Save", {}), ("Save", {"lock_ms": "soon"})],
+    ids=["checked", "saved", "refused"],
+)
+async def test_a_saved_policy_keeps_what_a_colleague_has_changed(
+    desk: Desk, first: str, typed: dict[str, str]
+) -> None:
+    """Whatever the second one presses before, only changed fields are sent."""
+    one, two = await desk.administrator(), await desk.administrator()
+    await one.open("/policy")
+    await two.open("/policy")
+    await one.send(
+        "Save",
+        codes_per_set_default="12",
+        tick={"lock_until_unlocked": "on", "silent_notices": "new_device"},
+        untick=("pin_blocklist",),
+    )
+    page = await two.send(
+        first,
+        set_low_threshold="4",
+        tick={"manager_notices": "codes_issued"},
+        untick=("second_approver",),
+        **typed,
+    )
+    assert "Another administrator has changed this in the meantime" in page.text
+    assert "The value is now" not in page.text
+    form = page.form("/policy")
+    assert form.value("codes_per_set_default") == "12"
+    assert form.value("set_low_threshold") == "4"
+    assert form.values("lock_until_unlocked") == ["on"]
+    assert form.values("pin_blocklist") == []
+    assert form.values("second_approver") == []
+    assert form.values("silent_notices") == ["new_device"]
+    assert form.values("manager_notices") == ["codes_issued"]
+    page = await two.send("Save", **dict.fromkeys(typed, "2"))
+    assert "It is now version 3" in page.text
+    policy = (
+        await desk.node.policies.get(desk.node.admin("PolicyService/GetPolicy"))
+    ).value
+    assert policy.codes_per_set_default == 12
+    assert policy.set_low_threshold == 4
+    assert policy.lock_until_unlocked
+    assert not policy.pin_blocklist
+    assert not policy.second_approver
+    assert policy.silent_notices == "new_device"
+    assert policy.manager_notices == "codes_issued"
+
+
+async def test_a_kind_of_notices_that_two_have_changed_is_named_in_words(
+    desk: Desk,
+) -> None:
+    one, two = await desk.administrator(), await desk.administrator()
+    await one.open("/policy")
+    await two.open("/policy")
+    await one.send("Save", tick={"silent_notices": "new_device"})
+    page = await two.send("Check", tick={"silent_notices": "codes_issued"})
+    words = NOTICE_KINDS[PersonalKind.NEW_DEVICE]
+    assert f"The value is now: {words}" in page.text
+    assert page.form("/policy").values("silent_notices") == ["codes_issued"]
+
+
+async def test_a_policy_saved_before_a_colleague_s_check_is_not_overwritten(
+    desk: Desk,
+) -> None:
+    """A check beside the fields does not make an old page a new one."""
+    one, two = await desk.administrator(), await desk.administrator()
+    await one.open("/policy")
+    page = await two.open("/policy")
+    await one.send("Save", codes_per_set_default="12")
+    await two.send("Check", set_low_threshold="4")
+    two.page = page  # The script has replaced the odds only.
+    page = await two.send("Save", set_low_threshold="4")
+    assert page.status == 409
+    assert page.form("/policy").value("codes_per_set_default") == "12"
+
+
+async def test_a_policy_of_unknown_outcome_is_sent_again_as_it_was(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A7, Q1) The policy has a newer version by then: the form's own."""
+    browser = await desk.administrator()
+    await browser.open("/policy")
+    replicator, propose = desk.node.replicator, desk.node.replicator.propose
+
+    async def lose_the_answer(proposal: Proposal, *, timeout_s: float) -> Result:
+        result = await propose(proposal, timeout_s=timeout_s)
+        if isinstance(proposal.call.command, UpdatePolicy):
+            monkeypatch.setattr(replicator, "propose", propose)
+            raise OutcomeUnknownError("lost")
+        return result
+
+    monkeypatch.setattr(replicator, "propose", lose_the_answer)
+    page = await browser.send("Save", set_low_threshold="4")
+    assert page.status == 503
+    page = await browser.send("Save")
+    assert "It is now version 2" in page.text

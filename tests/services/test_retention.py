@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archived audit events that are old leave every node, and readers say so (U4)."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from sparecode_client.audit.archive import archived_segments
+from sparecode_client.audit.checkpoints import read_checkpoint
+from sparecode_client.audit.verification import verify_files
+from sparecode_node.daemon.metrics.events import EventCounts
+from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.domain.segments import in_words
+from sparecode_node.queries import archives as archive_queries
+from sparecode_node.queries.audit import AuditFilter, AuditHead
+from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.cluster import archive as archiving
+from sparecode_node.services.cluster import archive_files, checkpoints
+from sparecode_node.services.cluster import segments as keeping
+from sparecode_node.services.cluster.archive import SegmentArchive
+from sparecode_node.services.cluster.retention import Retention
+from sparecode_node.services.files import audit_export
+from sparecode_node.services.files.audit_export import ExportFormat
+from sparecode_node.statemachine import audit, sealed_events
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.segments import NoteArchive
+from sparecode_node.statemachine.missing_segments import missing_segments
+from sparecode_node.statemachine.sealed_events import file_of
+from sparecode_node.statemachine.short_segments import short_segments
+from sparecode_node.statemachine.tables import archives, segments
+from sparecode_node.tool.doctor.archive import check_copies
+from sparecode_node.tool.doctor.findings import Verdict
+from sparecode_node.tool.doctor.state import check_state
+from tests.services.one_node import OneNode, one_node
+from tests.services.test_archive import archive_of, named
+from tests.services.test_audit import reading
+from tests.services.test_notices import add_users
+from tests.services.test_segments import discard, kept, stored_numbers
+
+pytestmark = pytest.mark.asyncio
+
+EVENTS = 8
+RETENTION_DAYS = 90
+N2 = NodeId("n2")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "SEGMENT_EVENTS", EVENTS)
+    monkeypatch.setattr(archiving, "REST", 0.0)
+    monkeypatch.setattr(keeping, "REST", 0.0)
+    monkeypatch.setattr(keeping, "DELETED_EVENTS", 3)
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
+    """Return a node with three sealed segments, and a retention of ninety days."""
+    sealed_events.create(tmp_path / "local.db")
+    (tmp_path / "archive").mkdir()
+    async with one_node(tmp_path) as node:
+        await node.policies.update(
+            node.admin("PolicyService/UpdatePolicy"),
+            version=1,
+            values={
+                "second_approver": False,
+                "audit_retention_ms": RETENTION_DAYS * DAY_MS,
+            },
+        )
+        await add_users(node, *(f"user{number}" for number in range(3 * EVENTS)))
+        yield node
+
+
+def retention_of(node: OneNode, archive: SegmentArchive | None) -> Retention:
+    return Retention(
+        archive=archive,
+        replicator=node.replicator,
+        state=node.state,
+        clock=node.clock,
+        entropy=SystemEntropy(),
+    )
+
+
+async def confirm(node: OneNode, state: Path) -> SegmentArchive:
+    """Archive all segments on this node, and confirm them."""
+    archive = archive_of(node, state, state.parent / "archive")
+    retention = retention_of(node, archive)
+    await retention.step()
+    await archive.step()
+    await retention.step()
+    return archive
+
+
+def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
+    """Confirm an archive in the name of another member, which has one elsewhere."""
+    with_hash = segments.find(node.local_db, through)
+    assert with_hash is not None
+    command = NoteArchive(
+        node_id=other,
+        place="/srv/other",
+        through=through,
+        hash_after=with_hash.hash_after,
+    )
+    call = UnstampedCall.of_node(other, command, RequestId(SystemEntropy().uuid()))
+    node.replicator.commit([Proposal(call=call)])
+
+
+async def age(node: OneNode, archive: SegmentArchive, others: int = 0) -> None:
+    """
+    Let time pass, and let the primary remove what is due.
+
+    All say again what they have, the other member the first *others* segments.
+    """
+    node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
+    if others:
+        confirm_as(node, N2, others)
+    await retention_of(node, archive).step()
+    node.replicator.leads = True
+    await retention_of(node, archive).step()
+    await node.login()
+
+
+def confirmed(node: OneNode) -> set[int]:
+    return set(archives.numbers_of(node.local_db, "node:n1"))
+
+
+async def test_a_node_confirms_what_it_has_read_back(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U2) A file that is there by its name alone is read before it counts."""
+    archive = await confirm(node, tmp_path / "local.db")
+    assert archive.proved == ((1, 3),)
+    assert confirmed(node) == {1, 2, 3}
+    async with node.state.transaction() as transaction:
+        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+    (own,) = seen.archives
+    assert (own.archiver, own.place) == ("node:n1", str(tmp_path / "archive"))
+    assert own.segments == "1 to 3"
+    assert seen.unarchived_segments == "1 to 3"  # The policy wants two.
+
+
+async def test_a_file_of_the_right_name_alone_is_not_confirmed(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U2) Anyone who writes to the folder could otherwise have the log removed."""
+    state = tmp_path / "local.db"
+    archive = archive_of(node, state, tmp_path / "archive")
+    await archive.step()
+    (first, *_) = named(tmp_path / "archive", "*.jsonl")
+    first.write_bytes(b"{}\n")
+    # After a restart, which has read nothing yet.
+    archive = archive_of(node, state, tmp_path / "archive")
+    retention = retention_of(node, archive)
+    await retention.step()
+    with pytest.raises(sealed_events.SegmentError):
+        await archive.step()
+    await retention.step()
+    assert confirmed(node) == {2, 3}
+    await archive.step()
+    await retention.step()
+    assert confirmed(node) == {1, 2, 3}  # Written again.
+
+
+async def test_a_rotten_copy_is_withdrawn(node: OneNode, tmp_path: Path) -> None:
+    """(U2) And a missing mount withdraws everything until it is back."""
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    (first, *_) = named(tmp_path / "archive", "*.jsonl")
+    first.write_bytes(first.read_bytes()[:-2])
+    with pytest.raises(sealed_events.SegmentError):
+        await archive.read_again()
+    await retention_of(node, archive).step()
+    assert confirmed(node) == {2, 3}
+    (tmp_path / "archive").rename(tmp_path / "unmounted")
+    with pytest.raises(OSError, match="No such file"):
+        await archive.step()
+    await retention_of(node, archive).step()
+    assert confirmed(node) == set()
+
+
+async def test_one_node_alone_removes_nothing(node: OneNode, tmp_path: Path) -> None:
+    """(U4) It may be broken, or lie."""
+    await age(node, await confirm(node, tmp_path / "local.db"))
+    assert archives.removed(node.local_db).through == 0
+
+
+async def test_old_segments_leave_the_node_and_readers_say_so(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Pages, exports and verification go on after them, and the archive proves all."""
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    confirm_as(node, N2, 2)
+    await discard(node, state)
+    await age(node, archive, 2)
+    assert archives.removed(node.local_db).through == 2
+    async with kept(state) as keeper:
+        await keeper.step()
+        assert keeper.missing == ()
+        await keeper.step()
+    assert stored_numbers(state)[0] == 3
+    assert missing_segments(state, NodeId("n1")).ranges == ()
+    page = await node.audit.list(
+        reading(node, "ListAuditEvents"), criteria=AuditFilter(), page_size=500
+    )
+    assert page.value.items[-1].event.sequence == 2 * EVENTS + 1
+    assert page.value.removed is not None
+    assert page.value.removed.last_sequence == 2 * EVENTS
+    assert "node:n1" in page.value.removed.archives
+    verdict = await node.audit.verify_chain(reading(node, "VerifyChain"))
+    assert verdict.value.broken_sequence == 0
+    assert f"removed the events 1 to {2 * EVENTS}" in verdict.value.problem
+    (finding,) = [
+        each
+        for each in check_state(state, journal=None, ring=None)
+        if each.subject == "audit log"
+    ]
+    assert finding.verdict is Verdict.OK
+    assert f"retention has removed events 1 to {2 * EVENTS}" in finding.words
+    archived = archived_segments(tmp_path / "archive")
+    proved = verify_files(
+        [each.events for each in archived],
+        [read_checkpoint(each.checkpoint) for each in archived],
+    )
+    assert proved.proved_up_to == 3 * EVENTS
+    # The log that is left says itself what is gone.
+    records = list(reversed(page.value.items))
+    export = tmp_path / "export.jsonl"
+    export.write_bytes(audit_export.lines(ExportFormat.JSON_LINES, records))
+    head = AuditHead(sequence=records[-1].event.sequence, hash=records[-1].hash)
+    signed = tmp_path / "head.json"
+    signed.write_bytes(
+        archive_files._text(
+            checkpoints.sign(node.sealing, head, at_ms=node.clock.now_ms())
+        )
+    )
+    left = verify_files([export], [read_checkpoint(signed)])
+    assert left.problem is None
+    assert left.removed is not None
+    assert (left.removed.segments, left.removed.last) == (2, 2 * EVENTS)
+    assert left.removed.copies == 2
+    assert left.removed.archives.startswith("node:n1 (")
+    both = verify_files(
+        [archived[0].events, archived[1].events, export], [read_checkpoint(signed)]
+    )
+    assert (both.problem, both.first, both.removed) == (None, 1, None)
+
+
+async def test_a_page_that_does_not_reach_back_says_nothing(
+    node: OneNode, tmp_path: Path
+) -> None:
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    confirm_as(node, N2, 2)
+    await age(node, archive, 2)
+    page = await node.audit.list(
+        reading(node, "ListAuditEvents"), criteria=AuditFilter(), page_size=1
+    )
+    assert page.value.removed is None
+    page = await node.audit.list(
+        reading(node, "ListAuditEvents"),
+        criteria=AuditFilter(),
+        from_sequence=3,
+        page_size=1,
+    )
+    assert page.value.removed is not None
+    assert page.value.items[0].event.sequence == 2 * EVENTS + 1
+
+
+async def test_deletion_goes_on_after_a_crash(node: OneNode, tmp_path: Path) -> None:
+    """(U4) Each transaction deletes some events; the next start deletes the rest."""
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    confirm_as(node, N2, 2)
+    await discard(node, state)
+    await age(node, archive, 2)
+    file = sealed_events.SealedEvents(state)
+    assert file.delete_removed(3)
+    file.close()
+    assert stored_numbers(state) == [3]
+    async with kept(state) as keeper:
+        await keeper.step()
+    file = sealed_events.SealedEvents(state)
+    assert not file.delete_removed(3)
+    file.close()
+    assert file_of(state).exists()
+
+
+async def test_a_node_without_an_archive_withdraws_what_it_had(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Its `node.toml` names no folder any more, so nothing reads it again."""
+    await confirm(node, tmp_path / "local.db")
+    assert confirmed(node) == {1, 2, 3}
+    await retention_of(node, None).step()
+    assert confirmed(node) == set()
+
+
+async def test_a_node_says_again_what_it_still_reads(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) What was said long ago does not count."""
+    archive = await confirm(node, tmp_path / "local.db")
+    before_ms = archives.said_ms(node.local_db, "node:n1")
+    await retention_of(node, archive).step()
+    assert archives.said_ms(node.local_db, "node:n1") == before_ms
+    node.clock.pass_s(DAY_MS / 1000)
+    await retention_of(node, archive).step()
+    assert archives.said_ms(node.local_db, "node:n1") >= before_ms + DAY_MS
+
+
+async def test_a_lost_segment_that_is_stored_here_is_archived(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U2) It was found again; one that is not here is passed over."""
+    state = tmp_path / "local.db"
+    async with kept(state) as keeper:
+        await keeper.step()
+    segments.declare_lost(node.local_db, [1, 2], 0, "its disk was destroyed")
+    file = sqlite3.connect(file_of(state), isolation_level=None)
+    file.execute("DELETE FROM stored_segments WHERE number = 2")
+    file.close()
+    archive = archive_of(node, state, tmp_path / "archive")
+    await archive.step()
+    assert archive.holding.held == ((1, 1), (3, 3))
+
+
+async def test_an_administrator_confirms_a_copy_by_its_files(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) The hashes that the command reads from the copy are those of the cluster."""
+    archive = await confirm(node, tmp_path / "local.db")
+    copy = archived_segments(tmp_path / "archive")[:2]
+    read = verify_files(
+        [each.events for each in copy],
+        [read_checkpoint(each.checkpoint) for each in copy],
+    )
+    await node.membership.confirm_archive(
+        node.admin("ClusterService/ConfirmArchive"),
+        first=1,
+        last=2,
+        hash_before=read.hash_before,
+        hash_after=read.hash_after,
+        place="a disk in the vault",
+    )
+    # Eight days later this node has said nothing, and the copy still counts.
+    node.clock.pass_s(8 * DAY_MS / 1000)
+    async with node.state.transaction() as transaction:
+        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+    assert {each.archiver: each.counts for each in seen.archives} == {
+        "administrator:root": True,
+        "node:n1": False,
+    }
+    await age(node, archive)
+    assert archives.removed(node.local_db).through == 2
+
+
+async def test_a_withdrawn_copy_is_missed_by_metrics_doctor_and_status(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Nothing is removed on its word, and the alert follows the metric."""
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    hashes = [segments.find(node.local_db, number) for number in (1, 2)]
+    assert hashes[0] is not None
+    assert hashes[1] is not None
+    await node.membership.confirm_archive(
+        node.admin("ClusterService/ConfirmArchive"),
+        first=1,
+        last=2,
+        hash_before=hashes[0].hash_before,
+        hash_after=hashes[1].hash_after,
+        place="tape 12",
+    )
+    counts = EventCounts(state, node.clock)
+    counts.take()
+    assert counts.short_segments == 1
+    await node.membership.withdraw_archive(
+        node.admin("ClusterService/WithdrawArchive"),
+        administrator="Root",
+        first=2,
+        last=2,
+        reason="tape 12 cannot be read",
+    )
+    node.clock.pass_s(60)
+    counts.take()
+    assert counts.short_segments == 2
+    (finding,) = check_copies(state, node.clock.now_ms() + 2 * 60 * 60 * 1000)
+    assert finding.words.startswith("segments 2 to 3 are in fewer than 2 archives")
+    async with node.state.transaction() as transaction:
+        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+    assert seen.unarchived_segments == "2 to 3"
+    await age(node, archive)
+    assert archives.removed(node.local_db).through == 1
+
+
+async def test_segments_in_too_few_archives_are_counted_and_told(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Metrics and the doctor say the same as the cluster's status."""
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    confirm_as(node, N2, 2)
+    counts = EventCounts(state, node.clock)
+
+    def told(after_s: int = 60) -> tuple[int, int, int]:
+        node.clock.pass_s(after_s)
+        counts.take()
+        oldest_ms = counts.oldest_short_ms
+        return counts.removed_segments, counts.short_segments, oldest_ms
+
+    third = segments.find(node.local_db, 3)
+    assert third is not None
+    assert told() == (0, 1, third.last_at_ms)
+    now_ms = node.clock.now_ms()
+    assert list(check_copies(state, now_ms)) == []  # It was sealed a moment ago.
+    (finding,) = check_copies(state, now_ms + 2 * 60 * 60 * 1000)
+    assert finding.verdict is Verdict.WARN
+    assert finding.words.startswith("segments 3 are in fewer than 2 archives")
+    await age(node, archive, 2)
+    assert told() == (2, 2, third.last_at_ms)  # A fourth was sealed meanwhile.
+    node.clock.pass_s(8 * DAY_MS / 1000)
+    async with node.state.transaction() as transaction:
+        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+    short = short_segments(node.local_db, node.clock.now_ms())
+    assert seen.unarchived_segments == in_words(short.ranges) == "3 to 4"
+    assert told() == (2, 2, third.last_at_ms)
+    await node.login()
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=2,
+        values={"audit_retention_ms": 0},
+    )
+    # Counting walks all segments, and a monitor may scrape every few seconds.
+    assert told(after_s=0) == (2, 2, third.last_at_ms)
+    assert told() == (2, 0, 0)
