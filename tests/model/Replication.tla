@@ -106,6 +106,13 @@ OnDisk(n, newTerm, newVote, newLog) ==
     /\ diskVote' = [diskVote EXCEPT ![n] = newVote]
     /\ disk' = [disk EXCEPT ![n] = newLog]
 
+(* Every node syncs before it takes a higher commit index. So a leader, which counts itself, has *)
+(* the entries on its disk by then, and what a state has applied is in the log after a crash.    *)
+SyncToCommit(n, index, newTerm, newVote, newLog) ==
+    LET isThere == Len(disk[n]) >= index /\ SubSeq(disk[n], 1, index) = SubSeq(newLog, 1, index)
+    IN IF isThere \/ ~Kept("a leader counts itself after its sync") THEN UNCHANGED durable
+       ELSE OnDisk(n, newTerm, newVote, newLog)
+
 ---------------------------------------------------------------------------
 (* Elections *)
 
@@ -219,13 +226,15 @@ Receive(n, leader, previous, count) ==
         before == SubSeq(log[n], 1, previous)
         newLog == IF isKnown THEN log[n] ELSE IF count = 0 THEN before ELSE Append(before, entry)
         confirmed == previous + count
+        newVote == IF t > term[n] THEN None ELSE vote[n]
+        latest == Max(commit[n], Min(told[t], confirmed))
     IN  /\ leader.by # n /\ t >= term[n] /\ ~(t = term[n] /\ Leads(n))
         /\ ~Refuses(n, leader.by, leader.byLife)
         /\ confirmed <= Len(entries)
         /\ fits
         /\ confirmed > 0 \/ t > term[n]
         /\ term' = [term EXCEPT ![n] = t]
-        /\ vote' = [vote EXCEPT ![n] = IF t > term[n] THEN None ELSE @]
+        /\ vote' = [vote EXCEPT ![n] = newVote]
         /\ role' = [role EXCEPT ![n] = "follower"]
         /\ log' = [log EXCEPT ![n] = newLog]
         /\ LET ack == [term |-> t, index |->
@@ -233,8 +242,11 @@ Receive(n, leader, previous, count) ==
            IN IF AtOnce
               THEN acks' = Acknowledged(n, {ack}) /\ UNCHANGED held
               ELSE held' = [held EXCEPT ![n] = Furthest(@ \cup {ack})] /\ UNCHANGED acks
-        /\ commit' = [commit EXCEPT ![n] = Max(@, Min(told[t], confirmed))]
-    /\ UNCHANGED <<durable, life, votes, preVotes, sent, told, leads, history, bounds, reads>>
+        \* The message may be from before the leader knew the entry to be committed.
+        /\ \E known \in {latest} \cup (IF AtOnce THEN {} ELSE {commit[n]}) :
+            /\ commit' = [commit EXCEPT ![n] = known]
+            /\ IF known > commit[n] THEN SyncToCommit(n, known, t, newVote, newLog) ELSE UNCHANGED durable
+    /\ UNCHANGED <<life, votes, preVotes, sent, told, leads, history, bounds, reads>>
 
 (* One sync for everything received, and the acknowledgements after it. *)
 Sync(n) ==
@@ -261,22 +273,20 @@ Counted(n, index) ==
         /\ ack.term = term[n] \/ ~Kept("acknowledgements count in their term")
         /\ ~Refuses(n, m, ack.byLife) \/ ack.byLife < Configuration(log[n]).names[m]}
 
-OwnCount(n, index) ==
-    IF AtOnce \/ Len(disk[n]) >= index \/ ~Kept("a leader counts itself after its sync") THEN {n} ELSE {}
-
 Agrees(shorter, longer) == \A i \in 1..Len(shorter) : shorter[i] = longer[i].entry
 
 Commit(n, index) ==
     /\ Leads(n) /\ index > commit[n] /\ index <= Len(log[n])
     /\ log[n][index].term = term[n] \/ ~Kept("commit entries of the own term")
-    /\ IsQuorum(OwnCount(n, index) \cup Counted(n, index), Voters(n))
+    /\ IsQuorum({n} \cup Counted(n, index), Voters(n))
     /\ commit' = [commit EXCEPT ![n] = index]
     /\ told' = [told EXCEPT ![term[n]] = Max(@, index)]
     /\ LET known == Min(index, Len(ledger))
            more == [i \in 1..(index - known) |-> [entry |-> log[n][known + i], by |-> term[n]]]
        IN /\ split' = (split \/ ~Agrees(SubSeq(log[n], 1, known), ledger))
           /\ ledger' = ledger \o more
-    /\ UNCHANGED <<memory, durable, life, role, held, votes, preVotes, acks, sent, leads,
+    /\ SyncToCommit(n, index, term[n], vote[n], log[n])
+    /\ UNCHANGED <<memory, life, role, held, votes, preVotes, acks, sent, leads,
                    bounds, reads>>
 
 ---------------------------------------------------------------------------

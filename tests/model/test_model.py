@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.model.__main__ import page
 from tests.model.checker import MODULE, Setup, check, why_not_here
 from tests.model.runs import BROKEN, SOUND
 
@@ -23,6 +24,18 @@ def test_each_protection_of_the_specification_is_taken_out_in_a_run() -> None:
     named = set(re.findall(r'Kept\("([^"]+)"\)', MODULE.read_text()))
     assert named == set(BROKEN)
     assert SOUND
+
+
+@pytest.mark.parametrize(
+    ("violated", "title"),
+    [(None, "no invariant is violated"), ("NoSplit", "an invariant is violated")],
+)
+def test_the_page_says_if_an_invariant_is_violated(
+    violated: str | None, title: str
+) -> None:
+    run = {"name": "reads", "states": 9, "seconds": 1, "violated": violated}
+    made = {"machine": "2 cores", "date": "today", "commit": "c0ffee"}
+    assert f"in place: {title}" in page({"model": {"runs": [{**run, **made}]}})
 
 
 @needs_java

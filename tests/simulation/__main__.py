@@ -10,12 +10,16 @@ import argparse
 import contextlib
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
+from tests.fault_points import record as fault_points
 from tests.results import ROOT
 from tests.simulation import report
 from tests.simulation.campaign import (
@@ -27,6 +31,7 @@ from tests.simulation.campaign import (
 )
 from tests.simulation.comparisons import comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
+from tests.simulation.progress import Progress
 
 
 def main() -> int:
@@ -47,6 +52,14 @@ def main() -> int:
         "--whole", action="store_true", help="whole nodes, instead of their engines"
     )
     parser.add_argument(
+        "--mixed", action="store_true", help="long runs of whole nodes, mixed by seed"
+    )
+    parser.add_argument(
+        "--lost",
+        action="store_true",
+        help="short runs of whole nodes, whose cluster is lost and begins again",
+    )
+    parser.add_argument(
         "--outbox", action="store_true", help="with channels and receivers of notices"
     )
     parser.add_argument(
@@ -56,12 +69,16 @@ def main() -> int:
         "--record", action="store_true", help="put enough seeds on the page"
     )
     wanted = parser.parse_args()
+    wanted.mixed = wanted.mixed or wanted.lost
+    wanted.whole = wanted.whole or wanted.mixed
     if wanted.seeds < 1:
         parser.error("--seeds: at least 1; none would show nothing")
     campaign = Campaign(
         nodes=wanted.nodes,
         recording=wanted.recording,
         whole=wanted.whole,
+        mixed=wanted.mixed,
+        lost=wanted.lost,
         outbox=wanted.outbox,
         files=wanted.files,
     )
@@ -69,39 +86,71 @@ def main() -> int:
     if wanted.seed is not None:
         return trace(console, campaign, wanted.seed)
     seeds = range(wanted.first, wanted.first + wanted.seeds)
+    kept = Progress.of(campaign, seeds) if wanted.record else Progress()
+    if kept.done.seeds:
+        console.print(f"{len(kept.done.seeds)} seeds are done; going on with the rest")
     verdict = timed(
-        lambda: run(console, campaign, seeds, wanted.jobs),
+        lambda: run(console, campaign, seeds, wanted.jobs, kept),
         recording=wanted.recording,
         whole=wanted.whole,
         outbox=wanted.outbox,
         files=wanted.files,
+        mixed=wanted.mixed,
     )
+    verdict = replace(verdict, seconds=kept.seconds)
+    kept.forget()
     say(console, campaign, verdict)
-    slower = wanted.whole or wanted.files
-    enough = report.NODES_FROM_SEEDS if slower else report.RECORD_FROM_SEEDS
-    if wanted.record and wanted.seeds >= enough:
-        report.record_campaign(wanted.nodes, wanted.first, verdict)
+    if wanted.record and report.enough(campaign, wanted.seeds):
+        report.record_campaign(campaign, wanted.first, verdict)
         console.print(f"written to {report.PAGE.relative_to(ROOT)}")
+    enough = wanted.seeds >= fault_points.FROM_SEEDS and not wanted.mixed
+    if wanted.record and enough:
+        record_points(campaign, wanted.seeds, verdict.outcome)
     return 0 if verdict.holds else 1
 
 
-def run(
-    console: Console, campaign: Campaign, seeds: range, jobs: int | None
-) -> Outcome:
-    """Run the seeds behind a progress bar."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress("schedules", *columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=len(seeds))
-        message: set[int] = set()
+def record_points(campaign: Campaign, seeds: int, outcome: Outcome) -> None:
+    """Record at which fault points the schedules have acted."""
+    kinds = {
+        "whole nodes": campaign.whole,
+        "notices": campaign.outbox,
+        "files of the state": campaign.files,
+    }
+    kind = next((name for name, is_so in kinds.items() if is_so), "engines")
+    targets = {"whole nodes": "-nodes", "notices": "-outbox"}
+    targets |= {"files of the state": "-disks"}
+    command = f"make sim{targets.get(kind, '')} SEEDS={seeds}"
+    if campaign.nodes == 3 and not campaign.recording:
+        broken = len(outcome.violations)
+        verdict = f"{broken} schedules broke a promise" if broken else "passed"
+        fault_points.record(kind, command, outcome.strikes, verdict)
 
-        def progress(outcome: Outcome) -> None:
-            bar.update(task, completed=outcome.seeds)
-            for seed in outcome.violations.keys() - message:
-                message.add(seed)
-                for kind, seen in outcome.violations[seed].items():
+
+def run(
+    console: Console,
+    campaign: Campaign,
+    seeds: range,
+    jobs: int | None,
+    kept: Progress,
+) -> Outcome:
+    """Run the seeds that are left behind a progress bar; return what all have shown."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar("schedules", *columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=len(seeds))
+
+        def tell(outcome: Outcome) -> None:
+            bar.update(task, completed=len(kept.done.seeds))
+            for seed, violations in outcome.violations.items():
+                for kind, seen in violations.items():
                     console.print(f"[red]seed {seed}: {kind}[/]: {escape(seen)}")
 
-        return campaign.run(seeds, jobs=jobs, progress=progress)
+        def progress(few: Sequence[int], outcome: Outcome) -> None:
+            kept.add(few, outcome)
+            tell(outcome)
+
+        tell(kept.done.outcome)
+        campaign.run(kept.left(seeds), jobs=jobs, progress=progress)
+        return kept.done.outcome
 
 
 def trace(console: Console, campaign: Campaign, seed: int) -> int:
@@ -132,7 +181,9 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         "fault", title=f"{outcome.seeds:,} schedules of {campaign.nodes} nodes"
     )
     table.add_column("took effect", justify="right")
-    for effect in effects_of(whole=campaign.whole, files=campaign.files):
+    for effect in effects_of(
+        whole=campaign.whole, files=campaign.files, mixed=campaign.mixed
+    ):
         number = outcome.effects[effect]
         style = "red" if effect in verdict.absent_effects else None
         table.add_row(effect.value, f"{number:,}", style=style)
@@ -144,6 +195,7 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         recording=campaign.recording,
         outbox=campaign.outbox,
         files=campaign.files,
+        mixed=campaign.mixed,
     ):
         style = "red" if comparison in verdict.absent_comparisons else None
         checks.add_row(
@@ -177,7 +229,12 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
     )
     seed, nodes = min(outcome.violations), campaign.nodes
     kinds = {"-nodes": campaign.whole, "-outbox": campaign.outbox}
-    kinds |= {"-disks": campaign.files}
+    kinds = {
+        "-lost": campaign.lost,
+        "-mixed": campaign.mixed,
+        **kinds,
+        "-disks": campaign.files,
+    }
     kind = next((name for name, is_so in kinds.items() if is_so), "")
     again = f"make sim{kind} SEED={seed}" + (f" NODES={nodes}" if nodes != 3 else "")
     console.print(f"again, with its trace: [bold]{again}[/]")

@@ -2,6 +2,7 @@
 """The same, of the codes."""
 
 import contextlib
+import random
 import sqlite3
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from sparecode_node.statemachine.results import (
     Decision,
     EmergencyAccessSaved,
 )
+from tests.simulation.archives import Archives
 from tests.simulation.broken_runs import breaks, machine
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.people import (
@@ -60,6 +62,26 @@ def a_machine_without_an_event() -> Invariants:
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(sealed_events._TABLES)
         made.check_audit_log("n1", db, [(1, "CreateUser")])
+    return made
+
+
+def archives_of(rules: CodeRules) -> Archives:
+    return Archives(random.Random(0), rules, lambda *_: None)
+
+
+@breaks("archived before it is removed")
+def a_segment_removed_with_one_archive() -> Invariants:
+    made = CodeRules()
+    archives = archives_of(made)
+    archives.read_back[1].add("n1")
+    archives.see_removed(1)
+    return made
+
+
+@breaks("a whole archive")
+def removed_events_that_no_archive_has() -> Invariants:
+    made = CodeRules()
+    archives_of(made).check([(1, "CreateUser")], 1)
     return made
 
 

@@ -17,13 +17,12 @@ from sparecode_node.statemachine.results import (
 )
 from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
-from tests.simulation.fault_effects import Effects
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Invariants, Read, Submission, Wish
+from tests.simulation.keepers import check_installed
 from tests.simulation.memberships import Memberships
 from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.scenarios import Scenario
-from tests.simulation.snapshots import SnapshotTraffic
 
 Broken = Callable[[], Invariants]
 BROKEN: dict[str, list[Broken]] = {}
@@ -316,13 +315,10 @@ def a_removal_that_is_forgotten() -> Invariants:
 def install(before: int, index: int, committed: int, digest: str) -> Invariants:
     seen = Invariants()
     seen.applied[committed] = ()
-    world: Any = SimpleNamespace(invariants=seen, effects=Effects())
-    replica: Any = SimpleNamespace(
-        engine=SimpleNamespace(raftCommitIndex=before),
-        install=lambda _manifest, done: done(None),
-    )
+    installed: Any = machine("n1", {}, digest)
+    installed.sim = SimpleNamespace(invariants=seen)
     manifest: Any = SimpleNamespace(index=index, digest="d")
-    SnapshotTraffic(world)._install(machine("n1", {}, digest), replica, manifest)
+    check_installed(installed, manifest, before)
     return seen
 
 

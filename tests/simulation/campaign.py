@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from tests.fault_points.strikes import Strikes
 from tests.simulation.cluster import SimCluster
 from tests.simulation.codes import CodesCluster, scenario
 from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
@@ -17,8 +18,10 @@ from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.faults import Profile
 from tests.simulation.files.cluster import FilesCluster
 from tests.simulation.nodes.cluster import NodesCluster
+from tests.simulation.nodes.mixed import MixedCluster, lost_cluster
 from tests.simulation.outbox import OutboxCluster
 from tests.simulation.scenarios import Scenario
+from tests.simulation.work import PeopleAtWork
 
 EVERY_FAULT_FROM_SEEDS = 200
 """In this many schedules every fault takes effect; in fewer, a rare one may not."""
@@ -39,6 +42,8 @@ class Outcome:
     comparisons: Comparisons = field(default_factory=Comparisons)
     violations: dict[int, dict[str, str]] = field(default_factory=dict)
     """Seed -> invariant -> what was seen."""
+    strikes: Strikes = field(default_factory=Strikes)
+    """Of fault points."""
     longest_s: float = 0.0
     """The longest time for which a core left alone gave no answer."""
     longest_each_s: float = 0.0
@@ -53,6 +58,7 @@ class Outcome:
         self.effects.update(other.effects)
         self.comparisons.update(other.comparisons)
         self.violations.update(other.violations)
+        self.strikes.update(other.strikes)
         self.longest_s = max(self.longest_s, other.longest_s)
         self.longest_each_s = max(self.longest_each_s, other.longest_each_s)
 
@@ -67,6 +73,10 @@ class Campaign:
     profile: Profile | None = None
     whole: bool = False
     """With whole nodes, instead of their engines."""
+    mixed: bool = False
+    """With long runs of whole nodes, each with a mix of its own."""
+    lost: bool = False
+    """With short runs of whole nodes, whose cluster is lost and begins again."""
     outbox: bool = False
     """With channels, and receivers of notices."""
     files: bool = False
@@ -74,6 +84,10 @@ class Campaign:
 
     def cluster(self, seed: int) -> SimCluster | NodesCluster:
         """Return the cluster of a seed, before anything has happened."""
+        if self.lost:
+            return lost_cluster(seed, self.nodes)
+        if self.mixed:
+            return MixedCluster(seed, self.nodes)
         if self.whole:
             return NodesCluster(seed, self.nodes)
         if self.recording:
@@ -84,12 +98,16 @@ class Campaign:
 
     def run_seeds(self, seeds: Sequence[int]) -> Outcome:
         """Run seeds one after the other, in this process."""
+        before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
-        outcome = Outcome()
-        for seed in seeds:
-            with contextlib.closing(self.cluster(seed)) as sim:
-                outcome.add(self._run(sim, seed))
-        return outcome
+        try:
+            outcome = Outcome()
+            for seed in seeds:
+                with contextlib.closing(self.cluster(seed)) as sim:
+                    outcome.add(self._run(sim, seed))
+            return outcome
+        finally:
+            logging.disable(before)
 
     def _run(self, sim: SimCluster | NodesCluster, seed: int) -> Outcome:
         sim.run()
@@ -100,8 +118,9 @@ class Campaign:
             acknowledged=len(rules.acked),
             effects=sim.effects,
             comparisons=rules.comparisons,
+            strikes=sim.points.strikes,
         )
-        if isinstance(sim, CodesCluster):
+        if isinstance(sim, PeopleAtWork):
             outcome.codes_accepted = len(sim.rules.accepted)
         if isinstance(sim, NodesCluster):
             outcome.longest_s = sim.bounds.longest_s
@@ -115,26 +134,28 @@ class Campaign:
         seeds: Sequence[int],
         *,
         jobs: int | None = None,
-        progress: Callable[[Outcome], object] = lambda _outcome: None,
+        progress: Callable[[Sequence[int], Outcome], object] = lambda *_: None,
     ) -> Outcome:
-        """Run seeds on all cores; call *progress* after every few of them."""
+        """Run seeds on all cores; call *progress* with every few, and what they showed."""
         outcome = Outcome()
-        for one in self._outcomes(seeds, jobs or os.cpu_count() or 1):
+        for few, one in self._outcomes(seeds, jobs or os.cpu_count() or 1):
             outcome.add(one)
-            progress(outcome)
+            progress(few, one)
         return outcome
 
-    def _outcomes(self, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
+    def _outcomes(
+        self, seeds: Sequence[int], jobs: int
+    ) -> Iterator[tuple[Sequence[int], Outcome]]:
         chunks = [seeds[k : k + CHUNK] for k in range(0, len(seeds), CHUNK)]
         if jobs == 1 or len(chunks) == 1:
-            yield from map(self.run_seeds, chunks)
+            yield from ((chunk, self.run_seeds(chunk)) for chunk in chunks)
             return
         with concurrent.futures.ProcessPoolExecutor(
             jobs, mp_context=multiprocessing.get_context("spawn")
         ) as pool:
-            running = [pool.submit(self.run_seeds, chunk) for chunk in chunks]
+            running = {pool.submit(self.run_seeds, chunk): chunk for chunk in chunks}
             for future in concurrent.futures.as_completed(running):
-                yield future.result()
+                yield running[future], future.result()
 
 
 @dataclass(frozen=True)
@@ -151,13 +172,15 @@ class Verdict:
     """Of channels, too."""
     files: bool = False
     """Of simulated files of the state, too."""
+    mixed: bool = False
+    """Of long runs, in some of which the cluster is lost."""
 
     @property
     def absent_effects(self) -> list[Effect]:
         """Faults that should have taken effect, and never did."""
         if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
             return []
-        wanted = effects_of(whole=self.whole, files=self.files)
+        wanted = effects_of(whole=self.whole, files=self.files, mixed=self.mixed)
         return [effect for effect in wanted if not self.outcome.effects[effect]]
 
     @property
@@ -170,6 +193,7 @@ class Verdict:
             recording=self.recording,
             outbox=self.outbox,
             files=self.files,
+            mixed=self.mixed,
         )
         return [c for c in wanted if not self.outcome.comparisons[c]]
 
@@ -189,8 +213,10 @@ def timed(
     whole: bool = False,
     outbox: bool = False,
     files: bool = False,
+    mixed: bool = False,
 ) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
-    return Verdict(outcome, time.monotonic() - begin, recording, whole, outbox, files)
+    seconds = time.monotonic() - begin
+    return Verdict(outcome, seconds, recording, whole, outbox, files, mixed)

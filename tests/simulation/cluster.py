@@ -32,16 +32,18 @@ from tests.simulation.disk import Killed
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
+from tests.simulation.keepers import Keepers
 from tests.simulation.machines import EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
+from tests.simulation.point_faults import PointFaults
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
-from tests.simulation.snapshots import SnapshotTraffic
-from tests.simulation.words import Words
 
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
+HEAL_S = 20.0
+"""For a cluster without faults to work again, and to agree."""
 LOOK_EACH = 5
 """Steps between two comparisons of all logs: compaction takes what they share."""
 
@@ -76,13 +78,15 @@ class SimCluster:
         self.memberships = Memberships(self, dice, rate, scenario.nodes)
         copies = random.Random(f"{seed} {scenario.nodes} copies")
         self._copies = DiskCopies(self, copies)
-        self._words = Words(self, random.Random(f"{seed} {scenario.nodes} words"))
+        points = random.Random(f"{seed} {scenario.nodes} points")
+        self.points = PointFaults(self, points)
         self.manners = manners
         self._current: Node | None = None
         self.power: bool | None = None
         """Whether the power is cut when a node is killed; None: as the dice say."""
         self._requests = 0
-        self._snapshots = SnapshotTraffic(self)
+        keepers = random.Random(f"{seed} {scenario.nodes} keepers")
+        self.keepers = Keepers(self, keepers)
 
     def close(self) -> None:
         """Close the databases of the machines."""
@@ -100,11 +104,13 @@ class SimCluster:
         time.time = self._wall  # No caller should ask; one that does gets a node's own.
         random.seed(self.rng.random())  # The engine draws election timeouts here.
         try:
-            for node in self.nodes.values():
-                if risk and self.rng.random() < risk:
-                    self.arm(node.node_id, self.rng.randint(0, 12))
-                self.boot(node)
-            yield
+            with self.keepers.at_work():
+                for node in self.nodes.values():
+                    if risk and self.rng.random() < risk:
+                        self.arm(node.node_id, self.rng.randint(0, 12))
+                    self.boot(node)
+                with self.points.installed():
+                    yield
         finally:
             syncobj.monotonicTime, time.time = clock, wall
             random.setstate(state)
@@ -136,6 +142,7 @@ class SimCluster:
         self.network.node_started(node.node_id)
         if not node.is_up():
             return  # What the others sent has stopped it already.
+        self.keepers.begin(node)
         back = node.had_applied - node.applied_at_start
         lost = node.had_entries - node.journal.last_index
         self.effects[Effect.STORE_BACK] += max(0, back)
@@ -157,7 +164,9 @@ class SimCluster:
         try:
             act(node.replica)
         except Killed:
-            cut = self.rng.random() < 0.5 if self.power is None else self.power
+            cut = node.disk.take_cut()
+            if cut is None:
+                cut = self.rng.random() < 0.5 if self.power is None else self.power
             self._die(node, power=cut, cause="killed inside")
         except (Fatal, StartRefusedError, sqlite3.DatabaseError) as error:
             if not node.disk.broken:
@@ -185,6 +194,7 @@ class SimCluster:
         node.remember_what_it_had()
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         node.replica = None
+        self.keepers.end(node, power=power)
         node.disk.fuse = None
         node.disk.failing = node.disk.hurt = False
         node.disk.state_fault = None
@@ -194,6 +204,17 @@ class SimCluster:
             node.store.lose_power(self.rng)
         pause = self.rng.choice([0.01, 0.1, self.rng.uniform(0, 1.5)])
         node.restart_at = self.now + pause
+
+    # --- Fault points
+
+    def machine_at_work(self) -> Node | None:
+        return self._current
+
+    def kill_at_work(self, machine: Node, *, power: bool) -> None:
+        machine.disk.cut = power
+
+    def delay_at_work(self, machine: Node, seconds: float) -> None:
+        self.pause(machine.node_id, seconds)
 
     # --- Machines that come and go
 
@@ -345,6 +366,7 @@ class SimCluster:
 
     def step(self, *, faulty: bool) -> None:
         self.now += STEP_S
+        self.points.allow(self.ids if faulty else ())
         for node in self.nodes.values():
             if node.restart_at is not None and self.now >= node.restart_at:
                 self.boot(node)
@@ -353,19 +375,22 @@ class SimCluster:
         self.rng.shuffle(order)
         for node in (self.nodes[i] for i in order):
             if node.is_up() and not node.is_paused() and self.rng.random() > 0.1:
-                self.run_on(node, lambda replica: replica.tick(0))
+                self.run_on(node, lambda replica, n=node: self.keepers.tick(n, replica))
             if node.is_up():
                 self._look_at(node)
-        self._snapshots.step(faulty=faulty)
+        self.keepers.step(faulty=faulty)
         if faulty:
             self.faults.act()
             self.memberships.act()
             self._copies.act()
             if self.rng.random() < 0.25:
                 self.client()
-            if self.rng.random() < 0.2:
+            if self.rng.random() < 0.2 or self._has_two_leaders():
                 self.read_anywhere()
-            self._words.act()
+
+    def _has_two_leaders(self) -> bool:
+        """Return whether a node may believe to lead that does not any more."""
+        return sum(node.leads for node in self.live()) > 1
 
     def _see_leader(self, node: Node) -> None:
         if not node.leads:
@@ -401,7 +426,7 @@ class SimCluster:
             self.check()
         self.effects[Effect.TERM] += max((node.term for node in self.live()), default=0)
 
-    def heal(self, seconds: float = 12.0) -> bool:
+    def heal(self, seconds: float = HEAL_S) -> bool:
         """End all faults; return whether the cluster works again and agrees."""
         return recovery.heal(self, seconds)
 

@@ -3,95 +3,81 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 import pytest
 
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine import audit
-from sparecode_node.statemachine.commands import Command
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.commands.keys import ActivateKey, RetireKey
+from sparecode_node.statemachine.results import Authenticated
+from sparecode_node.statemachine.tables import archives, segments
 from tests.simulation import sealed
+from tests.simulation.archives import Archives, short_retention
 from tests.simulation.cluster import SimCluster
 from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.machines import Node
-from tests.simulation.people import (
-    CODES,
-    FEW_CODES,
-    FOUNDING,
-    GUESSED,
-    HURRIED,
-    REISSUED,
-    SPENDERS,
-    TOKEN_USER,
-    IssuedSet,
-    Try,
-    beginning,
-    call_of,
-    open_session,
+from tests.simulation.people import FEW_CODES, REISSUED, Try
+from tests.simulation.rotations import (
+    END_S,
+    EngineClock,
+    EngineReplicator,
+    Rotations,
 )
 from tests.simulation.rules import CodeRules
 from tests.simulation.scenarios import Scenario
 from tests.simulation.sealed import SealedFile
-from tests.simulation.sqlite_store import MachineStore, SqliteStore
+from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.work import PeopleAtWork
 
 KEEP_EACH = 20
 """Steps between two looks at the sealed segments."""
+TRIES = 20
+"""Of a code at the end, each answered, or the node has died."""
+RETAINING = 3
+"""One seed in this number has archives and a retention."""
+ARCHIVE_EACH = 8
+"""Steps between two looks at the archives."""
 READ_AGAIN, ROT = 0.3, 0.1
 """How often stored segments are read again, and how often a file is damaged."""
-RECENT = 12
-"""The number of requests that are retried, and of codes tried at one time."""
 
 
-@dataclass(frozen=True)
-class ClientRequest:
-    """A request that a client may repeat, here or elsewhere."""
-
-    request_id: str
-    wanted: Try
-
-
-class CodesCluster(SimCluster):
+class CodesCluster(SimCluster, PeopleAtWork):
     """Agents and administrators on all nodes."""
 
     rules: CodeRules
+    rotates = True
+    """Whether keys are rotated, in some of the runs."""
+    has_archives = True
+    """Whether segments are archived and removed, in some of the runs."""
 
     def __init__(self, seed: int, scenario: Scenario) -> None:
-        super().__init__(seed, scenario)
-        self._client_requests: list[ClientRequest] = []
-        self._issued: dict[str, int] = {}
-        self._names = 0
+        PeopleAtWork.__init__(self)
+        SimCluster.__init__(self, seed, scenario)
         self._steps = 0
+        keys = random.Random(f"{seed} {scenario.nodes} keys")
+        self.rotations = Rotations.drawn(self, keys) if self.rotates else None
         self._dice = random.Random(f"{seed} segments")
+        self._archives: Archives | None = None
+        if self.has_archives and seed % RETAINING == 1:
+            self._archives = Archives(
+                random.Random(f"{seed} archives"), self.rules, self.propose
+            )
+            self.rules.check_archives = self._archives.check
 
     def _invariants(self) -> Invariants:
         self.rules = CodeRules()
         return self.rules
-
-    def _name(self, what: str) -> str:
-        self._names += 1
-        return f"{what}{self._names}"
 
     # --- The beginning
 
     def set_up(self) -> None:
         """Create a leader, users and codes before anything goes wrong."""
         super().set_up()
-        self._insist(lambda node: [self._admin(node, FOUNDING, "founding")])
-        self._insist(
-            lambda node: [
-                self._sign_in(node, "open.first"),
-                *(
-                    self._admin(node, command, f"beginning{k}", "open.first")
-                    for k, command in enumerate(beginning())
-                ),
-            ]
-        )
-        for user in (*SPENDERS, GUESSED):
-            self._insist(lambda node, user=user: self._issue(node, user, CODES))
-        for user in (REISSUED, HURRIED):
-            self._insist(lambda node, user=user: self._issue(node, user, FEW_CODES))
+        for each in self.beginnings():
+            self._insist(each)
 
     def _insist(self, ask: Callable[[Node], list[Submission]]) -> None:
         """Ask until everything is done."""
@@ -114,16 +100,28 @@ class CodesCluster(SimCluster):
     @contextlib.contextmanager
     def world(self, *, risk: float = 0.0) -> Iterator[None]:
         """Seal after a few events: a run has not many."""
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
             patch.setattr(audit, "SEGMENT_EVENTS", sealed.EVENTS)
+            if self.rotations:
+                stack.enter_context(self.rotations.at_work())
+            if self._archives is not None:
+                short_retention(patch)
             with super().world(risk=risk):
                 yield
 
     def step(self, *, faulty: bool) -> None:
         super().step(faulty=faulty)
+        if self.rotations:
+            self.rotations.look()
+            if faulty:
+                self.rotations.act()
         self._steps += 1
         if self._steps % KEEP_EACH == 0:
             self._keep_segments(faulty=faulty)
+        if self._archives is not None and self._steps % ARCHIVE_EACH == 0:
+            up = [each for each in self.live() if not each.is_paused()]
+            stores = [(n.store, n) for n in up if isinstance(n.store, SqliteStore)]
+            self._archives.look(stores, faulty=faulty)
 
     def _keep_segments(self, *, faulty: bool) -> None:
         """Let machines store, fetch, read again and discard; some lose their files."""
@@ -155,6 +153,11 @@ class CodesCluster(SimCluster):
         ):
             self._dice.choice(stores)[0].sealed.rot(self._dice)
 
+    def close(self) -> None:
+        super().close()
+        if self._archives is not None:
+            self._archives.close()
+
     def _read_again(self, store: SqliteStore) -> None:
         rotten = store.sealed.read_again(store.db)
         self.rules.comparisons[Comparison.ROTTEN] += rotten
@@ -173,7 +176,64 @@ class CodesCluster(SimCluster):
         """Let machines fetch what they lack before everything is compared."""
         for _ in range(4 * KEEP_EACH):
             self.step(faulty=False)
+        if self.rotations:
+            self._end_rotations(self.rotations)
         super().check()
+        if self.rotations:
+            belonging = self.memberships.belonging()
+            self.rotations.check([self.nodes[i] for i in belonging])
+
+    # --- Rotations of keys
+
+    def _end_rotations(self, rotations: Rotations) -> None:
+        """Let keys be retired; see that a code which no one has tried works then."""
+        end = self.now + END_S
+        while self.now < end:
+            self.step(faulty=False)
+            if all(map(rotations.all_retired, self.live())):
+                break
+        if (wanted := self.untried()) is not None:
+            self.rules.check_works(wanted.what, self._tried(wanted))
+
+    def _tried(self, wanted: Try) -> Submission | None:
+        """Try a code until there is a decision; return the last try."""
+        tried: Submission | None = None
+        for _ in range(TRIES):
+            self.step(faulty=False)
+            if (leader := self.leader()) is None:
+                continue
+            tried = self.try_once(self.nodes[leader], wanted)
+            while not (tried.outcomes or tried.node_died):
+                self.step(faulty=False)
+            if any(isinstance(each, Authenticated) for each in tried.outcomes):
+                break
+        return tried
+
+    def activate_key(self, node: Node, command: ActivateKey) -> None:
+        """Activate a key, as an administrator who has just signed in."""
+        session = self._name("open.")
+        self._sign_in(node, session)
+        if node.is_up():
+            name = f"key {command.fingerprint.decode()}"
+            self._admin(node, command, name, session)
+
+    def spawn_on(self, node: Node, work: Coroutine[Any, Any, None]) -> None:
+        """Run background work in the process of a node."""
+        self.keepers.process_of(node).spawn(work)
+
+    def clock_of(self, node: Node) -> EngineClock:
+        return EngineClock(node, self.keepers.process_of(node).loop.time)
+
+    def replicator_of(self, node: Node) -> EngineReplicator:
+        def submit(proposal: Proposal) -> Submission:
+            command, rotations = proposal.call.command, self.rotations
+            if isinstance(command, RetireKey) and rotations and rotations.races():
+                # The resealer has looked at all values just before.
+                self._issue(node, REISSUED, FEW_CODES, command.key_id)
+            request_id = proposal.call.request.request_id
+            return self.propose(node, request_id, lambda: proposal.call)
+
+        return EngineReplicator(node, submit)
 
     # --- Clients
 
@@ -187,115 +247,24 @@ class CodesCluster(SimCluster):
             node = self.nodes[leader] if leader else self.rng.choice(up)
             if not node.is_up() or self.rng.random() < 0.1:
                 node = self.rng.choice(up)
-            self._act(node)
-
-    def _act(self, node: Node) -> None:
-        acts: list[tuple[float, Callable[[Node], object]]] = [
-            (0.50, self._spend),
-            (0.22, self._repeat),
-            (0.03, self._reuse_id),
-            (0.05, self._guess),
-            (0.07, self._use_token),
-            (0.05, self._reissue),
-        ]
-        weights = [weight for weight, _ in acts]
-        [(_, act)] = self.rng.choices(acts, weights)
-        act(node)
-
-    def _ask(self, node: Node, request: ClientRequest) -> None:
-        version = _store(node).auth_version(request.wanted.user)
-        wanted = request.wanted
-        made = call_of(
-            wanted.command(version),
-            request.request_id,
-            content=f"{wanted.user} {wanted.what}",
-        )
-        self.propose(node, request.request_id, lambda: made)
-
-    def _try(self, node: Node, wanted: Try) -> None:
-        request = ClientRequest(self._name("try"), wanted)
-        self._client_requests.append(request)
-        self._ask(node, request)
-
-    def _spend(self, node: Node) -> None:
-        """Try a code that others try at the same time."""
-        user = self.rng.choice([*SPENDERS, *SPENDERS, REISSUED, HURRIED])
-        number = self._issued[user]
-        if user in SPENDERS:
-            place = len(self._client_requests) // 5 + self.rng.randrange(3)
-            ordinal = 1 + place % CODES
-        else:
-            number = max(1, number - self.rng.choice([0, 0, 1]))
-            ordinal = self.rng.randint(1, FEW_CODES)
-        set_id = IssuedSet(user, number, 0).set_id
-        self._try(node, Try(user, set_id, ordinal))
-
-    def _repeat(self, node: Node) -> None:
-        """Retry, like a caller that got no answer, or not the wanted one."""
-        if self._client_requests:
-            self._ask(node, self.rng.choice(self._client_requests[-RECENT:]))
-
-    def _reuse_id(self, node: Node) -> None:
-        """Ask something else under a request id that is taken."""
-        if len(self._client_requests) >= 2:
-            one, other = self.rng.sample(self._client_requests[-RECENT:], 2)
-            self._ask(node, ClientRequest(one.request_id, other.wanted))
-
-    def _guess(self, node: Node) -> None:
-        set_id = IssuedSet(GUESSED, 1, 0).set_id
-        self._try(node, Try(GUESSED, set_id, 1000 + self.rng.randrange(9)))
-
-    def _use_token(self, node: Node) -> None:
-        step = int(node.wall_s()) // 30 + self.rng.randint(-1, 1)
-        self._try(node, Try(TOKEN_USER, moment=step))
-
-    def _reissue(self, node: Node) -> None:
-        self._issue(node, self.rng.choice([REISSUED, HURRIED]), FEW_CODES)
-
-    def _issue(self, node: Node, user: str, codes: int) -> list[Submission]:
-        number = self._issued[user] = self._issued.get(user, 0) + 1
-        lifetime_ms = self.rng.randint(200, 3000) if user == HURRIED else None
-        issued = IssuedSet(user, number, codes, lifetime_ms)
-        self.rules.sets[issued.set_id] = issued
-        session = self._name("open.")
-        signed_in = self._sign_in(node, session)
-        if not node.is_up():
-            return [signed_in]
-        command = issued.command(_store(node).auth_version(user))
-        saved = self._admin(node, command, f"save.{issued.set_id}", session)
-        return [signed_in, saved]
-
-    def _sign_in(self, node: Node, session: str) -> Submission:
-        return self._admin(node, open_session(session), f"sign-in.{session}")
-
-    def _admin(
-        self, node: Node, command: Command, request: str, session: str = ""
-    ) -> Submission:
-        made = call_of(command, request, content=request, session=session)
-        return self.propose(node, request, lambda: made)
+            self.ask_something(node)
 
     def probe(self, node: Node, name: str) -> Submission:
-        """Try to guess: being refused is an answer too."""
-        wanted = Try(GUESSED, IssuedSet(GUESSED, 1, 0).set_id, 9999)
-        version = _store(node).auth_version(GUESSED)
-        made = call_of(wanted.command(version), name, content=name)
+        made = self.guess_of(node, name)
         return self.propose(node, name, lambda: made)
 
 
 def _agreed(store: SqliteStore, files: Sequence[SealedFile]) -> int:
     """Return the newest segment up to which every file has all of them."""
-    agreed = 0
+    agreed = removed = archives.removed(store.db).through
     stored = [each.stored() for each in files]
     for segment in segments.all_sealed(store.db):
+        if segment.number <= removed:
+            continue
         if any(each.get(segment.number) != segment.hash_after for each in stored):
             break
         agreed = segment.number
     return agreed
-
-
-def _store(node: Node) -> MachineStore:
-    assert isinstance(node.store, MachineStore)
-    return node.store
 
 
 def scenario(nodes: int) -> Scenario:

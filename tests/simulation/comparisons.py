@@ -39,6 +39,12 @@ class Comparison(enum.Enum):
     SEALED = "sealed audit events, on a machine as in the log"
     FETCHED = "sealed segments fetched from another machine, and proved"
     ROTTEN = "damaged segments found by reading them again"
+    RETIRED = "retired keys, on each machine, that nothing was sealed with"
+    OPENED = "sealed values that opened with the key that their row names"
+    WORKS = "codes that worked after rotations of the key"
+    ARCHIVED = "segments read back from archives"
+    REMOVED = "removed segments that enough archives had been read back of"
+    ACROSS = "removed audit events, in archives as in the log"
     ENDING = "uses of a code before its end"
 
     NOTICE = "notices of committed events that arrived"
@@ -46,6 +52,11 @@ class Comparison(enum.Enum):
     NOTICE_ORDER = "notices that came after earlier ones of their subject"
     NOTICE_DROPPED = "dropped notices, which the audit log has told"
     STREAMED = "events of a stream, in order and without a gap"
+
+    RECOVERED = "acknowledged changes that a survivor had, and its new cluster has"
+    RESTORED = "codes and tokencodes that were spent before a restore"
+    SPENT_AGAIN = "tries of what was spent in the old cluster, all refused"
+    OLD_MEMBER = "looks at a member of the old cluster, which counts no more"
 
     CORE = "calls and reads of a core left alone, each answered"
     CORE_TIME = "looks at a core that was never without answers for too long"
@@ -63,10 +74,27 @@ class Comparison(enum.Enum):
         return self in (Comparison.SEALED, Comparison.FETCHED, Comparison.ROTTEN)
 
     @property
+    def of_keys(self) -> bool:
+        """Needs runs in which keys are rotated."""
+        return self in (Comparison.RETIRED, Comparison.OPENED, Comparison.WORKS)
+
+    @property
+    def of_archives(self) -> bool:
+        """Needs archives and retention, which only `make sim` has."""
+        return self in (Comparison.ARCHIVED, Comparison.REMOVED, Comparison.ACROSS)
+
+    @property
     def of_outbox(self) -> bool:
         """Needs channels."""
         names = list(Comparison)
         begin, end = Comparison.NOTICE, Comparison.STREAMED
+        return names.index(begin) <= names.index(self) <= names.index(end)
+
+    @property
+    def of_new_clusters(self) -> bool:
+        """Needs runs whose cluster is lost, and another one begins."""
+        names = list(Comparison)
+        begin, end = Comparison.RECOVERED, Comparison.OLD_MEMBER
         return names.index(begin) <= names.index(self) <= names.index(end)
 
     @property
@@ -75,22 +103,24 @@ class Comparison(enum.Enum):
         return self in (Comparison.CORE, Comparison.CORE_TIME)
 
 
-NOT_IN_NODES = {
-    Comparison.CHANGE,
-    Comparison.CONFIGURATION,
-    Comparison.INSTALLED,
-}
-"""Whole nodes change no members yet."""
-
-
 def comparisons_of(
-    *, whole: bool, recording: bool, outbox: bool = False, files: bool = False
+    *,
+    whole: bool,
+    recording: bool,
+    outbox: bool = False,
+    files: bool = False,
+    mixed: bool = False,
 ) -> list[Comparison]:
     """Return the comparisons that a campaign must have made."""
     wanted = [c for c in Comparison if outbox or not c.of_outbox]
+    wanted = [c for c in wanted if mixed or not c.of_new_clusters]
+    without_archives = files or outbox or whole
+    wanted = [c for c in wanted if not (without_archives and c.of_archives)]
     wanted = [c for c in wanted if not (files and c.of_segments)]
+    if whole or files or outbox:
+        wanted = [c for c in wanted if not c.of_keys]
     if whole:
-        return [c for c in wanted if not (c.of_codes or c in NOT_IN_NODES)]
+        return [c for c in wanted if not c.of_segments]
     return [c for c in wanted if not (c.of_nodes or (recording and c.of_codes))]
 
 

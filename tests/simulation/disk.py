@@ -93,6 +93,8 @@ class Disk:
         """Every sync fails from now on."""
         self.full = False
         """Every write finds no room."""
+        self.cut: bool | None = None
+        """Whether the process killed at a fault point loses power; None: it was not."""
         self.state_fault: StateFault | None = None
         """The next one, where the state has simulated files (`files`)."""
         self.hurt = False
@@ -102,7 +104,7 @@ class Disk:
 
     def copy(self) -> "Disk":
         """Return a disk with the same content, as a snapshot of the machine has it."""
-        other = Disk(self.node_id, self.rng, self.effects)
+        other = type(self)(self.node_id, self.rng, self.effects)
         files: dict[int, File] = {}
         for names in (self.names, *self._names_since):
             for file in names.values():
@@ -131,6 +133,11 @@ class Disk:
                 self.fuse = None
                 self.effects[effect] += 1
                 raise Killed(self.node_id)
+
+    def take_cut(self) -> bool | None:
+        """Return `cut`, once."""
+        cut, self.cut = self.cut, None
+        return cut
 
     def where(self, name: str) -> str:
         return f"{self.node_id}:{name}"

@@ -66,6 +66,11 @@ class Effect(enum.Enum):
     UNKNOWN = "unknown outcomes"
     REPEATED = "retried requests with the same answer"
 
+    POINT_KILL = "processes killed at a fault point"
+    POINT_POWER = "machines without power at a fault point"
+    POINT_ERROR = "errors at a fault point"
+    POINT_DELAY = "delays at a fault point"
+
     STATE_CALL_FAILED = "calls on a state's files that failed once"
     KILL_IN_STATE_CALL = "killed inside a call on a state's files"
     KILL_IN_CHECKPOINT = "killed inside a checkpoint"
@@ -94,6 +99,7 @@ class Effect(enum.Enum):
     REFUSED = "calls answered as not applied"
     CORE_SILENT = "cores left alone with dead connections between them"
     CORE_WITHOUT_PRIMARY = "cores left alone without the primary"
+    STALL = "engines whose thread was held up while the loop went on"
 
     @property
     def of_nodes(self) -> bool:
@@ -123,19 +129,35 @@ IN_NODES = {
     Effect.PARTITION_ONE_WAY,
     Effect.SNAPSHOT_TAKEN,
     Effect.SNAPSHOT_INSTALLED,
+    Effect.LEARNER_ADDED,
+    Effect.LEARNER_PROMOTED,
+    Effect.MEMBER_REMOVED,
+    Effect.CHANGE_FAILED,
+    Effect.WIPED,
     Effect.ELECTION,
     Effect.TERM,
     Effect.CONFLICT,
     Effect.UNKNOWN,
     Effect.REPEATED,
+    Effect.POINT_KILL,
+    Effect.POINT_POWER,
+    Effect.POINT_ERROR,
+    Effect.POINT_DELAY,
 }
 """The other effects that must occur to whole nodes, too."""
 
 
-def effects_of(*, whole: bool, files: bool = False) -> list[Effect]:
+def effects_of(
+    *, whole: bool, files: bool = False, mixed: bool = False
+) -> list[Effect]:
     """Return the effects that a campaign must have, of engines or of whole nodes."""
     if whole:
-        return [effect for effect in Effect if effect.of_nodes or effect in IN_NODES]
+        return [
+            effect
+            for effect in Effect
+            if (effect.of_nodes or effect in IN_NODES)
+            and (mixed or effect is not Effect.STALL)
+        ]
     return [e for e in Effect if not e.of_nodes and (files or not e.of_files)]
 
 

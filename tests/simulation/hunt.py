@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--profile")
     parser.add_argument("--recording", action="store_true")
     parser.add_argument("--whole", choices=["yes"])
+    parser.add_argument("--lost", choices=["yes"])
     parser.add_argument("--outbox", choices=["yes"])
     parser.add_argument("--files", choices=["yes"])
     parser.add_argument("--groups", choices=["yes"])
@@ -61,6 +62,7 @@ def main() -> int:
             nodes=wanted.nodes,
             recording=wanted.recording,
             whole=bool(wanted.whole),
+            lost=bool(wanted.lost),
             outbox=bool(wanted.outbox),
             files=bool(wanted.files),
             profile=Profile[wanted.profile] if wanted.profile else None,

@@ -3,7 +3,7 @@
 Count what runs of PySyncObj and what is ours: `python -m tests.simulation.inherited`.
 
 Runs some seeds, records which lines of PySyncObj they reach, and counts statements: an
-`if` counts once, and so does each statement in it.
+`if` counts once, and so does each statement in it. Puts both counts on the results page.
 """
 
 import ast
@@ -11,6 +11,7 @@ import contextlib
 import logging
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -18,27 +19,32 @@ from typing import Any
 import pysyncobj
 
 import sparecode_node.replication
+from tests.simulation import report
 from tests.simulation.campaign import Campaign
 
 SEEDS = 12
 PACKAGE = Path(pysyncobj.__file__).parent
 OURS = Path(sparecode_node.replication.__file__).parent
-ROOMS = ("raft", "log", "snapshots", "replica")
+ROOMS = ("raft", "log", "replica", "snapshots")
+CONSENSUS = "syncobj.py"
+"""The module of PySyncObj that has terms, elections, the commit rule and the apply loop."""
 
 
-def statements(tree: ast.AST, *, constructors: bool = True) -> list[int]:
-    """Return the line of each statement, without docstrings and definitions."""
-    left_out = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    imports = (ast.Import, ast.ImportFrom)
-    lines: list[int] = []
+def statements(tree: ast.AST) -> list[int]:
+    """Return the line of each statement, without imports, docstrings and definitions."""
+    return [line for _, line in _statements(tree, "")]
+
+
+def _statements(tree: ast.AST, function: str) -> Iterator[tuple[str, int]]:
+    """Yield the innermost function and the line of each statement."""
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     for node in ast.iter_child_nodes(tree):
         is_doc = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        counts = isinstance(node, ast.stmt) and not is_doc
-        if counts and not isinstance(node, (*left_out, *imports)):
-            lines.append(node.lineno)
-        if constructors or getattr(node, "name", "") != "__init__":
-            lines += statements(node, constructors=constructors)
-    return lines
+        left_out = (*definitions, ast.Import, ast.ImportFrom)
+        if isinstance(node, ast.stmt) and not is_doc and not isinstance(node, left_out):
+            yield function, node.lineno
+        inner = isinstance(node, definitions) and not isinstance(node, ast.ClassDef)
+        yield from _statements(node, node.name if inner else function)  # type: ignore[attr-defined]
 
 
 def reached_lines() -> dict[Path, set[int]]:
@@ -69,23 +75,49 @@ def reached_lines() -> dict[Path, set[int]]:
     return reached
 
 
-def main() -> None:
-    """Print both counts."""
-    logging.disable(logging.CRITICAL)
-    reached, ran, methods, everything = reached_lines(), 0, 0, 0
+def inherited(reached: dict[Path, set[int]]) -> dict[str, Any]:
+    """Return how much of PySyncObj the lines are, by its modules and functions."""
+    everything = 0
+    modules: dict[str, int] = {}
+    functions: dict[str, int] = {}
     for path in sorted(PACKAGE.glob("*.py")):
-        tree, lines = ast.parse(path.read_text()), reached.get(path, set())
-        every = statements(tree)
-        everything += len(every)
-        ran += sum(line in lines for line in every)
-        methods += sum(line in lines for line in statements(tree, constructors=False))
-    print(f"PySyncObj: {ran} of {everything} statements run")  # noqa: T201
-    print(f"PySyncObj: {methods} of them outside of constructors")  # noqa: T201
-    for room in ROOMS:
-        count = sum(
+        lines = reached.get(path, set())
+        found = list(_statements(ast.parse(path.read_text()), ""))
+        everything += len(found)
+        ran = [function for function, line in found if line in lines]
+        if ran:
+            modules[path.name] = len(ran)
+        if path.name == CONSENSUS:
+            for function in ran:
+                functions[function] = functions.get(function, 0) + 1
+    functions.pop("", None)  # What an import of the module runs.
+    return {"everything": everything, "modules": modules, "functions": functions}
+
+
+def ours() -> dict[str, int]:
+    """Return the number of our statements in each room."""
+    return {
+        room: sum(
             len(statements(ast.parse(path.read_text())))
             for path in (OURS / room).glob("*.py")
         )
+        for room in ROOMS
+    }
+
+
+def main() -> None:
+    """Count, print, and write the page."""
+    logging.disable(logging.CRITICAL)
+    theirs = inherited(reached_lines())
+    numbers = {"seeds": SEEDS, **theirs, "ours": ours()}
+    report.record_inherited(numbers)
+    ran = sum(theirs["modules"].values())
+    print(f"PySyncObj: {ran} of {theirs['everything']} statements run")  # noqa: T201
+    for name, count in theirs["modules"].items():
+        print(f"PySyncObj, {name}: {count}")  # noqa: T201
+    for name, count in theirs["functions"].items():
+        print(f"PySyncObj, {CONSENSUS}, {name}: {count}")  # noqa: T201
+    for room, count in numbers["ours"].items():
         print(f"ours, replication/{room}: {count}")  # noqa: T201
 
 

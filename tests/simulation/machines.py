@@ -13,14 +13,15 @@ from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.clock_watch import ANSWER_S, FRESH_S
 from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.replica import Replica, ReplicaConfig
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.skipping import SkippedEntry
+from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
@@ -58,6 +59,9 @@ class Store(Protocol):
     def start(self, disk: Disk) -> None:
         """Let a new process take the store over."""
 
+    def die(self) -> None:
+        """End the process in the middle of something: nothing more reaches the disk."""
+
     def lose_power(self, rng: random.Random) -> None: ...
     def applied(self) -> dict[str, int]:
         """Return request id -> index of what is in the state."""
@@ -66,6 +70,9 @@ class Store(Protocol):
     def serialize(self) -> bytes: ...
     def install(self, body: bytes) -> None:
         """Become what a snapshot holds, durably."""
+
+    def facts(self, body: bytes) -> SnapshotFacts:
+        """Read a whole snapshot. Raises `SnapshotError`."""
 
     def checkpoint(self) -> int: ...
     def copy(self) -> "Store":
@@ -82,6 +89,9 @@ class RecordingStore:
 
     def start(self, disk: Disk) -> None:
         """Keep what there is: this one has nothing but what is committed."""
+
+    def die(self) -> None:
+        """Do nothing: each entry is there as a whole, or not at all."""
 
     def lose_power(self, rng: random.Random) -> None:
         """Forget the last entries; the journal has them."""
@@ -106,6 +116,14 @@ class RecordingStore:
 
     def install(self, body: bytes) -> None:
         self.state.deserialize(body)
+
+    def facts(self, body: bytes) -> SnapshotFacts:
+        state = RecordingState()
+        try:
+            state.deserialize(body)
+        except ValueError as error:
+            raise SnapshotError(str(error)) from error
+        return SnapshotFacts(index=state.applied_index, digest=state.digest())
 
     def checkpoint(self) -> int:
         return self.state.checkpoint()
@@ -135,7 +153,7 @@ class _Applying:
 
     @property
     def feature_level(self) -> int:
-        return NEWEST
+        return self._node.store.state.feature_level
 
     @property
     def skipped(self) -> tuple[SkippedEntry, ...]:
@@ -157,6 +175,7 @@ class _Applying:
         body = self._node.disk.read(snapshot.partition(":")[2])
         self._node.store.install(body)
         self._node.disk.burn()
+        self._node.sim.effects[Effect.SNAPSHOT_INSTALLED] += 1
 
     def reload(self) -> None:
         """Do nothing: the store has loaded it."""
@@ -166,7 +185,7 @@ class _Applying:
         replica = self._node.replica
         term = replica.engine.raftCurrentTerm if replica else 0
         entry_term = replica.engine.journal.term_at(index) if replica else None
-        self._node.sim.invariants.on_apply(
+        self._node.invariants.on_apply(
             self._node.node_id, term, index, calls, entry_term
         )
         results = self._node.store.state.apply(index, calls)
@@ -192,7 +211,7 @@ class Node:
         self.joins = joins
         self.node_id = node_id
         self.store = store
-        self.disk = Disk(node_id, sim.rng, sim.effects)
+        self.disk = self._new_disk()
         self._clocks = [(float("-inf"), 0.0)]
         """Since when its clock is off, and how far."""
         self.replica: Replica | None = None
@@ -203,6 +222,14 @@ class Node:
         self.applied_at_start = 0
         self.had_entries = self.had_applied = 0
         """When it last stopped."""
+
+    @property
+    def invariants(self) -> Invariants:
+        """The rules that its log is judged by."""
+        return self.sim.invariants
+
+    def _new_disk(self) -> Disk:
+        return Disk(self.node_id, self.sim.rng, self.sim.effects)
 
     @property
     def clock_s(self) -> float:
@@ -250,6 +277,10 @@ class Node:
     @property
     def leads(self) -> bool:
         return self.running.engine.is_leader()
+
+    def word(self) -> Word:
+        """Return what it says of its term at this moment."""
+        return Word(member=self.node_id, hello=self.hello(), term=self.term)
 
     @property
     def running(self) -> Replica:
@@ -304,15 +335,16 @@ class Node:
         self.replica = None
         self.store.start(self.disk)
         self.applied_at_start = self.store.state.applied_index
+        self.config = ReplicaConfig(
+            cluster_id="simulated",
+            node_id=NodeId(self.node_id),
+            members=self.written,
+            joins=self.joins,
+            salt=self.sim.rng.randbytes(16),
+            raft=self.sim.raft,
+        )
         self.replica = Replica(
-            ReplicaConfig(
-                cluster_id="simulated",
-                node_id=NodeId(self.node_id),
-                members=self.written,
-                joins=self.joins,
-                salt=self.sim.rng.randbytes(16),
-                raft=self.sim.raft,
-            ),
+            self.config,
             storage=self.disk,
             state=_Applying(self),
             stamper=self,
@@ -338,7 +370,7 @@ class Node:
         """Lose the disk, and get an empty one."""
         self.store.close()
         self.store = store
-        self.disk = Disk(self.node_id, self.sim.rng, self.sim.effects)
+        self.disk = self._new_disk()
         self.had_entries = self.had_applied = 0
 
     def put_back(self, disk: Disk, store: Store) -> None:

@@ -9,9 +9,8 @@ takes no further step: what it has sent and not acknowledged is for the next pri
 import asyncio
 import contextlib
 import random
-import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.queries.notices import StoredNotice
-from sparecode_node.queries.transaction import ReadTransaction, applied_index
 from sparecode_node.replication.raft.proposals import Outcome
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.ambient import SystemEntropy
@@ -33,7 +31,8 @@ from sparecode_node.services.notices.outcomes import Outcome as Sent
 from sparecode_node.statemachine import outbox
 from sparecode_node.statemachine.commands.notices import SaveChannel
 from sparecode_node.statemachine.results import BarrierPassed, Result
-from tests.simulation.codes import CodesCluster, _store
+from tests.simulation.codes import CodesCluster
+from tests.simulation.committed_state import CommittedState
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
 from tests.simulation.network import STEP_S
@@ -41,8 +40,7 @@ from tests.simulation.nodes.loops import NodeLoop, Timeline
 from tests.simulation.outbox_rules import OutboxRules
 from tests.simulation.people import KEY, call_of
 from tests.simulation.scenarios import Scenario
-from tests.simulation.sealed import add_sealed
-from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.work import machine_store
 
 KEPT_MAX = 24
 """Notices of a channel: few, so that a run fills it."""
@@ -136,54 +134,13 @@ class StreamReceiver:
         """Do nothing: there is no connection."""
 
 
-class _Rows:
-    """A connection to a copy of what a node has committed."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    async def execute_fetchall(
-        self, sql: str, parameters: Any = None
-    ) -> list[sqlite3.Row]:
-        return self._db.execute(sql, parameters or {}).fetchall()
-
-
-class _State:
-    """The state of a node, as its readers see it: committed, at one index."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-        self._image: bytes | None = None
-        self._db: sqlite3.Connection | None = None
-
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[ReadTransaction]:
-        """Lend a copy."""
-        image = self._store.committed()
-        if image is not self._image or self._db is None:
-            self.close()
-            self._db = sqlite3.connect(":memory:", isolation_level=None)
-            self._db.deserialize(image)
-            self._db.row_factory = sqlite3.Row
-            add_sealed(self._db, self._store.sealed)
-            self._image = image
-        yield ReadTransaction(
-            connection=_Rows(self._db), applied_index=applied_index(self._db)
-        )
-
-    def close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
-
-
 class _Process:
     """The deliveries of one life of a node: its loop, clock, and way to propose."""
 
     def __init__(self, cluster: "OutboxCluster", node: Node) -> None:
         self.cluster = cluster
         self.node = node
-        self.state = _State(_store(node))
+        self.state = CommittedState(machine_store(node))
         self.loop = NodeLoop(
             cluster.timeline,
             cluster.dice,
@@ -237,7 +194,7 @@ class _Process:
         outcome = read.outcomes[0]
         if isinstance(outcome, BaseException):
             raise outcome
-        while _store(self.node).applied_index < outcome.index:  # noqa: ASYNC110
+        while machine_store(self.node).applied_index < outcome.index:  # noqa: ASYNC110
             await asyncio.sleep(STEP_S)
         return BarrierPassed(index=outcome.index, at_ms=outcome.state_ms)
 
@@ -270,6 +227,8 @@ class OutboxCluster(CodesCluster):
     """Users and codes on all nodes, and channels that tell what happens."""
 
     rules: OutboxRules
+    rotates = False  # Their values are not sealed with keys that a run may rotate.
+    has_archives = False  # A stream is to tell every event, however late.
 
     def __init__(self, seed: int, scenario: Scenario) -> None:
         self.timeline = Timeline()
@@ -362,6 +321,21 @@ class OutboxCluster(CodesCluster):
             self._ended.append(process)
         super()._die(node, power=power, cause=cause)
 
+    # --- Fault points
+
+    def machine_at_work(self) -> Node | None:
+        loop = asyncio._get_running_loop()
+        if self._current is not None or loop is None:
+            return self._current
+        process = next((p for p in self._processes.values() if p.loop is loop), None)
+        return None if process is None else process.node
+
+    def kill_at_work(self, machine: Node, *, power: bool) -> None:
+        if self._current is not None:
+            super().kill_at_work(machine, power=power)
+        else:
+            self._die(machine, power=power, cause="killed")
+
     # --- Time
 
     def step(self, *, faulty: bool) -> None:
@@ -372,7 +346,7 @@ class OutboxCluster(CodesCluster):
             self._processes[node.node_id].loop.paused_until = node.paused_until
         self.timeline.run_until(self.now)
         for node in self.live():
-            self.rules.check_bounds(node.node_id, _store(node).db, KEPT_MAX)
+            self.rules.check_bounds(node.node_id, machine_store(node).db, KEPT_MAX)
 
     def check(self) -> None:
         """Deliver what waits, and then look at everything."""
@@ -392,7 +366,7 @@ class OutboxCluster(CodesCluster):
             return "there is no primary"
         node = self.nodes[leader]
         rows = (
-            _store(node)
+            machine_store(node)
             .db.execute(
                 "SELECT channel, kind, kept, position, "
                 "(SELECT max(sequence) FROM audit_events) FROM channels"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sparecode_node.domain.agents import Protects
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
+    NO_KEY,
     AdministratorName,
     AgentIdentity,
     KeyId,
@@ -58,13 +59,32 @@ CODES = 40
 FEW_CODES = 6
 
 
-def open_session(session: str) -> OpenSession:
-    """Sign in, as a session of that name."""
+@dataclass(frozen=True)
+class Keys:
+    """The keys under which a node computes candidates, as far as it knows the state."""
+
+    active: KeyId = KEY
+    of_set: KeyId = KEY
+    """The key of the set that is tried."""
+    name_tag: bytes = b""
+    """The user's; empty: under the first key."""
+
+
+FIRST_KEY = Keys()
+
+
+def marked(content: bytes, key_id: KeyId) -> bytes:
+    """Return what is sealed with a key: the content and the key, or the content alone."""
+    return content if key_id == KEY else content + b"@key%d" % key_id
+
+
+def open_session(session: str, key_id: KeyId = KEY) -> OpenSession:
+    """Sign in, as a session of that name; *key_id* is of the password."""
     return OpenSession(
         administrator=ROOT,
-        candidate=b"right",
+        candidate=marked(b"right", key_id),
         administrator_version=1,
-        key_id=KEY,
+        key_id=key_id,
         session_id=SessionId(session),
     )
 
@@ -99,7 +119,7 @@ def beginning() -> list[Command]:
                 digits=6,
                 period_s=30,
                 counter=0,
-                sealed_seed=b"seed",
+                sealed_seed=name.encode(),
                 key_id=KEY,
                 pin_rule=PinRule.NONE,
                 expires_at_ms=None,
@@ -133,18 +153,18 @@ class IssuedSet:
     def set_id(self) -> SetId:
         return SetId(f"{self.user}.{self.number}")
 
-    def command(self, auth_version: int) -> SaveEmergencyAccess:
+    def command(self, auth_version: int, key_id: KeyId = KEY) -> SaveEmergencyAccess:
         """Return the command, with what the node knows of the user."""
         return SaveEmergencyAccess(
             serial=TokenSerial(self.user),
             user_id=UserId(self.user),
             auth_version=auth_version,
             policy_version=1,
-            key_id=KEY,
+            key_id=key_id,
             set_id=self.set_id,
             code_length=8,
             codes=tuple(
-                SealedCode(ordinal=n, verifier=verifier(self.set_id, n))
+                SealedCode(ordinal=n, verifier=verifier(self.set_id, n, key_id))
                 for n in range(1, self.codes + 1)
             ),
             ends_at_ms=None,
@@ -157,9 +177,9 @@ class IssuedSet:
         )
 
 
-def verifier(set_id: str, ordinal: int) -> bytes:
+def verifier(set_id: str, ordinal: int, key_id: KeyId = KEY) -> bytes:
     """Return what a right candidate for a code is compared with."""
-    return f"{set_id}/{ordinal}".encode()
+    return marked(f"{set_id}/{ordinal}".encode(), key_id)
 
 
 @dataclass(frozen=True)
@@ -176,12 +196,14 @@ class Try:
         """Name what is spent if this is accepted."""
         return f"{self.set_id}/{self.ordinal}" if self.set_id else f"step {self.moment}"
 
-    def command(self, auth_version: int) -> Authenticate:
+    def command(self, auth_version: int, keys: Keys = FIRST_KEY) -> Authenticate:
         """Return the command, with what the node knows of the user."""
         if self.set_id:
             codes = (
                 CodeCandidate(
-                    set_id=self.set_id, verifier=verifier(self.set_id, self.ordinal)
+                    set_id=self.set_id,
+                    verifier=verifier(self.set_id, self.ordinal, keys.of_set),
+                    key_id=NO_KEY if keys.of_set == keys.active else keys.of_set,
                 ),
             )
             reading = Reading(
@@ -202,11 +224,11 @@ class Try:
         return Authenticate(
             authentication_id=f"{self.user} {self.what}",
             agent=AGENT,
-            name_tag=self.user.encode(),
+            name_tag=keys.name_tag or self.user.encode(),
             user_id=UserId(self.user),
             auth_version=auth_version,
             policy_version=1,
-            key_id=KEY,
+            key_id=keys.active,
             lettered=bool(self.set_id),
             readings=(reading,),
             client_address="",

@@ -9,8 +9,8 @@ and tests must pass in the tree as it is. Code that crashes does not count as fo
 
     python -m tests.simulation.planted [WORD ...]
 
-With words, only the bugs are planted whose file has one of them in its name, and the
-results page stays as it is.
+With words, only the bugs are planted whose file has one of them in its name. The results
+page gets what was found of these, and keeps the rest.
 """
 
 import concurrent.futures
@@ -65,6 +65,7 @@ class Bug:
             nodes=int(self.options.get("nodes", "3")),
             profile=Profile[profile] if profile else None,
             whole="whole" in self.options,
+            lost="lost" in self.options,
             outbox="outbox" in self.options,
             files="files" in self.options,
         )
@@ -230,8 +231,7 @@ def main() -> int:
     seconds = time.monotonic() - begin
     result = sum(row["found"] == "yes" for row in rows)
     console.print(f"{result} of {len(rows)} found; {seconds:.0f} s")
-    if not words:
-        report.record_planted(rows, seconds)
+    report.record_planted(rows, [bug.title for bug in bugs()])
     return 0 if 0 < result == len(rows) and tests and seeds else 1
 
 

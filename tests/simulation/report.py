@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results page of the simulation."""
+"""
+The results page of the simulation.
 
-from collections.abc import Sequence
+`python -m tests.simulation.report` writes it again from its numbers: what it says about
+the simulation, and the reasons on it, may have changed since the last run.
+"""
+
+import json
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
-from tests.simulation.campaign import Verdict
+from tests.simulation.campaign import Campaign, Verdict
 from tests.simulation.comparisons import Comparison, comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
+from tests.simulation.reached import reason_for
 from tests.simulation.scope import SCOPE
 
 PAGE = FOLDER / "simulation.md"
@@ -16,13 +23,20 @@ RECORD_FROM_SEEDS = 1000
 """Campaigns with fewer seeds are quick checks and do not go to the page."""
 
 WRITTEN_BY = (
-    "Written by `make sim` (from 1,000 seeds on), `make sim-nodes` and `make sim-disks`"
-    " (from 200 on), and `make sim-planted`; do not edit."
+    "Written by `make sim` (from 1,000 seeds on), `make sim-nodes`, `make sim-disks`"
+    " and `make sim-outbox` (from 200 on), `make sim-mixed` and `make sim-lost` (from 20"
+    " on), `make sim-coverage`, `make sim-inherited` and `make sim-planted`; do not edit."
 )
 
-NODES_FROM_SEEDS = 200
-"""And of whole nodes or with simulated files, which take more time."""
+KINDS_FROM_SEEDS = 200
+"""And of the other kinds, which take more time."""
 
+MIXED_FROM_SEEDS = 20
+"""And of long runs, and of those that lose their cluster."""
+
+
+FUNCTION_FROM = 3
+"""Statements of a function of PySyncObj that the page names."""
 
 _TIMES = (
     ("longest time without an answer of a core left alone", "longest_s"),
@@ -30,14 +44,30 @@ _TIMES = (
 )
 
 
-def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
+def enough(campaign: Campaign, seeds: int) -> bool:
+    """Return whether a campaign has enough seeds for the page."""
+    if campaign.mixed:
+        return seeds >= MIXED_FROM_SEEDS
+    other = campaign.whole or campaign.files or campaign.outbox
+    return seeds >= (KINDS_FROM_SEEDS if other else RECORD_FROM_SEEDS)
+
+
+def record_campaign(campaign: Campaign, first: int, verdict: Verdict) -> None:
     """Put a campaign on the page."""
     outcome = verdict.outcome
+    kinds = {
+        "nodes": campaign.nodes,
+        "whole": campaign.whole,
+        "mixed": campaign.mixed,
+        "lost": campaign.lost,
+        "outbox": campaign.outbox,
+        "files": campaign.files,
+    }
     _record(
-        _title(nodes, whole=verdict.whole, files=verdict.files),
+        _name(kinds),
         {
             **now_and_here(),
-            "nodes": nodes,
+            **kinds,
             "first": first,
             "seeds": outcome.seeds,
             "seconds": round(verdict.seconds),
@@ -45,27 +75,53 @@ def record_campaign(nodes: int, first: int, verdict: Verdict) -> None:
             "acknowledged": outcome.acknowledged,
             "codes": outcome.codes_accepted,
             "violations": len(outcome.violations),
-            "whole": verdict.whole,
-            "files": verdict.files,
             "longest_s": round(outcome.longest_s, 2),
             "longest_each_s": round(outcome.longest_each_s, 2),
             "effects": {
                 effect.name: outcome.effects[effect]
-                for effect in effects_of(whole=verdict.whole, files=verdict.files)
+                for effect in effects_of(
+                    whole=verdict.whole, files=verdict.files, mixed=verdict.mixed
+                )
             },
             "comparisons": {
                 comparison.name: outcome.comparisons[comparison]
                 for comparison in comparisons_of(
-                    whole=verdict.whole, recording=verdict.recording
+                    whole=verdict.whole,
+                    recording=verdict.recording,
+                    outbox=verdict.outbox,
+                    files=verdict.files,
+                    mixed=verdict.mixed,
                 )
             },
         },
     )
 
 
-def record_planted(rows: list[dict[str, str]], seconds: float) -> None:
-    """Put the planted bugs on the page."""
-    _record("planted", {**now_and_here(), "seconds": round(seconds), "rows": rows})
+def record_planted(rows: list[dict[str, str]], known: Collection[str]) -> None:
+    """
+    Put planted bugs on the page, instead of what it says about them.
+
+    *known*: the titles of all planted bugs; others leave the page.
+    """
+    kept = PAGE.with_suffix(".json")
+    results = json.loads(kept.read_text()) if kept.exists() else {}
+    here = now_and_here()
+    before = results.get("planted", {}).get("rows", [])
+    by_title = {row["bug"]: row for row in before if "commit" in row}
+    for each in rows:
+        by_title[each["bug"]] = {**here, **each}
+    latest = [by_title[title] for title in known if title in by_title]
+    _record("planted", {"rows": latest, "known": len(known)})
+
+
+def record_branches(numbers: dict[str, Any]) -> None:
+    """Put on the page which branches the seeds reach."""
+    _record("branches", {**now_and_here(), **numbers})
+
+
+def record_inherited(numbers: dict[str, Any]) -> None:
+    """Put on the page what runs of PySyncObj, and what is ours."""
+    _record("inherited", {**now_and_here(), **numbers})
 
 
 def _record(name: str, numbers: dict[str, Any]) -> None:
@@ -115,19 +171,104 @@ def page(results: dict[str, Any]) -> str:
     ]
     if any("comparisons" in campaign for campaign in campaigns):
         lines += ["", *_compared(campaigns)]
+    if branches := results.get("branches"):
+        lines += ["", *_of_branches(branches)]
+    if inherited := results.get("inherited"):
+        lines += ["", *_of_inherited(inherited)]
     if planted := results.get("planted"):
         lines += ["", "## Planted bugs", ""]
         lines += [
             _of_planted(planted),
             "",
-            row("bug", "found by", "seed", "same seeds without the bug"),
-            row("---", "---", "---:", "---"),
+            row("bug", "found by", "seed", "same seeds without the bug", "commit"),
+            row("---", "---", "---:", "---", "---"),
         ]
         lines += [
-            row(each["bug"], each["found_by"], each["seed"], each["without"])
+            row(
+                *(each[name] for name in ("bug", "found_by", "seed", "without")),
+                each.get("commit", planted.get("commit")),
+            )
             for each in planted["rows"]
         ]
     return "\n".join(lines) + "\n"
+
+
+def _of_branches(branches: dict[str, Any]) -> list[str]:
+    modules = branches["modules"]
+    reached = sum(each["branches_reached"] for each in modules)
+    everything = sum(each["branches"] for each in modules)
+    kinds = ", ".join(f"`{kind}`" for kind in branches["kinds"])
+    return [
+        "## Branches of `replication/` that seeds reach",
+        "",
+        (
+            f"`make sim-coverage`, {branches['date']}, commit {branches['commit']}:"
+            f" {branches['seeds']} seeds each of {kinds} reach {reached:,} of"
+            f" {everything:,} branches ({100 * reached // everything} %)."
+        ),
+        "",
+        row("module", "statements", "branches", "never entered", "entered in part"),
+        row("---", "---:", "---:", "---", "---"),
+        *(_of_module(each) for each in modules),
+        "",
+        "Why no seed enters these functions:",
+        "",
+        *_reasons(modules),
+    ]
+
+
+def _of_module(module: dict[str, Any]) -> str:
+    return row(
+        f"`{module['module']}`",
+        f"{module['reached']} of {module['statements']}",
+        f"{module['branches_reached']} of {module['branches']}",
+        ", ".join(f"`{name}`" for name in module["never"]),
+        ", ".join(f"`{name}`" for name in module["partly"]),
+    )
+
+
+def _reasons(modules: Sequence[dict[str, Any]]) -> list[str]:
+    by_reason: dict[str, dict[str, int]] = {}
+    for each in modules:
+        for name in each["never"]:
+            reason = reason_for(each["module"], name) or "Not known."
+            counts = by_reason.setdefault(reason, {})
+            counts[each["module"]] = counts.get(each["module"], 0) + 1
+    return [
+        f"* {', '.join(f'`{m}` ({n})' for m, n in counts.items())}: {reason}"
+        for reason, counts in by_reason.items()
+    ]
+
+
+def _of_inherited(inherited: dict[str, Any]) -> list[str]:
+    modules, ours = inherited["modules"], inherited["ours"]
+    functions = inherited["functions"]
+    made = functions.get("__init__", 0)
+    return [
+        "## What runs of PySyncObj, and what is ours",
+        "",
+        (
+            f"`make sim-inherited`, {inherited['date']}, commit {inherited['commit']}:"
+            f" {inherited['seeds']} seeds reach {sum(modules.values()):,} of the"
+            f" {inherited['everything']:,} statements of the package. In `syncobj.py`,"
+            " which has terms, elections, the commit rule and the apply loop, they reach"
+            f" {sum(functions.values()) - made:,} in functions and {made:,} in"
+            f" constructors. Ours are {sum(ours.values()):,} statements."
+        ),
+        "",
+        row(f"PySyncObj; functions from {FUNCTION_FROM} on", "statements that run"),
+        row("---", "---:"),
+        *(row(f"`{n}`", count) for n, count in modules.items() if n != "syncobj.py"),
+        *(
+            row(f"`syncobj.py`, `{name}`", count)
+            for name, count in functions.items()
+            if name != "__init__" and count >= FUNCTION_FROM
+        ),
+        "",
+        row("ours", "statements"),
+        row("---", "---:"),
+        *(row(f"`replication/{room}`", f"{n:,}") for room, n in ours.items()),
+    ]
 
 
 def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
@@ -150,12 +291,13 @@ def _compared(campaigns: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _name(campaign: dict[str, Any]) -> str:
-    whole, files = campaign.get("whole", False), campaign.get("files", False)
-    return _title(campaign["nodes"], whole=whole, files=files)
-
-
-def _title(nodes: int, *, whole: bool, files: bool) -> str:
-    return f"{nodes} {'whole ' * whole}nodes{', simulated files' * files}"
+    # Runs that lose their cluster are mixed, too.
+    mixed = "lost" if campaign.get("lost") else "mixed"
+    kinds = {mixed: ", long runs", "files": ", simulated files"}
+    kinds |= {"lost": ", lost clusters", "outbox": ", channels of notices"}
+    whole = "whole " if campaign.get("whole") else ""
+    more = "".join(words for kind, words in kinds.items() if campaign.get(kind))
+    return f"{campaign['nodes']} {whole}nodes{more}"
 
 
 def _number(numbers: dict[str, int], name: str) -> str:
@@ -166,15 +308,21 @@ def _number(numbers: dict[str, int], name: str) -> str:
 def _of_planted(planted: dict[str, Any]) -> str:
     rows = planted["rows"]
     result = sum(each["found"] == "yes" for each in rows)
+    dates = sorted(each.get("date", planted.get("date")) for each in rows)
     return (
-        f"`make sim-planted`, {planted['date']}, commit {planted['commit']},"
-        f" {planted['seconds']:,} s: {result} of {len(rows)} found."
+        f"`make sim-planted`, {dates[0]} to {dates[-1]}:"
+        f" {result} of {planted.get('known', len(rows))} found."
     )
 
 
 def _command(campaign: dict[str, Any]) -> str:
     first = f" FIRST={campaign['first']}" if campaign["first"] else ""
     nodes = f" NODES={campaign['nodes']}" if campaign["nodes"] != 3 else ""
-    target = "sim-nodes" if campaign.get("whole") else "sim"
-    target = "sim-disks" if campaign.get("files") else target
-    return f"make {target} SEEDS={campaign['seeds']}{first}{nodes}"
+    targets = {"lost": "-lost", "mixed": "-mixed", "whole": "-nodes"}
+    targets |= {"files": "-disks", "outbox": "-outbox"}
+    target = next((t for kind, t in targets.items() if campaign.get(kind)), "")
+    return f"make sim{target} SEEDS={campaign['seeds']}{first}{nodes}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(json.loads(PAGE.with_suffix(".json").read_text())))

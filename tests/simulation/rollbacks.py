@@ -72,11 +72,16 @@ class DiskCopies:
         others = [nodes[voter] for voter in voters - {node_id}]
         if node_id not in voters or len(voters) < 3 or lost:
             return
-        copy = self._copies[node_id]
-        known_everywhere = {o.journal.configuration.voters for o in others if o.is_up()}
-        if not all(other.is_up() for other in others) or len(known_everywhere) > 1:
+        copy, live = self._copies[node_id], self.world.live()
+        if not all(other in live for other in others):
+            return
+        known_everywhere = {o.journal.configuration.voters for o in others}
+        if len(known_everywhere) > 1:
             return
         if not all(knows_better(other, node_id, copy) for other in others):
+            return
+        # The first election needs every voter, and the one that is put back is refused.
+        if not all(other.journal.configuration.is_named for other in others):
             return
         for other in others:  # The kernel has had the time.
             other.disk.names["raft.boots"].write_back()

@@ -12,7 +12,7 @@ import collections
 import contextlib
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.policy import Policy
@@ -25,6 +25,7 @@ from sparecode_node.statemachine.results import (
     EmergencyAccessSaved,
     Result,
 )
+from sparecode_node.statemachine.tables import archives
 from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Machine, Submission
 from tests.simulation.people import GUESSED, IssuedSet
@@ -42,6 +43,7 @@ class Reference:
         self.last_index = max(applied, default=0)
         self.results: dict[int, tuple[Result, ...]] = {}
         self.times_ms: dict[int, int] = {}
+        self._events: list[Row] = []
         try:
             self.digest = self._apply(applied)
         except BaseException:
@@ -57,11 +59,13 @@ class Reference:
             now_ms = max([now_ms, *(call.at_ms for call in calls)])
             self.times_ms[index] = now_ms
             self.results[index] = machine.apply(index, calls)
+            # Apply discards what retention has removed.
+            self._events += rows_of(self._db, after=len(self._events))
         return machine.digest()
 
     def audit_log(self) -> list[Row]:
-        """Return all audit events, oldest first: this machine discards none."""
-        return rows_of(self._db)
+        """Return all audit events, oldest first, also those that are removed."""
+        return self._events
 
     def close(self) -> None:
         self._db.close()
@@ -94,6 +98,13 @@ class CodeRules(Invariants):
         default_factory=dict
     )
     """The same, and an index -> what a client was told first."""
+
+    spent_before: frozenset[str] = frozenset()
+    """What was spent in the old cluster, if this one is a new one."""
+    serves_agents: bool = True
+    """Whether it was opened, if it is a new one."""
+    check_archives: Callable[[Sequence[Row], int], object] | None = None
+    """Look in the archives for the given number of events, the first of the log."""
 
     def on_done(self, submission: Submission, index: int) -> None:
         """Look at what a client was told; a retry may come after it was forgotten."""
@@ -131,8 +142,21 @@ class CodeRules(Invariants):
         self.comparisons[Comparison.SPENT] += len(who) == 1
         if len(who) > 1:
             self.violated("spent once", f"{what} by {sorted(who)}")
+        if what in self.spent_before:
+            self.violated("spent once", f"{what}, once in the old cluster")
+        if not self.serves_agents:
+            self.violated("no agent before the opening", f"{submission}")
         if command.user_id == GUESSED:
             self.violated("no guess is right", f"{what} by {submission.request_id}")
+
+    def check_works(self, what: str, tried: Submission | None) -> None:
+        """See that a live code, which no one has tried before, was accepted."""
+        self.comparisons[Comparison.WORKS] += 1
+        if not any(
+            isinstance(each, Authenticated) and each.decision is Decision.ACCEPTED
+            for each in (tried.outcomes if tried else ())
+        ):
+            self.violated("live codes work", f"{what}: {tried}")
 
     # --- When it is over
 
@@ -167,8 +191,16 @@ class CodeRules(Invariants):
     def check_audit_log(
         self, node: str, db: sqlite3.Connection, expected: Sequence[Row]
     ) -> None:
-        """See that a machine has every event of the log, sealed or not (U1)."""
-        found = rows_of(db)
+        """
+        See that a machine has every event of the log, sealed or not (U1).
+
+        Those that retention has removed are in archives (U4).
+        """
+        removed = archives.removed(db).last_sequence
+        found = [row for row in rows_of(db) if int(str(row[0])) > removed]
+        if self.check_archives is not None and removed:
+            self.check_archives(expected, removed)
+        expected = expected[removed:]
         (first,) = db.execute("SELECT min(sequence) FROM main.audit_events").fetchone()
         self.comparisons[Comparison.SEALED] += max((first or 1) - 1, 0)
         if found != expected:

@@ -3,23 +3,38 @@
 
 SCOPE = """## What is simulated, and what is not
 
-Four kinds of runs share the engine, the journal and the proposals of the product. None of them has all of a node.
+Four kinds of runs share the engine, the journal and the proposals of the product. None of them has all of a node. `make sim-mixed` is the third kind, for longer:
+each seed draws its faults, its bounds and its releases, and in half of them the cluster is lost, and a new one begins. `make sim-lost` is the same for short runs that lose it in any case.
 
 | part of a node | `make sim` | `make sim-disks` | `make sim-nodes` | `make sim-outbox` |
 | --- | --- | --- | --- | --- |
 | engine, journal, acknowledgements | real | real | real | real |
 | journal's disk: lost, torn and dropped bytes, lost names | simulated | simulated | simulated | simulated |
-| state machine | real | real | one that only remembers | real |
-| SQLite's files: lost and torn sectors, failing calls, kills and power cuts inside checkpoints | no: an earlier commit at most | simulated | no | no: an earlier commit at most |
+| state machine | real | real | real | real |
+| SQLite's files: lost and torn sectors, failing calls, kills and power cuts inside checkpoints | no: an earlier commit at most | simulated | no: an earlier commit at most | no: an earlier commit at most |
 | checkpoints and checksums of pages | no | real, in steps | no | no |
 | disks that rot | no | one machine at a time | no | no |
-| machines that return as an older copy, and members that come and go | yes | yes | no | yes |
-| queues, read points, links, hand-over between threads | stand-ins | stand-ins | real | stand-ins |
+| machines that return as an older copy, and members that come and go | yes | yes | in a third of the runs, without a core | yes |
+| snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
+| queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
 | channels of notices | no | no | no | real |
+| rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | no | no |
+| audit segments: archives, confirmations, removal by retention | in a third of the runs | no | no | no |
+| a new cluster from a survivor or from a backup | no | no | in half of `make sim-mixed`, and all of `make sim-lost` | no |
+| an engine's thread held up while the loop answers | no | no | in half of `make sim-mixed`; elsewhere as long as its disk takes | no |
 
 What that could hide:
 
+* *Key rotation* has no members that lack a key: every machine has each key as soon as its state names it, and values show their key instead of being
+  encrypted (`seals.py`). So nothing here shows how keys reach members, or that a seal is bound to its row. `tests/services` and `tests/system` have both, without a seed.
+* *Archives and retention.* The state machine decides what is removed, as in the product. The background work of a node (`SegmentArchive`, `Retention`) is not in it:
+  the simulation proposes confirmations and removals, and retention keeps events for 0.1 s instead of months. An archive is a file of sealed events
+  that survives the disk of its node, not a folder. Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
+  `tests/services` and `tests/statemachine` have all of them, without a seed.
+* *`recover` and restore* write the new log by the product's code. Files that are moved into place, key rings, bundles and the signatures of backups
+  are not in it, and nothing fails meanwhile. `tests/system/test_runbooks.py` and `tests/test_recovery_tool.py` have them, without a seed.
+* *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
 * *Threads.* Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.

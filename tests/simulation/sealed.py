@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import SealedEvents, SegmentError
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.segments import Segment
 
 EVENTS = 12
@@ -52,12 +52,12 @@ class SealedFile(SealedEvents):
                 self._take(segment, rows)
 
     def lacks(self, state: sqlite3.Connection) -> list[Segment]:
-        """Return the sealed segments that the file does not have."""
-        stored = self.stored()
+        """Return the sealed segments that the file lacks, without removed ones."""
+        stored, removed = self.stored(), archives.removed(state).through
         return [
             each
             for each in segments.all_sealed(state)
-            if stored.get(each.number) != each.hash_after
+            if each.number > removed and stored.get(each.number) != each.hash_after
         ]
 
     def fetch(self, segment: Segment, other: "SealedFile") -> bool:
@@ -108,9 +108,16 @@ def _rows(db: sqlite3.Connection, segment: Segment) -> list[Row]:
     return db.execute(f"{_ROWS} BETWEEN ? AND ? ORDER BY sequence", extent).fetchall()
 
 
-def rows_of(db: sqlite3.Connection) -> list[Row]:
+def rows_in(file: SealedFile) -> list[Row]:
+    """Return all audit events in a file."""
+    return file._db.execute(_ALL).fetchall()
+
+
+def rows_of(db: sqlite3.Connection, *, after: int = 0) -> list[Row]:
     """Return all audit events that a reader sees, oldest first."""
-    return db.execute(f"{_ALL} ORDER BY sequence").fetchall()
+    return db.execute(
+        f"{_ALL} WHERE sequence > ? ORDER BY sequence", (after,)
+    ).fetchall()
 
 
 def discardable(state: sqlite3.Connection, agreed: int) -> Stored | None:

@@ -7,14 +7,20 @@ import random
 import sqlite3
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeysInState
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.skipping import SkippedEntry
+from sparecode_node.statemachine.snapshots import SnapshotFacts, read_facts
+from sparecode_node.statemachine.tables import keys as key_tables
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
+from tests.simulation.people import KEY, ROOT, Keys
 from tests.simulation.sealed import SealedFile
 
 DAMAGED = "a damaged database"
@@ -77,6 +83,10 @@ class MachineStore(abc.ABC):
         return self.machine.now_ms
 
     @property
+    def feature_level(self) -> int:
+        return self.machine.feature_level
+
+    @property
     def skipped(self) -> tuple[SkippedEntry, ...]:
         return self.machine.skipped
 
@@ -97,12 +107,41 @@ class MachineStore(abc.ABC):
                 raise
             return DAMAGED
 
+    def facts(self, body: bytes) -> SnapshotFacts:
+        """Read a whole snapshot, with the product's code. Raises `SnapshotError`."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(body)
+            file.flush()
+            return read_facts(Path(file.name))
+
     def auth_version(self, user: str) -> int:
         """Return the version that candidates are computed with."""
         row = self.db.execute(
             "SELECT auth_version FROM users WHERE user_id = ?", (user,)
         ).fetchone()
         return int(row[0]) if row else 0
+
+    def keys(self) -> KeysInState:
+        """Return the keys that the state uses."""
+        return key_tables.keys_of(self.db)
+
+    def keys_for(self, user: str, set_id: str) -> Keys:
+        """Return the keys that candidates are computed with."""
+        tag = self.db.execute(
+            "SELECT name_tag FROM users WHERE user_id = ?", (user,)
+        ).fetchone()
+        key = self.db.execute(
+            "SELECT key_id FROM code_sets WHERE set_id = ?", (set_id,)
+        ).fetchone()
+        active = self.keys().active or KEY
+        return Keys(active, KeyId(key[0]) if key else active, tag[0] if tag else b"")
+
+    def password_key(self) -> KeyId:
+        """Return the key of the administrator's password."""
+        row = self.db.execute(
+            "SELECT key_id FROM administrators WHERE name = ?", (ROOT,)
+        ).fetchone()
+        return KeyId(row[0]) if row else KEY
 
     @abc.abstractmethod
     def start(self, disk: Disk) -> None:
@@ -119,6 +158,10 @@ class MachineStore(abc.ABC):
     @abc.abstractmethod
     def install(self, body: bytes) -> None:
         """Become what a snapshot holds, durably."""
+
+    @abc.abstractmethod
+    def die(self) -> None:
+        """End the process in the middle of something."""
 
     @abc.abstractmethod
     def lose_power(self, rng: random.Random) -> None:
@@ -143,6 +186,13 @@ class SqliteStore(MachineStore):
         self.sealed = SealedFile()
         """Its writes are synced, so a power cut takes nothing of it back."""
         self.db = _connect(None)
+
+    @classmethod
+    def of(cls, image: bytes) -> "SqliteStore":
+        """Return a store with the state of a backup."""
+        store = cls()
+        store._images.append(image)
+        return store
 
     def start(self, disk: Disk) -> None:
         image = self._images[-1] if self._images else None
@@ -181,6 +231,9 @@ class SqliteStore(MachineStore):
             self.machine.reload()
         self._images.clear()
         self.db.keep()
+
+    def die(self) -> None:
+        """Do nothing: what is not committed is lost."""
 
     def lose_power(self, rng: random.Random) -> None:
         """Go back to one of the commits since the last checkpoint."""

@@ -68,13 +68,25 @@ def test_codes_are_used_in_the_simulation() -> None:
 def test_segments_are_sealed_fetched_and_damaged_in_the_simulation() -> None:
     """A simulation without them would prove nothing."""
     compared: Counter[Comparison] = Counter()
-    for seed in range(4):
+    for seed in range(7):
         with finished(seed, scenario(3)) as sim:
             assert sim.invariants.violations == {}
             compared.update(sim.invariants.comparisons)
     assert compared[Comparison.SEALED] > 200
     assert compared[Comparison.FETCHED] > 3
     assert compared[Comparison.ROTTEN] > 0
+
+
+def test_segments_are_archived_and_removed_in_the_simulation() -> None:
+    """A simulation without them would prove nothing (U4)."""
+    compared: Counter[Comparison] = Counter()
+    for seed in (1, 4, 10):
+        with finished(seed, scenario(3)) as sim:
+            assert sim.invariants.violations == {}
+            compared.update(sim.invariants.comparisons)
+    assert compared[Comparison.ARCHIVED] > 200
+    assert compared[Comparison.REMOVED] > 5
+    assert compared[Comparison.ACROSS] > 100
 
 
 def test_a_seed_with_codes_is_a_run() -> None:

@@ -22,6 +22,7 @@ class Script(SimCluster):
         scenario = Scenario(nodes=nodes, manners=Manners.FIFO, raft=raft)
         super().__init__(seed, scenario)
         self.network.hiccups = 0.0
+        self.keepers.beside_s = [0.0]
 
     def run_for(self, seconds: float) -> None:
         for _ in range(round(seconds * 50)):
@@ -43,10 +44,6 @@ class Script(SimCluster):
 
     def reconnect(self) -> None:
         self.network.blocked.clear()
-
-    def slow_fetches(self, chunk_bytes: int) -> None:
-        """Let a node that fetches a snapshot receive at most this many bytes in one step."""
-        self._snapshots.chunk_bytes = chunk_bytes
 
 
 @pytest.mark.parametrize("seed", range(5))

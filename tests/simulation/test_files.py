@@ -4,7 +4,7 @@
 import contextlib
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from tests.simulation.files.cluster import FilesCluster
 from tests.simulation.files.kernel import PAGE, Cut, Folder
 from tests.simulation.files.processes import Process, Processes
 from tests.simulation.files.sqlite_vfs import library
+from tests.simulation.files.store import FileStore
 
 
 def hides_sqlite() -> bool:
@@ -97,6 +98,32 @@ def test_a_power_cut_takes_what_no_checkpoint_has_synced(machine: Machine) -> No
         for file in copy.path.iterdir():
             file.unlink()
     assert seen == {(1,), (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.auth_version("nobody"),
+        lambda store: store.keys(),
+        lambda store: store.keys_for("nobody", "no set"),
+        lambda store: store.password_key(),
+    ],
+    ids=["version", "keys", "keys for a user", "key of the password"],
+)
+def test_no_fault_hits_what_the_simulation_itself_reads(
+    read: Callable[[FileStore], object],
+) -> None:
+    """A fault is for the process, and must not end the run."""
+    dice = random.Random(1)
+    processes = Processes(dice)
+    store = FileStore(processes, dice)
+    with processes.simulated():
+        store.start(disk := Disk("n1", dice))
+        store.db.execute("PRAGMA shrink_memory")  # So that it reads from the file.
+        disk.state_fault = StateFault(0, kills=False, sync=False)
+        read(store)
+        assert disk.state_fault is not None
+        store.close()
 
 
 @pytest.fixture(autouse=True)

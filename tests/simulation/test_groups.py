@@ -28,11 +28,11 @@ def test_clusters_keep_every_promise_while_slots_move() -> None:
     # A simulation in which these do not happen would prove nothing.
     for each in (
         *("accepted", "moves", "canceled", "moved", "unknown", "outages"),
-        *("thefts refused", "late and refused"),
+        *("thefts refused", "late and refused", "approved", "late approvals"),
     ):
         assert counts[each], each
     assert counts["accepted"] > 400
-    assert counts["moves"] > 40
+    assert counts["moves"] > 20
 
 
 def test_a_seed_with_clusters_is_a_run() -> None:

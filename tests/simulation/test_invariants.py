@@ -17,7 +17,9 @@ from sparecode_node.replication.raft.membership_changes import (
 )
 from tests.simulation import sqlite_store
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
+from tests.simulation.broken_new_clusters import NEW_CLUSTER_RUNS
 from tests.simulation.broken_outbox import OUTBOX_RUNS
+from tests.simulation.broken_rotations import ROTATED_RUNS
 from tests.simulation.broken_runs import (
     BROKEN,
     THREE,
@@ -94,7 +96,9 @@ def test_no_check_is_left_out_here() -> None:
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
     assert len(kinds) > 25
     assert kinds == BROKEN.keys()
+    assert NEW_CLUSTER_RUNS
     assert OUTBOX_RUNS
+    assert ROTATED_RUNS
 
 
 def test_states_that_are_damaged_alike_are_not_equal() -> None:

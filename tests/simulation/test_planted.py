@@ -19,7 +19,10 @@ BUGS = planted.bugs()
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.path.stem)
 def test_a_planted_bug_applies_to_the_tree(bug: Bug) -> None:
     """Repair a patch together with the code that it changes: `make sim-planted`."""
-    assert patched(bug.path.read_text(), planted.ROOT)
+    texts = patched(bug.path.read_text(), planted.ROOT)
+    assert texts
+    for path, text in texts.items():
+        compile(text, path, "exec")  # Else the test that is to fail does not run.
     assert bug.title
     assert bug.why
     assert bug.seeds or (planted.ROOT / bug.test.partition("::")[0]).exists()
@@ -91,7 +94,7 @@ def test_a_campaign_in_which_a_fault_never_bit_has_failed(
 @pytest.mark.parametrize("effect", Effect)
 def test_every_fault_must_bite_in_some_campaign(effect: Effect) -> None:
     engines = effects_of(whole=False, files=True)
-    assert effect in {*engines, *effects_of(whole=True)}
+    assert effect in {*engines, *effects_of(whole=True, mixed=True)}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from tests.simulation.protections import believe_any_word, read_without_quorum
 from tests.simulation.scenarios import Scenario
 from tests.simulation.seed_search import first_violation
 from tests.simulation.test_directed import Script
-from tests.simulation.words import word_of
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -34,17 +33,6 @@ def test_reads_are_answered_between_the_faults() -> None:
     refused = [o for o in outcomes if isinstance(o, NotAppliedError)]
     assert len(answered) > 50
     assert refused
-
-
-def test_members_that_ask_for_their_callers_are_answered_by_their_word() -> None:
-    """The same reads, without a round: at once, in the tick after the question."""
-    by_word: list[ReadOutcome] = []
-    for seed in range(12):
-        sim = SimCluster(seed, Scenario(profile=Profile.LEADER_HUNT))
-        sim.run()
-        assert sim.invariants.violations == {}
-        by_word += (o for r in sim.invariants.reads if r.word for o in r.outcomes)
-    assert sum(isinstance(o, ReadPoint) for o in by_word) > 50
 
 
 def test_without_the_quorum_a_stale_read_is_found(
@@ -74,7 +62,7 @@ def _read_on_deposed_leader(sim: Script, *, by_word: bool) -> list[ReadOutcome]:
         sim.run_for(0.3)
         assert "new" in sim.invariants.acked
         assert deposed.leads
-        read = sim.read(deposed, word_of(leader) if by_word else None)
+        read = sim.read(deposed, leader.word() if by_word else None)
         sim.run_for(4)
         assert not deposed.leads
     return read.outcomes

@@ -33,7 +33,7 @@ def test_five_nodes_keep_every_promise(seed: int) -> None:
 
 def test_faults_strike_and_work_is_done_all_the_same() -> None:
     """A simulation in which nothing happens would prove nothing."""
-    sims = [SimCluster(seed, Scenario(profile=Profile.POWER)) for seed in range(3)]
+    sims = [SimCluster(seed, Scenario(profile=Profile.POWER)) for seed in range(8)]
     for sim in sims:
         sim.run()
         assert sim.invariants.acked

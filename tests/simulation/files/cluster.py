@@ -28,6 +28,9 @@ CALLS_MAX = 120
 class FilesCluster(CodesCluster):
     """Adds faults of the files of the states to those of engines and journals."""
 
+    rotates = False  # The resealer reads the state in memory.
+    has_archives = False  # No segment is written to the file of sealed events.
+
     def __init__(self, seed: int, scenario: Scenario) -> None:
         self._dice = random.Random(f"{seed} {scenario.nodes} files")
         self._processes = Processes(self._dice)

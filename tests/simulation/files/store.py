@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.keys import KeysInState
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
@@ -21,6 +23,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
 from tests.simulation.files.kernel import Folder
 from tests.simulation.files.processes import Process, Processes
+from tests.simulation.people import Keys
 from tests.simulation.sqlite_store import DAMAGED, MachineStore
 
 STATE = "state.db"
@@ -90,6 +93,9 @@ class FileStore(MachineStore):
         with contextlib.suppress(sqlite3.Error):
             self._open.close()
 
+    def die(self) -> None:
+        self.process.dead = True
+
     def _run_checkpoint(self) -> None:
         process = self.process
         process.in_checkpoint = True
@@ -158,6 +164,18 @@ class FileStore(MachineStore):
     def auth_version(self, user: str) -> int:
         with self._looked_at():
             return super().auth_version(user)
+
+    def keys(self) -> KeysInState:
+        with self._looked_at():
+            return super().keys()
+
+    def keys_for(self, user: str, set_id: str) -> Keys:
+        with self._looked_at():
+            return super().keys_for(user, set_id)
+
+    def password_key(self) -> KeyId:
+        with self._looked_at():
+            return super().password_key()
 
     def copy(self) -> "FileStore":
         other = FileStore(self._processes, self._rng)

@@ -1,31 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-One cluster of several: the real state machine, and its part of the moves of slots.
+One cluster of several: the real state machine, with two administrators.
 
 A cluster counts as one machine here: `make sim` looks at its nodes. Each step is a commit,
 so it survives the time in which the cluster has no quorum.
 """
 
-import random
+import json
 import sqlite3
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 
 from sparecode_client.clusters.slots import slot_of
-from sparecode_node.domain.emergency_access import CodeState, EmergencyCodeSet
-from sparecode_node.domain.ids import NameKey, UserId
-from sparecode_node.domain.lockout import Factor, Lockout
-from sparecode_node.domain.tokens import Token
-from sparecode_node.domain.users import User
-from sparecode_node.statemachine.commands import Command, UnstampedCall
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    NameKey,
+    NodeId,
+    RequestId,
+    SessionId,
+    UserId,
+)
+from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.policy import Policy
+from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
+from sparecode_node.statemachine.commands.administrators import (
+    ChangePassword,
+    CreateAdministrator,
+)
+from sparecode_node.statemachine.commands.approvals import Approve
+from sparecode_node.statemachine.commands.sessions import OpenSession
+from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
-from sparecode_node.statemachine.results import Authenticated, Decision, Result
-from sparecode_node.statemachine.tables import emergency_access as code_tables
-from sparecode_node.statemachine.tables import tokens as token_tables
-from sparecode_node.statemachine.tables import users as user_tables
-from tests.simulation.groups.moves import SlotLedger, Standing
+from sparecode_node.statemachine.results import (
+    ApprovalPending,
+    Authenticated,
+    Decision,
+    Result,
+)
+from tests.simulation.groups.moves import (
+    REMEMBERED_S,
+    GroupMoves,
+    MoveRefusedError,
+    WaitingError,
+)
 from tests.simulation.people import (
     FOUNDING,
+    KEY,
     IssuedSet,
     Try,
     beginning,
@@ -35,47 +57,120 @@ from tests.simulation.people import (
 
 BEGAN_MS = 1_800_000_000_000
 SESSION = "open.first"
-
-
-@dataclass(frozen=True)
-class MovedUser:
-    """All rows of a user that decide about passcodes: what an export contains."""
-
-    user: User
-    lockouts: tuple[tuple[Factor, Lockout], ...]
-    tokens: tuple[Token, ...]
-    sets: tuple[EmergencyCodeSet, ...]
+APPROVER = AdministratorName("eve")
+APPROVER_SESSION = "open.approver"
 
 
 class NotHere(Exception):  # noqa: N818  An answer, and not a failure.
     """The cluster does not decide about this slot now."""
 
-    def __init__(self, standing: Standing) -> None:
-        super().__init__(standing.value)
-        self.moved = standing is Standing.GONE
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.moved = reason is Reason.SLOT_MOVED
         """Whether it never will: it has not applied the attempt."""
 
 
 class Group:
     """One cluster."""
 
-    def __init__(
-        self, name: str, rng: random.Random, now_s: Callable[[], float]
-    ) -> None:
+    def __init__(self, name: str, now_s: Callable[[], float]) -> None:
         self.name = name
         self.is_up = True
-        self.slots = SlotLedger(name, rng)
         self._now_s = now_s
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         self._machine = StateMachine(self._db)
         self._index = 0
-        self._admin(FOUNDING)
+        self.moves = GroupMoves(name, self._db, self._step)
+        self._admin(replace(FOUNDING, cluster_id=name))
         self._admin(open_session(SESSION))
         [register, *self._people] = beginning()
         self._admin(register)
 
     def close(self) -> None:
         self._db.close()
+
+    # --- Administrators
+
+    def appoint(self) -> None:
+        """
+        Appoint a second administrator: from now on steps of moves need an approval.
+
+        The policy remembers requests for a run's ten minutes. No command may say so.
+        """
+        policy = replace(
+            find_policy(self._db) or Policy(),
+            request_retention_ms=int(REMEMBERED_S * 1000),
+        )
+        self._db.execute("UPDATE policy SET value = ?", (json.dumps(asdict(policy)),))
+        self._admin(
+            CreateAdministrator(
+                name=APPROVER,
+                role=Role.SUPER_ADMIN,
+                user=None,
+                password_salt=b"salt",
+                password_verifier=b"temporary",
+                key_id=KEY,
+            )
+        )
+        self._sign_in("open.temporary", b"temporary", 1)
+        self._as_approver(
+            ChangePassword(
+                name=APPROVER,
+                candidate=b"temporary",
+                administrator_version=1,
+                key_id=KEY,
+                password_salt=b"salt",
+                password_verifier=b"hers",
+            ),
+            "change",
+            session="open.temporary",
+        )
+        self._sign_in(APPROVER_SESSION, b"hers", 2)
+
+    def _sign_in(self, session: str, candidate: bytes, version: int) -> None:
+        self._as_approver(
+            OpenSession(
+                administrator=APPROVER,
+                candidate=candidate,
+                administrator_version=version,
+                key_id=KEY,
+                session_id=SessionId(session),
+            ),
+            session,
+            session=session,
+        )
+
+    def approve(self, approval_id: int, request: str) -> None:
+        """Approve a step. Raises `MoveRefusedError`."""
+        result = self._as_approver(
+            Approve(approval_id=approval_id), request, session=APPROVER_SESSION
+        )
+        if isinstance(result, Rejected):
+            raise MoveRefusedError(result.detail)
+
+    def _as_approver(self, command: Command, request: str, *, session: str) -> Result:
+        call = UnstampedCall(
+            command=command,
+            request=RequestKey(
+                caller=f"administrator:{APPROVER}",
+                method=type(command).__name__,
+                request_id=RequestId(request),
+                tag=zlib.crc32(request.encode()),
+            ),
+            node_id=NodeId("n1"),
+            session_id=SessionId(session),
+        )
+        [result] = self._apply(call)
+        return result
+
+    def _step(self, command: Command, request: str) -> None:
+        """Apply a step of a move. Raises `MoveRefusedError` and `WaitingError`."""
+        call = call_of(command, request, content=request, session=SESSION)
+        [result] = self._apply(call)
+        if isinstance(result, Rejected):
+            raise MoveRefusedError(f"{result.reason}: {result.detail}")
+        if isinstance(result, ApprovalPending):
+            raise WaitingError(result.approval_id)
 
     # --- Users
 
@@ -93,58 +188,9 @@ class Group:
     def has_users(self, slot: int) -> bool:
         return bool(self._names(slot))
 
-    def users(self, slot: int) -> tuple[MovedUser, ...]:
-        """Return the users of a slot with all that is spent, in order of their names."""
-        return tuple(self._user(name) for name in self._names(slot))
-
     def _names(self, slot: int) -> list[NameKey]:
         rows = self._db.execute("SELECT name_key FROM users ORDER BY name_key")
         return [NameKey(name) for (name,) in rows if slot_of(name) == slot]
-
-    def _user(self, name: NameKey) -> MovedUser:
-        user = user_tables.find_user_by_name(self._db, name)
-        assert user is not None
-        tokens = tuple(token_tables.find_tokens_of(self._db, user.user_id))
-        return MovedUser(
-            user=user,
-            lockouts=tuple(
-                sorted(user_tables.find_lockouts(self._db, user.user_id).items())
-            ),
-            tokens=tokens,
-            sets=tuple(
-                each
-                for token in tokens
-                # Oldest first: the order in which they are added again.
-                for each in reversed(code_tables.find_sets(self._db, token.serial))
-            ),
-        )
-
-    def save(self, moved: object) -> None:
-        """Keep an imported user. One who exists is left as they are."""
-        assert isinstance(moved, MovedUser)
-        if user_tables.find_user(self._db, moved.user.user_id) is not None:
-            return
-        user_tables.save_user(self._db, moved.user)
-        for factor, lockout in moved.lockouts:
-            user_tables.save_lockout(self._db, moved.user.user_id, factor, lockout)
-        for token in moved.tokens:
-            token_tables.save_token(self._db, token)
-        for each in moved.sets:
-            live = replace(
-                each, codes=tuple(replace(c, state=CodeState.LIVE) for c in each.codes)
-            )
-            code_tables.add_set(self._db, live)
-            unused = replace(
-                live, codes=tuple(replace(code, use=None) for code in live.codes)
-            )
-            code_tables.update_set(self._db, unused, each)
-
-    def delete(self, slot: int) -> None:
-        """Delete the users of a slot: the move was canceled, or is long over."""
-        for moved in self.users(slot):
-            for token in moved.tokens:
-                token_tables.delete_token(self._db, token.serial)
-            user_tables.delete_user(self._db, moved.user.user_id)
 
     def used_codes(self) -> set[str]:
         """Return the used codes of the users of slots that are served here."""
@@ -164,7 +210,7 @@ class Group:
         return {
             f"{set_id}/{ordinal}"
             for set_id, ordinal, name in rows
-            if self.slots.serves(slot_of(name))
+            if self.moves.serves(slot_of(name))
         }
 
     # --- Attempts
@@ -176,18 +222,14 @@ class Group:
         A request id that is remembered gets its first answer, also while its slot moves:
         only so a caller learns an outcome that was unknown. Raises `NotHere`.
         """
-        row = self._db.execute(
-            "SELECT 1 FROM requests WHERE request_id = ?", (request_id,)
-        ).fetchone()
-        slot = slot_of(wanted.user)
-        if row is None and not self.slots.serves(slot):
-            raise NotHere(self.slots.of(slot))
         version = self._version(wanted.user)
-        command = wanted.command(version)
+        command = replace(wanted.command(version), slot=slot_of(wanted.user) + 1)
         if not version:
             command = replace(command, user_id=UserId(""), readings=())
         content = f"{wanted.user} {wanted.what}"
         [result] = self._apply(call_of(command, request_id, content=content))
+        if isinstance(result, Rejected):
+            raise NotHere(result.reason)
         assert isinstance(result, Authenticated), result
         return result.decision, result.index
 

@@ -1,233 +1,258 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-How a slot moves from one cluster to another: the protocol, as each cluster keeps it.
+The moves of one cluster: the real commands, and exports with real pieces.
 
-Nodes do not have it yet: docs/clusters.md describes what they will do. This is that design
-as code, so that the simulation can look for what it forgets. Each cluster replicates its
-own part, and a step is one commit in one cluster. No commit spans two clusters.
-
-A move ends in one of two ways, and the target decides which: it activates the slot, or it
-cancels the move. Each end has a receipt, a secret of the target. The ticket of the move
-holds the hashes of both. The source gives the slot away only for the one receipt, and
-serves it again only for the other, so it can never act on an end that the target has not
-chosen, or on that of another move.
+Each step is a commit of the real state machine (`handlers/moves.py`). Exports are read by
+the real queries, packed, encrypted and opened by the real code (`move_pieces`,
+`MoveSeals`). Hashing alone is left out: the verifiers of the simulated people are words.
 """
 
-import enum
-import hashlib
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sparecode_node.domain.ids import KeyId, NameKey, TokenSerial, UserId
+from sparecode_node.domain.moves import (
+    ELSEWHERE,
+    OPEN,
+    Move,
+    MoveState,
+    MoveTicket,
+    lock_of,
+    proof_of,
+)
+from sparecode_node.domain.policy import Policy
+from sparecode_node.queries import moves as move_queries
+from sparecode_node.queries.moves import UserRows
+from sparecode_node.queries.transaction import ReadTransaction, Value
+from sparecode_node.services.cluster.move_pieces import Export, import_of
+from sparecode_node.services.errors import Refused
+from sparecode_node.services.secrets.kdf import TESTING, Secret
+from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.services.secrets.move_seals import MoveSeals, SealedPiece
+from sparecode_node.statemachine.commands import Command
+from sparecode_node.statemachine.commands.moves import (
+    ActivateMove,
+    CancelMove,
+    DeleteMovedUsers,
+    EndMove,
+    ExportMovedUsers,
+    FreezeUsers,
+    PrepareMove,
+)
+from sparecode_node.statemachine.handlers.policy import find_policy
+from sparecode_node.statemachine.tables import moves as move_tables
+from tests.simulation.people import KEY
 
 REMEMBERED_S = 20.0
 """How long requests are remembered and repeated: ten minutes (Q3), scaled to a run."""
+DELETED_AFTER_MS = 1_000
+"""How long users of slots that are gone are kept: a day, scaled to a run."""
+USERS_READ = 20
+HASH_BYTES = 32
 
-
-class Standing(enum.Enum):
-    """What a cluster knows of one slot."""
-
-    HERE = "here"
-    """The cluster decides attempts of its users."""
-    LEAVING = "leaving"
-    """It is frozen for a move to another cluster: nothing of its users changes."""
-    ARRIVING = "arriving"
-    """Its users come from another cluster, and are not served yet."""
-    GONE = "gone"
-    """Another cluster serves it."""
+T = TypeVar("T")
+Step = Callable[[Command, str], None]
+"""Applies a command for a request id. Raises `MoveRefusedError` and `WaitingError`."""
 
 
 class MoveRefusedError(Exception):
-    """A step that does not fit the standing of the slot or of the move."""
+    """The rules forbid a step."""
+
+
+class WaitingError(Exception):
+    """A step waits for an approval."""
+
+    def __init__(self, approval_id: int) -> None:
+        super().__init__(f"approval {approval_id}")
+        self.approval_id = approval_id
 
 
 @dataclass(frozen=True)
-class Ticket:
-    """What the target prepares, and the source gets: it names the move and its ends."""
+class MoveKey:
+    """By what a target knows the exports of a cluster."""
 
-    move_id: str
-    slot: int
-    source: str
-    target: str
-    done_lock: bytes
-    canceled_lock: bytes
+    cluster_id: str
+    public_key: bytes
 
 
-@dataclass(frozen=True)
-class Export:
-    """The users of a slot, sealed for one cluster and one move."""
+class WordSeals(MoveSeals):
+    """Seals pieces and receipts as a node does; verifiers of people are words."""
 
-    move_id: str
-    target: str
-    users: tuple[object, ...]
+    def hash_in(
+        self, verifier: bytes, key_id: KeyId, secret: Secret, *belongs_to: str
+    ) -> bytes:
+        del key_id, secret, belongs_to
+        return verifier.ljust(HASH_BYTES)
 
+    def code_verifier(
+        self, hashed: bytes, user: UserId, set_id: str, key_id: KeyId
+    ) -> bytes:
+        del user, set_id, key_id
+        return hashed.rstrip()
 
-def lock_of(receipt: bytes) -> bytes:
-    """Return the hash by which a source knows a receipt."""
-    return hashlib.sha256(receipt).digest()
+    def name_tag(self, key: NameKey, key_id: KeyId) -> bytes:
+        del key_id
+        return key.encode()
 
+    def seal_seed(self, serial: TokenSerial, seed: bytes, key_id: KeyId) -> bytes:
+        del serial, key_id
+        return seed
 
-@dataclass
-class Arrival:
-    """A move to this cluster."""
+    def unseal_seed(self, serial: TokenSerial, sealed: bytes, key_id: KeyId) -> bytes:
+        del serial, key_id
+        return sealed
 
-    ticket: Ticket
-    done: bytes
-    canceled: bytes
-    expected: int | None = None
-    """The number of users in the export; None: it has not come yet."""
-    outcome: Standing | None = None
-    """`HERE`: activated; `GONE`: canceled; None: not over."""
-
-
-@dataclass
-class Departure:
-    """A move from this cluster."""
-
-    ticket: Ticket
-    over: bool = False
+    def seed_fingerprints(self, seed: bytes) -> tuple[tuple[KeyId, bytes], ...]:
+        return ((KEY, seed),)
 
 
-@dataclass
-class SlotLedger:
-    """The slots and moves of one cluster."""
+class _Rows:
+    """The state of a cluster, for queries that wait for nothing."""
 
-    name: str
-    rng: random.Random
-    standing: dict[int, Standing] = field(default_factory=dict)
-    gone_s: dict[int, float] = field(default_factory=dict)
-    """When a slot has left, as far as it has."""
-    arrivals: dict[str, Arrival] = field(default_factory=dict)
-    departures: dict[str, Departure] = field(default_factory=dict)
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
 
-    def of(self, slot: int) -> Standing:
-        """Return the standing of a slot: a cluster never gave away what it never had."""
-        return self.standing.get(slot, Standing.HERE)
+    async def execute_fetchall(
+        self, sql: str, parameters: dict[str, Value] | None = None
+    ) -> Iterable[sqlite3.Row]:
+        cursor = self._db.cursor()
+        cursor.row_factory = sqlite3.Row
+        return cursor.execute(sql, parameters or {}).fetchall()
+
+
+def _now(query: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a query that waits for nothing."""
+    try:
+        query.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("a query has waited")
+
+
+class GroupMoves:
+    """The moves that one cluster knows, and its steps."""
+
+    def __init__(self, name: str, db: sqlite3.Connection, step: Step) -> None:
+        self._db = db
+        self._step = step
+        secret = name.encode().ljust(HASH_BYTES)
+        self._seals = WordSeals(
+            KeyRing(cluster_id=name, active=KEY, keys={KEY: secret})
+        )
+        self.key = MoveKey(name, self._seals.signature_key(KEY))
 
     def serves(self, slot: int) -> bool:
         """Return whether attempts of the slot's users are decided here."""
-        return self.of(slot) is Standing.HERE
+        move = move_tables.newest_of(self._db, slot)
+        return move is None or (move.state not in OPEN and move.state not in ELSEWHERE)
+
+    def state_of(self, move_id: str) -> MoveState | None:
+        """Return what became of a move here; None: it has not begun."""
+        move = move_tables.find(self._db, move_id)
+        return None if move is None else move.state
 
     # --- The target
 
     def prepare(
-        self, move_id: str, slot: int, source: str, *, empty: bool, now_s: float
-    ) -> Ticket:
-        """
-        Expect a slot of *source*, and return the ticket of the move.
-
-        *empty*: it has no users here. A slot comes back only when no attempt from before
-        can be repeated any more: a caller has heard that it is never applied here.
-        """
-        if move_id in self.arrivals:
-            return self.arrivals[move_id].ticket
-        before = self.of(slot)
-        if before not in (Standing.GONE, Standing.HERE) or not empty:
-            raise MoveRefusedError(f"slot {slot} is {before.value} in {self.name}")
-        if now_s - self.gone_s.get(slot, -REMEMBERED_S) < REMEMBERED_S:
-            raise MoveRefusedError(f"slot {slot} left {self.name} not long ago")
-        done, canceled = self.rng.randbytes(16), self.rng.randbytes(16)
-        ticket = Ticket(
-            move_id=move_id,
-            slot=slot,
-            source=source,
-            target=self.name,
-            done_lock=lock_of(done),
-            canceled_lock=lock_of(canceled),
+        self, move_id: str, slot: int, source: MoveKey, request: str
+    ) -> MoveTicket:
+        """Expect a slot, and return the ticket; as it is, if the move has begun."""
+        known = move_tables.find(self._db, move_id)
+        if known is not None:
+            return known.ticket
+        self._step(
+            PrepareMove(
+                move_id=move_id,
+                first_slot=slot,
+                last_slot=slot,
+                source=source.cluster_id,
+                source_key_id=KEY,
+                source_key=source.public_key,
+                public_key=self._seals.public_key(move_id, KEY),
+                activated_lock=self._lock(move_id, MoveState.ACTIVE),
+                canceled_lock=self._lock(move_id, MoveState.CANCELED),
+                key_id=KEY,
+            ),
+            request,
         )
-        self.arrivals[move_id] = Arrival(ticket, done, canceled)
-        self.standing[slot] = Standing.ARRIVING
-        return ticket
+        return self._move(move_id).ticket
 
-    def take(self, export: Export, save: Callable[[object], None]) -> None:
-        """Import an export, the same one perhaps again. *save* keeps one user."""
-        if export.target != self.name:
-            raise MoveRefusedError("it is sealed for another cluster")
-        arrival = self.arrivals.get(export.move_id)
-        if arrival is None or arrival.outcome is not None:
-            raise MoveRefusedError("the move is over")
-        arrival.expected = len(export.users)
-        for user in export.users:
-            save(user)
+    def take(self, piece: SealedPiece, request: str) -> None:
+        """Import a piece."""
+        move = self._move(piece.move_id)
+        policy = find_policy(self._db) or Policy()
+        try:
+            command = import_of(self._seals, TESTING, move, policy, piece)
+        except Refused as error:
+            raise MoveRefusedError(error.rejected.detail) from error
+        self._step(command, request)
 
-    def activate(self, move_id: str, present: int) -> bytes:
-        """Serve the slot, if all of its users are present; return the receipt."""
-        arrival = self.arrivals[move_id]
-        if arrival.outcome is None:
-            if arrival.expected is None or arrival.expected != present:
-                raise MoveRefusedError("the import is not complete")
-            arrival.outcome = self.standing[arrival.ticket.slot] = Standing.HERE
-            return arrival.done
-        if arrival.outcome is not Standing.HERE:
-            raise MoveRefusedError("the move was canceled")
-        return arrival.done
+    def activate(self, move_id: str, request: str) -> bytes:
+        """Serve the slots; return the receipt."""
+        self._step(ActivateMove(move_id=move_id), request)
+        return self._receipt(move_id, MoveState.ACTIVE)
 
-    def cancel(self, move_id: str, forget: Callable[[], None], now_s: float) -> bytes:
-        """
-        Give the move up, and return the receipt. *forget* deletes what was imported.
-
-        The slot counts as gone, even if this cluster never had it: another one has it.
-        """
-        arrival = self.arrivals[move_id]
-        if arrival.outcome is None:
-            forget()
-            arrival.expected = None
-            arrival.outcome = Standing.GONE
-            self.standing[arrival.ticket.slot] = Standing.GONE
-            self.gone_s[arrival.ticket.slot] = now_s
-        if arrival.outcome is not Standing.GONE:
-            raise MoveRefusedError("the slot is served here already")
-        return arrival.canceled
+    def cancel(self, move_id: str, request: str) -> bytes:
+        """Give the move up; return the receipt."""
+        self._step(CancelMove(move_id=move_id), request)
+        return self._receipt(move_id, MoveState.CANCELED)
 
     # --- The source
 
-    def freeze(self, ticket: Ticket, *, empty: bool) -> None:
-        """
-        Decide nothing about the slot's users any more, until the move has ended.
+    def freeze(self, ticket: MoveTicket, request: str) -> None:
+        """Decide nothing about the users any more, until the move has ended."""
+        self._step(
+            FreezeUsers.of(ticket),
+            request,
+        )
 
-        *empty*: the slot has no users here, so it is probably another cluster's.
-        """
-        departure = self.departures.get(ticket.move_id)
-        if departure is not None:
-            if departure.over:
-                raise MoveRefusedError("the move is over")
-            return
-        if ticket.source != self.name or empty or not self.serves(ticket.slot):
-            raise MoveRefusedError(f"slot {ticket.slot} is not here")
-        self.departures[ticket.move_id] = Departure(ticket)
-        self.standing[ticket.slot] = Standing.LEAVING
+    def export(self, move_id: str, request: str) -> list[SealedPiece]:
+        """Return the pieces of the frozen users."""
+        self._step(ExportMovedUsers(move_id=move_id), request)
+        ticket = self._move(move_id).ticket
+        export = Export(self._seals, TESTING, ticket, find_policy(self._db) or Policy())
+        rows = (row for user in self._users(ticket) for row in export.opened(user))
+        full = [piece for row in rows if (piece := export.add(row)) is not None]
+        return [*full, export.end()]
 
-    def export(
-        self, move_id: str, users: Callable[[int], tuple[object, ...]]
-    ) -> Export:
-        """Return the frozen users; each time the same."""
-        departure = self.departures.get(move_id)
-        if departure is None or departure.over:
-            raise MoveRefusedError("the slot is not frozen for this move")
-        ticket = departure.ticket
-        return Export(move_id, ticket.target, users(ticket.slot))
+    def _users(self, ticket: MoveTicket) -> list[UserRows]:
+        transaction = ReadTransaction(connection=_Rows(self._db), applied_index=0)
+        after = (-1, "")
+        found: list[UserRows] = []
+        while users := _now(
+            move_queries.users_after(transaction, ticket, after, USERS_READ)
+        ):
+            found += users
+            after = (users[-1].user["slot"], users[-1].user["name_key"])
+        return found
 
-    def end(self, ticket: Ticket, receipt: bytes, now_s: float) -> Standing:
-        """
-        Give the slot away, or serve it again, as the receipt of the target says.
+    def end(self, ticket: MoveTicket, receipt: bytes, request: str) -> None:
+        """Give the slots away, or serve them again, as the receipt says."""
+        self._step(
+            EndMove.of(ticket, receipt),
+            request,
+        )
 
-        A canceled move that has not begun here is recorded, too: its order to freeze the
-        slot may be on the way still.
-        """
-        ends = {
-            ticket.done_lock: Standing.GONE,
-            ticket.canceled_lock: Standing.HERE,
-        }
-        outcome = ends.get(lock_of(receipt))
-        if outcome is None:
-            raise MoveRefusedError("this is no receipt of the move")
-        if ticket.source != self.name:
-            raise MoveRefusedError("the slot comes from another cluster")
-        departure = self.departures.get(ticket.move_id)
-        if departure is None:
-            self.departures[ticket.move_id] = Departure(ticket, over=True)
-        elif not departure.over:
-            departure.over = True
-            self.standing[ticket.slot] = outcome
-            if outcome is Standing.GONE:
-                self.gone_s[ticket.slot] = now_s
-        return outcome
+    # --- Both
+
+    def delete(self, move_id: str, request: str) -> None:
+        """Delete users of a move that is over, as far as one command does."""
+        self._step(DeleteMovedUsers(move_id=move_id), request)
+
+    def _receipt(self, move_id: str, end: MoveState) -> bytes:
+        state = self._move(move_id).state
+        if state is not end:
+            raise MoveRefusedError(f"the move is over: it is {state}")
+        return self._seals.receipt(move_id, end, KEY)
+
+    def _lock(self, move_id: str, end: MoveState) -> bytes:
+        return lock_of(proof_of(self._seals.receipt(move_id, end, KEY)))
+
+    def _move(self, move_id: str) -> Move:
+        move = move_tables.find(self._db, move_id)
+        if move is None:
+            raise MoveRefusedError(f"there is no move {move_id}")
+        return move

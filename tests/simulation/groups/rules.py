@@ -69,7 +69,7 @@ class GroupRules:
             serving = [
                 group.name
                 for group in groups
-                if group.slots.serves(slot) and group.has_users(slot)
+                if group.moves.serves(slot) and group.has_users(slot)
             ]
             if len(serving) > 1:
                 self.violated("one home", f"slot {slot}: {', '.join(serving)}")
@@ -82,12 +82,12 @@ class GroupRules:
             homes = [
                 group.name
                 for group in groups
-                if group.slots.serves(slot) and group.has_users(slot)
+                if group.moves.serves(slot) and group.has_users(slot)
             ]
             if len(homes) != 1:
                 self.violated("no user lost", f"slot {slot} is served by {homes}")
             for group in groups:
-                if not group.slots.serves(slot) and group.has_users(slot):
+                if not group.moves.serves(slot) and group.has_users(slot):
                     self.violated("no copy left", f"slot {slot} in {group.name}")
         used = set().union(*(group.used_codes() for group in groups))
         live = set().union(*(group.live_codes() for group in groups))

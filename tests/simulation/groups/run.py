@@ -12,7 +12,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, cast
+
+import pytest
 
 from sparecode_client import (
     AsyncRoutedAgent,
@@ -29,19 +32,30 @@ from sparecode_client.agent import AsyncAgent
 from sparecode_client.clusters.routes import LOOK_S
 from sparecode_client.clusters.slots import SLOTS, ClusterAddress
 from sparecode_node.domain.ids import SetId
+from sparecode_node.domain.moves import MoveTicket
+from sparecode_node.services.cluster import move_pieces
+from sparecode_node.services.secrets.move_seals import SealedPiece
+from sparecode_node.statemachine.handlers import moves as move_handlers
 from tests.simulation.groups.group import Group, NotHere
-from tests.simulation.groups.moves import REMEMBERED_S, Export, MoveRefusedError, Ticket
+from tests.simulation.groups.moves import (
+    DELETED_AFTER_MS,
+    REMEMBERED_S,
+    MoveRefusedError,
+    WaitingError,
+)
 from tests.simulation.groups.rules import GroupRules
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 from tests.simulation.people import USERS, IssuedSet, Try
 
 NAMES = ("east", "west", "north")
 CODES = 40
+CONTENT_BYTES = 1_000
+"""A user has several pieces, so that an import may stop between them."""
 RESERVED = 4
 """Codes of each user that are tried at the end alone."""
 SECONDS = 60.0
 PROGRAMS = 3
-OPERATORS = 2
+OPERATORS = 3
 WITHIN = timedelta(seconds=1)
 LATE_S = 6.0
 """The latest that the network delivers a request."""
@@ -64,6 +78,9 @@ class GroupsRun:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(move_handlers, "DELETED_AFTER_MS", DELETED_AFTER_MS)
+        self._patch.setattr(move_pieces, "CONTENT_BYTES", CONTENT_BYTES)
         self.rules = GroupRules()
         self.timeline = Timeline()
         self.loop = NodeLoop(
@@ -73,9 +90,7 @@ class GroupsRun:
             run_beside=lambda work: work() or 0.0,
             on_error=lambda seen: self.rules.violated("no exception", seen),
         )
-        self.groups = {
-            name: Group(name, self.rng, lambda: self.timeline.now) for name in NAMES
-        }
+        self.groups = {name: Group(name, lambda: self.timeline.now) for name in NAMES}
         self.is_faulty = True
         self.slots = sorted({slot_of(user) for user in USERS})
         self.codes: set[str] = set()
@@ -87,11 +102,13 @@ class GroupsRun:
             for k in range(PROGRAMS)
         ]
         self._numbers: dict[str, int] = {}
-        self._tickets: list[Ticket] = []
-        self._exports: list[Export] = []
+        self._tickets: list[MoveTicket] = []
+        self._pieces: list[tuple[str, SealedPiece]] = []
+        """With the clusters that they are for."""
         self._receipts: list[bytes] = [b"forged"]
 
     def close(self) -> None:
+        self._patch.undo()
         self.loop.kill()
         self.loop.drain()
         for group in self.groups.values():
@@ -105,6 +122,8 @@ class GroupsRun:
             issued = IssuedSet(user, 1, CODES)
             self.groups[owners[slot_of(user)]].add_user(user, issued)
             self.codes |= {f"{issued.set_id}/{n}" for n in range(1, CODES + 1)}
+        for group in self.groups.values():
+            group.appoint()
         clusters = {
             name: ClusterAddress(
                 name=name, nodes=(name,), ca="", certificate="", key=""
@@ -184,7 +203,7 @@ class GroupsRun:
                 return
             try:
                 action()
-            except (NotHere, MoveRefusedError):
+            except (NotHere, MoveRefusedError, WaitingError):
                 self.rules.counts["late and refused"] += 1
             self.rules.check_homes(self._all, self.slots)
 
@@ -242,23 +261,20 @@ class GroupsRun:
             target = self.groups[self.rng.choice(NAMES)]
             if target is source:
                 continue
-            await self._move_slot(slot, source, target)
+            moved = await self._move_slot(slot, source, target)
+            if moved and self.rng.random() < 0.3:  # It was a mistake: back at once.
+                await self._move_slot(slot, target, source)
 
-    async def _move_slot(self, slot: int, source: Group, target: Group) -> None:
-        move_id = self.name("move")
+    async def _move_slot(self, slot: int, source: Group, target: Group) -> bool:
+        """Move a slot, or cancel that; return whether it has moved."""
+        move_id, key = self.name("move"), source.moves.key
         try:
-            ticket = await self._insist(
+            ticket = await self._step(
                 target,
-                lambda: target.slots.prepare(
-                    move_id,
-                    slot,
-                    source.name,
-                    empty=not target.has_users(slot),
-                    now_s=self.timeline.now,
-                ),
+                lambda request: target.moves.prepare(move_id, slot, key, request),
             )
         except MoveRefusedError:
-            return
+            return False
         self._tickets.append(ticket)
         hurried = False
         try:
@@ -267,60 +283,98 @@ class GroupsRun:
                 if self.rng.random() < 0.4:  # An operator in a hurry.
                     self._publish(slot, target, over=[source])
                     hurried = True
-                await asyncio.sleep(self.rng.choice([0.0, 0.1, 2.0]))
+                await asyncio.sleep(self.rng.choice([0.0, 0.1, 2.0, 4.0]))
                 if self.rng.random() < 0.2:
                     raise MoveRefusedError("the operator gives up")  # noqa: TRY301
-            receipt = await self._insist(target, lambda: self._activate(ticket, target))
+            receipt, over = await self._activate(ticket, target), source
         except MoveRefusedError:
-            receipt = await self._cancel(ticket, target)
-            if hurried:
+            receipt, over = await self._give_up(ticket, source, target)
+            if hurried and over is target:
                 self._publish(slot, source, over=[target])
-            self.rules.counts["canceled"] += 1
-        else:
-            self.rules.counts["moves"] += 1
+        if over is source:
             self._publish(slot, target, over=[source])
+        self.rules.counts["moves" if over is source else "canceled"] += 1
         self._receipts.append(receipt)
         await asyncio.sleep(self.rng.choice([0.0, 0.2, 2.0]))
-        await self._insist(
-            source, lambda: source.slots.end(ticket, receipt, self.timeline.now)
-        )
-        if not source.slots.serves(slot):
-            await asyncio.sleep(self.rng.choice([0.1, 3.0]))
-            await self._insist(source, lambda: self._purge(slot, source))
+        try:
+            await self._step(
+                source,
+                lambda request: source.moves.end(ticket, receipt, request),
+                patient=True,
+            )
+            await asyncio.sleep(DELETED_AFTER_MS / 1000 + self.rng.choice([0.1, 3.0]))
+            await self._step(
+                over, lambda request: over.moves.delete(move_id, request), patient=True
+            )
+        except MoveRefusedError as error:
+            self.rules.violated("a move ends as its target says", f"{move_id}: {error}")
+        return over is source
 
-    async def _freeze(self, ticket: Ticket, source: Group, target: Group) -> None:
+    async def _freeze(self, ticket: MoveTicket, source: Group, target: Group) -> None:
         del target
-        await self._insist(
-            source,
-            lambda: source.slots.freeze(
-                ticket, empty=not source.has_users(ticket.slot)
-            ),
+        await self._step(source, lambda request: source.moves.freeze(ticket, request))
+
+    async def _import(self, ticket: MoveTicket, source: Group, target: Group) -> None:
+        pieces = await self._step(
+            source, lambda request: source.moves.export(ticket.move_id, request)
+        )
+        self._pieces += [(target.name, piece) for piece in pieces]
+        # An operator may stop in the middle, and believe that all is imported.
+        if self.rng.random() < 0.05:
+            pieces = pieces[:-1]
+        for piece in pieces:
+            await self._step(
+                target, lambda request, piece=piece: target.moves.take(piece, request)
+            )
+
+    async def _activate(self, ticket: MoveTicket, target: Group) -> bytes:
+        return await self._step(
+            target, lambda request: target.moves.activate(ticket.move_id, request)
         )
 
-    async def _import(self, ticket: Ticket, source: Group, target: Group) -> None:
-        export = await self._insist(
-            source, lambda: source.slots.export(ticket.move_id, source.users)
-        )
-        self._exports.append(export)
-        await self._insist(target, lambda: target.slots.take(export, target.save))
+    async def _give_up(
+        self, ticket: MoveTicket, source: Group, target: Group
+    ) -> tuple[bytes, Group]:
+        """Cancel a move, or take the receipt of its activation, which was approved late."""
+        try:
+            return await self._cancel(ticket, target), target
+        except MoveRefusedError:
+            return await self._activate(ticket, target), source
 
-    def _activate(self, ticket: Ticket, target: Group) -> bytes:
-        present = len(target.users(ticket.slot))
-        return target.slots.activate(ticket.move_id, present)
-
-    async def _cancel(self, ticket: Ticket, target: Group) -> bytes:
-        return await self._insist(
+    async def _cancel(self, ticket: MoveTicket, target: Group) -> bytes:
+        return await self._step(
             target,
-            lambda: target.slots.cancel(
-                ticket.move_id,
-                lambda: target.delete(ticket.slot),
-                self.timeline.now,
-            ),
+            lambda request: target.moves.cancel(ticket.move_id, request),
+            patient=True,
         )
 
-    def _purge(self, slot: int, source: Group) -> None:
-        if source.slots.of(slot).value == "gone":
-            source.delete(slot)
+    async def _step(
+        self, group: Group, step: Callable[[str], T], *, patient: bool = False
+    ) -> T:
+        """
+        Do a step, and get its approval if it needs one. Raises `MoveRefusedError`.
+
+        The approval may be late, and the operator may not wait for it; a *patient* one
+        does.
+        """
+        while True:
+            request = self.name("request")
+            try:
+                return await self._insist(group, partial(step, request))
+            except WaitingError as waiting:
+                approval = waiting.approval_id
+            approve = partial(group.approve, approval)
+            if not patient and self.is_faulty and self.rng.random() < 0.08:
+                self._repeat_late(group, partial(approve, self.name("approval")))
+                self.rules.counts["late approvals"] += 1
+                raise MoveRefusedError("nobody approves")
+            await asyncio.sleep(self.rng.choice([0.0, 0.2, 2.0]))
+            try:
+                await self._insist(group, partial(approve, self.name("approval")))
+            except MoveRefusedError:
+                if not patient:
+                    raise
+            self.rules.counts["approved"] += 1
 
     def _publish(self, slot: int, target: Group, *, over: Sequence[Group]) -> None:
         """
@@ -363,22 +417,26 @@ class GroupsRun:
         while self.is_faulty:
             await asyncio.sleep(rng.uniform(0.05, 0.4))
             group = rng.choice(self._all)
-            exports = [each for each in self._exports if each.target == group.name]
+            pieces = [piece for name, piece in self._pieces if name == group.name]
             if not group.is_up or not self._tickets:
                 continue
-            ticket = rng.choice(self._tickets)
+            ticket, request = rng.choice(self._tickets), self.name("theft")
             try:
                 match rng.randrange(4):
-                    case 0 | 1 if exports:
-                        group.slots.take(rng.choice(exports), group.save)
+                    case 0 | 1 if pieces:
+                        group.moves.take(rng.choice(pieces), request)
                     case 2:
-                        empty = not group.has_users(ticket.slot)
-                        group.slots.freeze(ticket, empty=empty)
+                        group.moves.freeze(ticket, request)
                     case _:
-                        receipt = rng.choice(self._receipts)
-                        group.slots.end(ticket, receipt, self.timeline.now)
+                        group.moves.end(ticket, rng.choice(self._receipts), request)
             except MoveRefusedError:
                 self.rules.counts["thefts refused"] += 1
+            except WaitingError as waiting:
+                # The other administrator believes that it is the operator's step.
+                if rng.random() < 0.3:
+                    self._repeat_late(
+                        group, partial(group.approve, waiting.approval_id, request)
+                    )
             self.rules.check_homes(self._all, self.slots)
 
     async def _lose_each_group(self) -> None:

@@ -11,7 +11,7 @@ BOUND_S = 3.0
 """A caller that knows all nodes of the core is not without an answer for longer."""
 
 BOUND_EACH_S = 5.0
-"""And a caller of one node of it is not for longer."""
+"""And a caller of one node of it is not for longer, once the node has the log."""
 
 
 @dataclass
@@ -31,6 +31,14 @@ class Bounds:
     def asked(self, node_id: str, submission: Submission, read: Read) -> None:
         """Wait for the answers to a call and to a read."""
         self._probes.append((node_id, submission, read))
+
+    def excuse(self, node_id: str, now: float) -> None:
+        """
+        Begin again to count for a node that fetches a snapshot.
+
+        It knows what is committed, but has it only then: on a slow disk, that takes long.
+        """
+        self._answered_at[node_id] = now
 
     def take_answers(self, now: float) -> int:
         """Take the answers that are new; return how many there are."""

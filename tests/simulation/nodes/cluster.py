@@ -11,9 +11,8 @@ nodes recover, and all states are compared.
 import asyncio
 import contextlib
 import random
-import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,18 +29,27 @@ from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.read_index import ReadPoint
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.replication.settings import RaftSettings
-from tests.replication.recording_state import call
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.results import Rejected
 from tests.simulation.comparisons import Comparison
 from tests.simulation.disk import Killed
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.invariants import Invariants, Read, Submission
-from tests.simulation.machines import EPOCH_S, RecordingStore
+from tests.simulation.invariants import Read, Submission
+from tests.simulation.keepers import drain
+from tests.simulation.machines import EPOCH_S, Node
 from tests.simulation.nodes.bounds import Bounds
 from tests.simulation.nodes.channels import Wires
 from tests.simulation.nodes.faults import NodeFaults
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.nodes.machines import Machine, patched
+from tests.simulation.nodes.memberships import NodeMemberships
+from tests.simulation.point_faults import PointFaults
+from tests.simulation.rollbacks import Copy, DiskCopies
+from tests.simulation.rules import CodeRules
 from tests.simulation.scenarios import Trace
+from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.work import PeopleAtWork
 
 STEP_S = 0.05
 """Between two looks at the cluster, and two draws of faults."""
@@ -55,22 +63,30 @@ PROBE_EACH_S = 0.1
 PROBE_S = 0.5
 """A probe that takes longer is no answer; another one has begun by then."""
 
+MEMBERS_RATE = 0.06
+"""Of membership changes in a step, in the runs in which members come and go."""
+
 SHORT_LOG = RaftSettings(log_entries_max=24, log_entries_kept=6, member_stalled_s=5.0)
 
 
-class NodesCluster:
+class NodesCluster(PeopleAtWork):
     """Nodes n1..nN, each a `ClusterReplicator` in a process of its own."""
 
     def __init__(self, seed: int, nodes: int = 3) -> None:
+        super().__init__()
         self.rng = random.Random(f"{seed} {nodes} whole")
         self.trace = Trace()
         self.effects = Effects()
         self.bounds = Bounds()
-        self.invariants = Invariants()
+        self.rules = self.invariants = CodeRules()
         self.invariants.on_violation = lambda kind, seen: self.trace(
             self.now, f"VIOLATION: {kind}: {seen}"
         )
+        self.earlier = self.rules
+        """Of a cluster that is lost, if there is a new one."""
+        self.cluster_id = "simulated"
         self.raft = SHORT_LOG
+        self.faulty_s = FAULTY_S
         self.timeline = Timeline()
         self.wires = Wires(
             self.timeline, self.rng, lambda effect: self.effects.update([effect])
@@ -82,11 +98,19 @@ class NodesCluster:
             Member(node_id=NodeId(i), address=f"{i}:7301") for i in self.ids
         )
         self.nodes: dict[str, Machine] = {
-            i: Machine(self, i, RecordingStore(), written) for i in self.ids
+            i: Machine(self, i, SqliteStore(), written) for i in self.ids
         }
         self.wires.processes.update({n.address: n for n in self.nodes.values()})
         self.faults = NodeFaults(self)
-        self._requests = 0
+        self.points = PointFaults(self, random.Random(f"{seed} {nodes} points"))
+        self.working: Machine | None = None
+        """The machine of the worker thread that runs now."""
+        # Dice of their own: whether members change alters nothing else.
+        dice = random.Random(f"{seed} {nodes} whole members")
+        rate = dice.choice([0.0, 0.0, MEMBERS_RATE])
+        self.memberships = NodeMemberships(self, dice, rate, nodes)
+        copies = random.Random(f"{seed} {nodes} whole copies")
+        self._copies = DiskCopies(self, copies)
         self.core: list[str] = []
 
     @property
@@ -95,15 +119,11 @@ class NodesCluster:
 
     def close(self) -> None:
         """End what is left of all processes."""
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            for node in self.nodes.values():
-                if node.is_up():
-                    node.end()
-                for loop, _ in node.gone:
-                    loop.drain()
-        finally:
-            sys.unraisablehook = hook
+        for node in self.nodes.values():
+            if node.is_up():
+                node.end()
+            drain(loop for loop, _ in node.gone)
+            node.store.close()
 
     @contextlib.contextmanager
     def world(self) -> Iterator[None]:
@@ -113,7 +133,7 @@ class NodesCluster:
         time.time = self._wall
         random.seed(self.rng.random())
         try:
-            with patched(self._machine):
+            with patched(self._machine), self.points.installed():
                 for node in self.nodes.values():
                     self.boot(node)
                 yield
@@ -137,8 +157,14 @@ class NodesCluster:
     # --- Nodes
 
     def live(self) -> list[Machine]:
-        """Return the nodes whose replica is open."""
-        return [n for n in self.nodes.values() if n.is_up() and n.replica is not None]
+        """Return the nodes whose replica is open; none of a cluster that is lost."""
+        return [
+            node
+            for node in self.nodes.values()
+            if node.is_up()
+            and node.replica is not None
+            and node.cluster_id == self.cluster_id
+        ]
 
     def leader(self) -> Machine | None:
         leaders = [node for node in self.live() if node.leads]
@@ -157,7 +183,9 @@ class NodesCluster:
         if not node.is_up():
             return
         if isinstance(cause, Killed):
-            self.stop(node, power=self.rng.random() < 0.5, cause="killed inside")
+            cut = node.disk.take_cut()
+            power = self.rng.random() < 0.5 if cut is None else cut
+            self.stop(node, power=power, cause="killed inside")
             return
         expected = isinstance(cause, Fatal | StartRefusedError)
         if not expected:
@@ -167,20 +195,24 @@ class NodesCluster:
             self.invariants.violated(kind, f"{node.node_id}: {cause}")
         self.stop(node, power=self.rng.random() < 0.5, cause=repr(cause))
 
-    def stop(self, node: Machine, *, power: bool, cause: str) -> None:
+    def stop(self, node: Any, *, power: bool, cause: str) -> None:
         """End a process; without power, its machine loses what is not synced."""
         if not node.is_up():
             return
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         self.effects[Effect.POWER_LOSS if power else Effect.KILL] += 1
         life = f"{node.node_id}.{node.life}."
-        for each in (*self.invariants.submissions, *self.invariants.reads):
+        for each in (
+            *self.invariants.submissions,
+            *self.invariants.reads,
+            *self.invariants.wishes,
+        ):
             if each.attempt.startswith(life):
                 each.node_died = True
         if node.replica is not None:
             node.remember_what_it_had()
         node.disk.fuse = None
-        node.disk.failing = False
+        node.disk.failing = node.disk.hurt = False
         node.has_power = not power
         self.wires.process_ended(node, power=power)
         node.end()
@@ -191,33 +223,81 @@ class NodesCluster:
             [0.01, 0.3, self.rng.uniform(0, 2)]
         )
 
+    # --- Fault points
+
+    def machine_at_work(self) -> Machine | None:
+        at_work = self.current or self.working
+        loop = asyncio._get_running_loop()
+        if at_work is None and loop is not None:
+            at_work = next((n for n in self.nodes.values() if n.loop is loop), None)
+        return at_work if at_work is not None and at_work.is_up() else None
+
+    def kill_at_work(self, machine: Machine, *, power: bool) -> None:
+        if self.current or self.working:
+            machine.disk.cut = power
+        else:
+            self.stop(machine, power=power, cause="killed")
+
+    def delay_at_work(self, machine: Machine, seconds: float) -> None:
+        if self.current or self.working:
+            machine.spend(seconds)
+        else:
+            machine.pause(self.now + seconds)
+
+    # --- Machines that come and go
+
+    def add_machine(self, node_id: str, members: tuple[Member, ...]) -> None:
+        """Add a machine that only the members' file names."""
+        node = Machine(self, node_id, SqliteStore(), members, joins=True)
+        self.nodes[node_id] = self.wires.processes[node.address] = node
+        self.ids.append(node_id)
+        node.restart_at = self.now
+
+    def wipe(self, node: Node) -> None:
+        """Take everything from a machine that it had, and start it again."""
+        self.effects[Effect.WIPED] += 1
+        self.stop(node, power=False, cause="wiped")
+        node.wipe(SqliteStore())
+
+    def put_back(self, node: Node, copy: Copy) -> None:
+        """Put a machine back to an earlier time, and start it again."""
+        self.stop(node, power=False, cause="put back to an older copy")
+        node.put_back(copy.disk, copy.store)
+        node.disk.lose_power()
+        node.store.lose_power(self.rng)
+
     # --- Callers
 
-    def new_request(self) -> str:
-        """Return a request id: often a new one, else one that is asked again."""
-        if self._requests > 5 and self.rng.random() < 0.35:
-            return f"r{self.rng.randint(self._requests - 5, self._requests)}"
-        self._requests += 1
-        return f"r{self._requests}"
-
     def propose(
-        self, node: Machine, request_id: str, timeout_s: float = CALL_S
+        self,
+        node: Node,
+        request_id: str,
+        make: Callable[[], UnstampedCall],
+        timeout_s: float = CALL_S,
     ) -> Submission:
         """Let a caller ask a node, and keep what it is told."""
+        assert isinstance(node, Machine)
         count = len(self.invariants.submissions)
         attempt = f"{node.node_id}.{node.life}.{count}"
-        made = replace(call(request_id, node.node_id), session_id=SessionId(attempt))
+        made = replace(make(), node_id=NodeId(node.node_id))
         submission = Submission(request_id, attempt, self.now + timeout_s, made)
         self.invariants.submissions.append(submission)
-        codes = ("123456",) if self.rng.random() < 0.3 else ()
-        node.spawn(
-            self._ask(
-                node, submission, Proposal(call=made, tokencodes=codes), timeout_s
-            )
-        )
+        if not made.session_id.startswith("open"):
+            made = replace(made, session_id=SessionId(attempt))
+        # They are matched in a thread of their own, so a call overtakes others.
+        by_code = isinstance(made.command, Authenticate) and self.rng.random() < 0.3
+        codes = ("123456",) if by_code else ()
+        proposal = Proposal(call=made, tokencodes=codes)
+        node.spawn(self._propose(node, submission, proposal, timeout_s))
         return submission
 
-    async def _ask(
+    def probe(self, node: Machine, timeout_s: float) -> Submission:
+        """Let a caller guess."""
+        name = self._name("probe")
+        made = self.guess_of(node, name)
+        return self.propose(node, name, lambda: made, timeout_s)
+
+    async def _propose(
         self,
         node: Machine,
         submission: Submission,
@@ -236,8 +316,12 @@ class NodesCluster:
             self.effects[Effect.REFUSED] += 1
         elif submission.request_id in self.invariants.acked:
             self.effects[Effect.REPEATED] += 1
+        self.told(outcome)
         self.trace(self.now, f"{node.node_id} answers {submission}: {outcome!r}")
         self.invariants.on_outcome(submission, outcome)
+
+    def told(self, outcome: Any) -> None:
+        """Look at what a caller is told."""
 
     def read(self, node: Machine, timeout_s: float = CALL_S) -> Read:
         """Let a caller read on a node, all that is committed by now."""
@@ -264,7 +348,7 @@ class NodesCluster:
         up = [n for n in self.live() if not n.is_paused()]
         for _ in range(self.rng.choice([0, 1, 1, 2, 4])):
             if up:
-                self.propose(self.rng.choice(up), self.new_request())
+                self.ask_something(self.rng.choice(up))
         if up and self.rng.random() < 0.4:
             self.read(self.rng.choice(up))
 
@@ -279,25 +363,56 @@ class NodesCluster:
         for node in self.live():
             if node.leads and node.term not in self.invariants.leaders:
                 self.effects[Effect.ELECTION] += 1
+                self.memberships.on_leader(node)
                 self.trace(self.now, f"{node.node_id} leads in term {node.term}")
             self.invariants.check_leader(node)
+            self.memberships.look_at(node)
 
     def run(self) -> None:
         """Live through all of it."""
         with self.world():
-            for _ in range(round(2.0 / STEP_S)):
-                self.step()
-            for _ in range(round(FAULTY_S / STEP_S)):
+            self._set_up()
+            self.points.allow(self.ids)
+            for _ in range(round(self.faulty_s / STEP_S)):
                 self.faults.act(self.ids)
+                self.memberships.act()
+                if self.memberships.rate:
+                    self._copies.act()
                 self.callers()
                 self.step()
                 self.invariants.check_logs(self.live())
-            self._leave_the_core_alone()
+            if not self.memberships.rate:  # Else no one knows who the core is.
+                self._leave_the_core_alone()
+            self.points.allow(())
+            self._before_healing()
             self.trace(self.now, "everything heals")
             if not self._heal():
                 self.invariants.violated("progress", self._describe())
             self._check()
         self.effects[Effect.TERM] += max((n.term for n in self.live()), default=0)
+
+    def _before_healing(self) -> None:
+        """Do what is due when the faults are over."""
+
+    def _set_up(self) -> None:
+        """Elect a primary, and make users and codes, before anything goes wrong."""
+        for each in self.beginnings():
+            self._insist(each)
+
+    def _insist(self, ask: Callable[[Node], list[Submission]]) -> None:
+        """Ask the primary until everything is done."""
+        deadline = self.now + 60
+        while self.now < deadline:
+            self.step()
+            if (leader := self.leader()) is None:
+                continue
+            calls = ask(leader)
+            while not all(each.outcomes or each.node_died for each in calls):
+                self.step()
+            if all(_is_done(each) for each in calls):
+                assert not any(isinstance(each.outcomes[0], Rejected) for each in calls)
+                return
+        raise AssertionError("a cluster in good health does not begin")
 
     # --- The core
 
@@ -311,6 +426,7 @@ class NodesCluster:
         self.core = sorted(self.rng.sample(pool, size))
         outside = [i for i in self.ids if i not in self.core]
         self.trace(self.now, f"{self.core} are left alone")
+        self.points.allow(outside)
         for node_id in self.core:
             self.faults.mend(self.nodes[node_id])
         self.faults.mend_between(self.core)
@@ -339,14 +455,15 @@ class NodesCluster:
         for node_id in self.core:
             node = self.nodes[node_id]
             if node.is_up() and node.replica is not None:
-                self._requests += 1
                 self.bounds.asked(
-                    node_id,
-                    self.propose(node, f"r{self._requests}", PROBE_S),
-                    self.read(node, PROBE_S),
+                    node_id, self.probe(node, PROBE_S), self.read(node, PROBE_S)
                 )
 
     def _see_answers(self) -> None:
+        for node_id in self.core:
+            node = self.nodes[node_id]
+            if node.replicator and node.replicator.replica_status.snapshot_source:
+                self.bounds.excuse(node_id, self.now)
         comparisons = self.invariants.comparisons
         comparisons[Comparison.CORE] += self.bounds.take_answers(self.now)
         self.bounds.check(self.invariants, self.now, self._describe)
@@ -362,16 +479,14 @@ class NodesCluster:
         probe: Submission | None = None
         while self.now < begin + HEAL_S:
             self.step()
-            up = self.live()
-            if len(up) < len(self.ids):
+            belonging = [self.nodes[i] for i in self.memberships.belonging()]
+            up = [node for node in belonging if node in self.live()]
+            if len(up) < len(belonging) or not up:
                 continue
-            acked = probe is not None and any(
-                not isinstance(o, Exception) for o in probe.outcomes
-            )
+            acked = probe is not None and _is_done(probe)
             if not acked and self.now >= next_at:
                 next_at = self.now + 0.5
-                self._requests += 1
-                probe = self.propose(self.rng.choice(up), f"r{self._requests}", 1.0)
+                probe = self.probe(self.rng.choice(up), 1.0)
             marks = {(n.store.state.applied_index, n.journal.last_index) for n in up}
             if acked and len(marks) == 1:
                 self.bounds.healed_s = self.now - begin
@@ -385,7 +500,9 @@ class NodesCluster:
         self.invariants.check_answers(self.now, 1.0)
         self.invariants.check_logs(self.live())
         self.invariants.check_applied()
-        self.invariants.check_states(list(self.nodes.values()))
+        self.memberships.check()
+        belonging = self.memberships.belonging()
+        self.invariants.check_states([self.nodes[i] for i in belonging])
 
     def _describe(self) -> str:
         lines = []
@@ -396,3 +513,7 @@ class NodesCluster:
                     seen = node.replica.status()
             lines.append(f"{node.node_id}: {seen}")
         return "; ".join(lines)
+
+
+def _is_done(submission: Submission) -> bool:
+    return any(not isinstance(each, Exception) for each in submission.outcomes)

@@ -25,11 +25,27 @@ class Target(Protocol):
     def stop(self, node: Machine, *, power: bool, cause: str) -> None: ...
 
 
+LINK_KINDS = [
+    "swallow",
+    "one way",
+    "late close",
+    "damage",
+    "length",
+    "storm",
+    "cut",
+    "cut",
+    "reset",
+]
+NODE_KINDS = ["kill", "power", "arm", "pause", "pause", "clock"]
+
+
 class NodeFaults:
     """Acts once in each step, on some nodes and their links."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
+        self.link_kinds: Sequence[str] = LINK_KINDS
+        self.node_kinds: Sequence[str] = NODE_KINDS
         rng = target.rng
         self._links = rng.choice([0.0, 0.02, 0.02, 0.08])
         self._nodes = rng.choice([0.0, 0.01, 0.03])
@@ -62,19 +78,9 @@ class NodeFaults:
     def _disturb_links(self, ids: Sequence[str]) -> None:
         target, rng = self._target, self._target.rng
         connections = self._of(ids)
-        kind = rng.choice(
-            [
-                "swallow",
-                "one way",
-                "late close",
-                "damage",
-                "length",
-                "storm",
-                "cut",
-                "cut",
-                "reset",
-            ]
-        )
+        if not self.link_kinds:
+            return
+        kind = rng.choice(self.link_kinds)
         target.trace(target.now, f"links of {ids}: {kind}")
         if kind in ("cut", "storm"):
             self._disturb_all(kind, rng.choice(ids))
@@ -142,7 +148,9 @@ class NodeFaults:
         target, rng = self._target, self._target.rng
         if not node.is_up():
             return
-        match rng.choice(["kill", "power", "arm", "pause", "pause", "clock"]):
+        if not self.node_kinds:
+            return
+        match rng.choice(self.node_kinds):
             case "kill":
                 target.stop(node, power=False, cause="killed")
             case "power":
@@ -154,6 +162,11 @@ class NodeFaults:
                 target.effects[Effect.PAUSE] += 1
                 target.trace(target.now, f"{node.node_id} pauses for {seconds:.2f} s")
                 node.pause(target.now + seconds)
+            case "stall":
+                seconds = rng.choice([0.3, 1.5, rng.uniform(0.5, 8)])
+                target.effects[Effect.STALL] += 1
+                target.trace(target.now, f"{node.node_id} stalls for {seconds:.2f} s")
+                node.stall(target.now + seconds)
             case "clock":
                 target.effects[Effect.CLOCK_JUMP] += 1
                 node.set_clock(rng.choice([-3600.0, -3.0, 3.0, 60.0, 86400.0]))
@@ -184,6 +197,7 @@ class NodeFaults:
         node.disk.failing = node.disk.full = False
         node.disk.sync_s = min(node.speed.sync_s, 0.01)
         node.pause(0.0)
+        node.stall(0.0)
         node.set_clock(0.0)
         if node.restart_at is not None:
             node.restart_at = self._target.now

@@ -28,19 +28,19 @@ from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.replica.engine_thread import (
-    EngineThread,
     Job,
     LoopCalls,
 )
 from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
+from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
-from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
-from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk, File, Killed
 from tests.simulation.fault_effects import Effect
-from tests.simulation.machines import EPOCH_S, Node, RecordingStore, Store, _Applying
+from tests.simulation.invariants import Invariants
+from tests.simulation.keepers import InstallingEngine, NodeSnapshots
+from tests.simulation.machines import EPOCH_S, Node, Store, _Applying
 from tests.simulation.nodes.channels import Channel, Server, Wires
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 
@@ -59,7 +59,9 @@ class World(Protocol):
     timeline: Timeline
     wires: Wires
     current: Any
+    working: Any
     invariants: Any
+    cluster_id: str
 
     def died(self, node: "Machine", *, cause: BaseException) -> None: ...
 
@@ -90,6 +92,12 @@ class TimedDisk(Disk):
     spend: Callable[[float], object] = staticmethod(lambda _seconds: None)
     sync_s = 0.0
 
+    def copy(self) -> "TimedDisk":
+        other = super().copy()
+        assert isinstance(other, TimedDisk)
+        other.sync_s, other.spend = self.sync_s, self.spend
+        return other
+
     def sync(self, file: File) -> None:
         late = self.rng.random() < 0.01
         self.spend(self.sync_s * self.rng.uniform(0.5, 20 if late else 2))
@@ -111,10 +119,6 @@ class _TimedApplying(_Applying):
         self._machine.spend(self._machine.speed.sync_s)
         return super().checkpoint()
 
-    def install(self, snapshot: str) -> None:
-        super().install(snapshot)
-        self._machine.sim.effects[Effect.SNAPSHOT_INSTALLED] += 1
-
 
 class _StepCalls(LoopCalls):
     """Calls that arrive in the loop when the thread makes them, not when its step begins."""
@@ -130,16 +134,18 @@ class _StepCalls(LoopCalls):
         loop.thread_late_s = 0.0
 
 
-class SteppedEngine(EngineThread):
+class SteppedEngine(InstallingEngine):
     """The engine's thread, run step by step by the simulation."""
 
     def __init__(self, machine: "Machine", *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._machine = machine
+        self.node = self._machine = machine
         self._replica: Replica | None = None
         self._turn = 0
         self._free_at = 0.0
         self._next_at = float("inf")
+        self.stalled_until = 0.0
+        """The thread does nothing until then, and the loop goes on."""
 
     async def start(self) -> None:
         """Open journal and state as the thread does."""
@@ -208,8 +214,9 @@ class SteppedEngine(EngineThread):
         machine = self._machine
         if turn != self._turn or machine.engine_thread is not self or self._stopping:
             return
-        if machine.is_paused():
-            machine.sim.timeline.at(machine.paused_until, lambda: self._step(turn))
+        if machine.is_paused() or machine.sim.timeline.now < self.stalled_until:
+            until = max(machine.paused_until, self.stalled_until)
+            machine.sim.timeline.at(until, lambda: self._step(turn))
             return
         self._next_at = float("inf")
         replica = self._replica
@@ -254,51 +261,48 @@ class SteppedEngine(EngineThread):
         timeline.after(self._machine.sim.rng.uniform(0, 0.002), run)
 
 
-class _Snapshots:
-    """`StateSnapshots` on the simulated disk."""
-
-    def __init__(self, machine: "Machine") -> None:
-        self._machine = machine
-
-    def write(self, target: Path) -> SnapshotFacts:
-        machine = self._machine
-        body = machine.store.serialize()
-        file = machine.disk.append_to(str(target).partition(":")[2])
-        file.append(body)
-        state = machine.store.state
-        machine.sim.effects[Effect.SNAPSHOT_TAKEN] += 1
-        return SnapshotFacts(index=state.applied_index, digest=machine.store.digest())
-
-    def read(self, snapshot: Path) -> SnapshotFacts:
-        state = RecordingState()
-        try:
-            state.deserialize(self._machine.disk.read(str(snapshot).partition(":")[2]))
-        except ValueError as error:
-            raise SnapshotError(str(error)) from error
-        return SnapshotFacts(index=state.applied_index, digest=state.digest())
-
-
 class Machine(Node):
     """A machine with a process, or without one for a while."""
 
     sim: Any
+    disk: TimedDisk
 
     def __init__(
-        self, sim: World, node_id: str, store: Store, written: tuple[Member, ...]
+        self,
+        sim: World,
+        node_id: str,
+        store: Store,
+        written: tuple[Member, ...],
+        *,
+        joins: bool = False,
     ) -> None:
-        super().__init__(sim, node_id, store, written)
         self.speed = Speed.drawn(sim.rng)
-        self.disk: TimedDisk = TimedDisk(node_id, sim.rng, self.sim.effects)
-        self.disk.sync_s = self.speed.sync_s
-        self.disk.spend = self.spend
+        self.spent_s = 0.0
+        self.cluster_id = sim.cluster_id
+        self.software_level = NEWEST
+        self.raising_in = 0
+        """The life in which it raises the cluster's feature level, if any."""
+        super().__init__(sim, node_id, store, written, joins=joins)
         self.server: Server | None = None
         self.has_power = True
         self.replicator: ClusterReplicator | None = None
         self.engine_thread: SteppedEngine | None = None
         self.gone: list[tuple[NodeLoop, object]] = []
         """What is left of earlier processes; it runs no more."""
-        self.spent_s = 0.0
         self.loop = self._new_loop()
+
+    @property
+    def invariants(self) -> Invariants:
+        """The rules that the log of its cluster is judged by."""
+        if self.cluster_id == self.sim.cluster_id:
+            return self.sim.invariants  # type: ignore[no-any-return]
+        return self.sim.earlier  # type: ignore[no-any-return]
+
+    def _new_disk(self) -> TimedDisk:
+        disk = TimedDisk(self.node_id, self.sim.rng, self.sim.effects)
+        disk.sync_s = self.speed.sync_s
+        disk.spend = self.spend
+        return disk
 
     @property
     def address(self) -> str:
@@ -348,12 +352,14 @@ class Machine(Node):
     def run_beside(self, work: Callable[[], Any]) -> float:
         """Do what a worker thread does; return how long it takes."""
         before, self.spent_s = self.spent_s, 0.0
+        outer, self.sim.working = self.sim.working, self
         try:
             work()
         except Killed as error:
             self.sim.died(self, cause=error)
         finally:
             seconds, self.spent_s = self.spent_s, before
+            self.sim.working = outer
         return seconds + self.speed.beside_s * self.sim.rng.uniform(0.2, 2)
 
     def is_up(self) -> bool:
@@ -369,22 +375,24 @@ class Machine(Node):
         self.sim.starting = self
         self.replicator = replicator = ClusterReplicator(
             ClusterConfig(
-                cluster_id="simulated",
+                cluster_id=self.cluster_id,
                 addresses=PeerAddresses(
                     node_id=NodeId(self.node_id),
                     listen=self.address,
                     members={m.node_id: m.address for m in self.written},
+                    joins=self.joins,
                 ),
                 tls=TLS,
                 directory=Path(self.node_id),
                 raft=self.sim.raft,
+                feature_level=self.software_level,
             ),
             clock=_Clock(self),
             salt=self.sim.rng.randbytes(16),
             open_state=_unused,
             read_digest=lambda: (0, ""),
             read_head=lambda: (0, ""),
-            snapshots=_Snapshots(self),
+            snapshots=NodeSnapshots(self),
             on_fatal=lambda _message: None,
         )
         self.engine_thread = replicator._engine  # type: ignore[assignment]
@@ -410,6 +418,11 @@ class Machine(Node):
     def pause(self, until: float) -> None:
         """Stop the process for a while, without its knowing."""
         self.paused_until = self.loop.paused_until = until
+
+    def stall(self, until: float) -> None:
+        """Hold the engine's thread up, as a disk does that does not answer."""
+        if self.engine_thread is not None:
+            self.engine_thread.stalled_until = until
 
 
 def _unused() -> Any:
@@ -461,4 +474,4 @@ def patched(machine_of: Callable[[], Machine]) -> contextlib.ExitStack:
     return stack
 
 
-__all__ = ["Machine", "RecordingStore", "Speed", "patched"]
+__all__ = ["Machine", "Speed", "patched"]

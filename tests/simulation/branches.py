@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which branches of `replication/` simulated runs reach: `python -m tests.simulation.branches`.
+
+Runs some seeds of each kind of runs, and puts on the page what they reach, and what they
+never enter, with the reason. Exits with 1 if a function is never entered for no reason
+that is known (`REASONS`).
+"""
+
+import argparse
+import ast
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import coverage
+
+from tests.simulation.reached import reason_for
+
+PACKAGE = "sparecode_node.replication"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = "node/sparecode_node/replication/"
+CHUNK = 3
+"""Seeds that a process takes at a time."""
+
+KINDS: dict[str, dict[str, bool]] = {
+    "sim": {},
+    "sim-nodes": {"whole": True},
+    "sim-outbox": {"outbox": True},
+    "sim-disks": {"files": True},
+    "sim-mixed": {"whole": True, "mixed": True},
+    "sim-lost": {"whole": True, "mixed": True, "lost": True},
+}
+
+
+@dataclass(frozen=True)
+class Function:
+    """What the runs reach of a function."""
+
+    module: str
+    name: str
+    statements: int
+    reached: int
+    branches: int
+    branches_reached: int
+
+
+def cover(kind: str, seeds: Sequence[int], file: str) -> None:
+    """Run seeds of a kind; imports are covered, too, so nothing is imported before."""
+    watch = coverage.Coverage(
+        data_file=file, branch=True, source=[PACKAGE], config_file=False
+    )
+    watch.start()
+    # Imported here: what runs before the start is not seen.
+    from tests.simulation.campaign import Campaign  # noqa: PLC0415
+
+    outcome = Campaign(**KINDS[kind]).run_seeds(seeds)
+    watch.stop()
+    watch.save()
+    if outcome.violations:
+        raise SystemExit(f"{kind}: {outcome.violations}")
+
+
+def reached_by(seeds: int, jobs: int) -> list[Function]:
+    """Return what that many seeds of each kind reach together."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        chunks = [
+            (kind, range(first, min(first + CHUNK, seeds)))
+            for first in range(0, seeds, CHUNK)
+            for kind in KINDS
+        ]
+        with concurrent.futures.ProcessPoolExecutor(
+            jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+        ) as pool:
+            running = [
+                pool.submit(cover, kind, chunk, str(folder / f"part.{k}"))
+                for k, (kind, chunk) in enumerate(chunks)
+            ]
+            for future in concurrent.futures.as_completed(running):
+                future.result()
+        whole = coverage.Coverage(
+            data_file=str(folder / "whole"), branch=True, config_file=False
+        )
+        whole.combine([str(path) for path in folder.glob("part.*")])
+        whole.json_report(outfile=str(folder / "report"), include=[f"*/{FOLDER}*"])
+        return list(_functions(json.loads((folder / "report").read_text())))
+
+
+def protocols(source: str) -> set[str]:
+    """Return the names of the protocols in a module: their methods have no code."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+        and any("Protocol" in ast.unparse(base) for base in node.bases)
+    }
+
+
+def _functions(report: dict[str, Any]) -> Iterator[Function]:
+    for path, file in sorted(report["files"].items()):
+        module = path.partition(FOLDER)[2]
+        declared = protocols((ROOT / FOLDER / module).read_text())
+        for name, function in file["functions"].items():
+            if name.partition(".")[0] in declared:
+                continue
+            summary = function["summary"]
+            yield Function(
+                module=module,
+                name=name,
+                statements=summary["num_statements"],
+                reached=summary["covered_lines"],
+                branches=summary["num_branches"],
+                branches_reached=summary["covered_branches"],
+            )
+
+
+def numbers_of(functions: Sequence[Function], seeds: int) -> dict[str, Any]:
+    """Return what goes to the page."""
+    modules = []
+    for module in sorted({each.module for each in functions}):
+        own = [each for each in functions if each.module == module]
+        never = [each.name for each in own if each.name and not each.reached]
+        parts = [
+            each.name or "the module itself"
+            for each in own
+            if each.reached and each.branches_reached < each.branches
+        ]
+        modules.append(
+            {
+                "module": module,
+                "statements": sum(each.statements for each in own),
+                "reached": sum(each.reached for each in own),
+                "branches": sum(each.branches for each in own),
+                "branches_reached": sum(each.branches_reached for each in own),
+                "never": never,
+                "partly": parts,
+            }
+        )
+    return {"seeds": seeds, "kinds": list(KINDS), "modules": modules}
+
+
+def unexplained(numbers: dict[str, Any]) -> list[str]:
+    """Return the functions that are never entered for no known reason."""
+    return [
+        f"{each['module']}: {name}"
+        for each in numbers["modules"]
+        for name in each["never"]
+        if reason_for(each["module"], name) is None
+    ]
+
+
+def main() -> int:
+    """Cover, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.branches")
+    parser.add_argument("--seeds", type=int, default=24, help="of each kind")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    wanted = parser.parse_args()
+    functions = reached_by(wanted.seeds, wanted.jobs)
+    numbers = numbers_of(functions, wanted.seeds)
+    # Imported late, so that a worker's imports are covered.
+    from tests.simulation import report  # noqa: PLC0415
+
+    report.record_branches(numbers)
+    reached = sum(each.branches_reached for each in functions)
+    print(f"{reached} of {sum(each.branches for each in functions)} branches")  # noqa: T201
+    for each in (missing := unexplained(numbers)):
+        print(f"never entered, and no reason is known: {each}")  # noqa: T201
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

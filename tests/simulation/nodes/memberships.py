@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Membership changes of whole nodes: any node is asked, as operators ask."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.raft.membership_changes import (
+    AddLearner,
+    Change,
+    Promote,
+    Remove,
+)
+from tests.simulation.fault_effects import Effect
+from tests.simulation.invariants import Wish
+from tests.simulation.memberships import CHANGE_S, Memberships
+from tests.simulation.nodes.machines import Machine
+
+
+@dataclass
+class NodeMemberships(Memberships):
+    """Requests each change of one node, which finds the primary by itself."""
+
+    world: Any
+
+    def _ask(self, change: Change) -> None:
+        up = [n for n in self.world.live() if not n.is_paused()]
+        if not up:
+            return
+        node = self.rng.choice(up)
+        leader = self.world.leader()
+        if isinstance(change, Remove) and leader and leader.node_id == change.node_id:
+            self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
+            node.spawn(self._hand_over(node, self._wish(node)))
+        else:
+            node.spawn(self._do(node, change, self._wish(node)))
+
+    async def _hand_over(self, node: Machine, wish: Wish) -> None:
+        assert node.replicator is not None
+        outcome: object
+        try:
+            outcome = await node.replicator.transfer_primary(timeout_s=CHANGE_S)
+        except Exception as error:  # noqa: BLE001 - the invariants judge it.
+            outcome = error
+        self.world.invariants.on_wish(wish, outcome)
+
+    async def _do(self, node: Machine, change: Change, wish: Wish) -> None:
+        assert node.replicator is not None
+        outcome: int | Exception = 0
+        try:
+            match change:
+                case AddLearner():
+                    await node.replicator.add_learner(change.member, timeout_s=CHANGE_S)
+                case Promote():
+                    await node.replicator.promote(change.node_id, timeout_s=CHANGE_S)
+                case Remove():
+                    await node.replicator.remove_member(
+                        NodeId(change.node_id), timeout_s=CHANGE_S
+                    )
+        except Exception as error:  # noqa: BLE001 - the invariants judge it.
+            outcome = error
+        self._answered(change, wish, outcome)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reasons why no seed enters a function are about code and tests that are there."""
+
+import ast
+import re
+
+import pytest
+
+from tests.simulation.branches import FOLDER, ROOT
+from tests.simulation.reached import REASONS, reason_for
+from tests.simulation.scope import SCOPE
+
+
+def functions(module: str) -> set[str]:
+    """Return the qualified names of the functions and methods in a module."""
+    tree = ast.parse((ROOT / FOLDER / module).read_text())
+    names = {
+        n.name
+        for n in tree.body
+        if not isinstance(n, ast.ClassDef)
+        if hasattr(n, "name")
+    }
+    for each in tree.body:
+        if isinstance(each, ast.ClassDef):
+            names |= {f"{each.name}.{n.name}" for n in each.body if hasattr(n, "name")}
+    return names
+
+
+@pytest.mark.parametrize("key", REASONS)
+def test_a_reason_is_about_code_that_is_there(key: str) -> None:
+    module, _, name = key.partition(": ")
+    assert (ROOT / FOLDER / module).exists()
+    assert not name or name.partition("@")[0] in functions(module)
+
+
+@pytest.mark.parametrize("reason", [*sorted(set(REASONS.values())), SCOPE])
+def test_a_reason_names_tests_that_are_there(reason: str) -> None:
+    for path in re.findall(r"`(tests/[^`]+)`", reason):
+        assert (ROOT / path).exists()
+
+
+def test_a_reason_covers_what_is_inside_of_a_function() -> None:
+    assert (
+        reason_for("links/transport.py", "_end") == REASONS["links/transport.py: _end"]
+    )
+    assert reason_for("raft/sender.py", "Sender.send") is None
