@@ -104,7 +104,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Production hashing, three nodes"),
-        production(folder / "production-3", 2200 * max(2, CORES), nodes=3) as estate_3,
+        production(folder / "production-3", 2400 * max(2, CORES), nodes=3) as estate_3,
     ):
         authentication.production(bench, estate_3)
         part("Either library", lambda: hashing.compare(bench, estate_3))
@@ -112,6 +112,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             "A crowd for a minute, production hashing",
             lambda: overload.sustained_overload_of_production(bench, estate_3),
         )
+        part("Busy programs beside a crowd", lambda: overload.starved(bench, estate_3))
         part("In one session", lambda: authentication.one_session(bench, estate_3))
         part(
             "Bulk issue, production hashing",
@@ -141,7 +142,10 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         refusals.measure(refused, bench.report)
         refusals.measure_attempts(refused, bench.report)
     part("RADIUS and HTTP beside gRPC", lambda: doors.measure(bench.report))
-    with bench.part("Channels hang"), estate(folder / "notices", 4000) as told:
+    with (
+        bench.part("Channels hang"),
+        estate(folder / "notices", notices.USERS) as told,
+    ):
         notices.hanging(bench, told)
     with bench.part(f"Much in store, users: {users}"):
         *smaller, large = estates = [

@@ -61,7 +61,11 @@ class Bench:
         return self._keep(name, [run() for _ in range(3)], values)
 
     def alternate(
-        self, loads: Mapping[str, Callable[[], Run]], **values: object
+        self,
+        loads: Mapping[str, Callable[[], Run]],
+        *,
+        rounds: int = ROUNDS,
+        **values: object,
     ) -> list[list[Measurement]]:
         """
         Run the named loads in turn, several rounds; return the measurements of each.
@@ -70,12 +74,12 @@ class Bench:
         are compared must run under the same conditions.
         """
         runs: dict[str, list[Run]] = {name: [] for name in loads}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, load in loads.items():
                 runs[name].append(load())
-        for name, rounds in runs.items():
-            self._keep(name, rounds, values)
-        return [[run.measured for run in rounds] for rounds in runs.values()]
+        for name, each in runs.items():
+            self._keep(name, each, values)
+        return [[run.measured for run in each] for each in runs.values()]
 
     def _keep(self, name: str, runs: list[Run], values: dict[str, object]) -> Run:
         """Report the run with the median throughput, and return it."""
@@ -142,6 +146,7 @@ class Bench:
         *,
         at_least: bool = False,
         unit: str = "",
+        interval: tuple[float, float] | None = None,
     ) -> None:
         """Compare a measured value with its bound, and report both."""
         self.report.targets.append(
@@ -152,6 +157,7 @@ class Bench:
                 target=bound,
                 at_least=at_least,
                 unit=unit,
+                interval=interval,
             )
         )
 

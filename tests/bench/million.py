@@ -10,9 +10,9 @@ by a snapshot, and while the nodes take snapshots.
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from local_cluster.cluster import LocalNode
@@ -35,7 +35,8 @@ MEMORY_MB_MAX = 250
 START_S_MAX = 5
 HELD_MS_MAX = 50
 P50_RATIO_MAX = 1.2
-QUIET_S = 240.0
+QUIET_S = 600.0
+POLICY_ROUNDS = 3
 
 
 def main() -> int:
@@ -124,17 +125,66 @@ def restart(bench: Bench, estate: Estate) -> None:
 
 def policies(bench: Bench, estate: Estate) -> None:
     """Measure how long a change of the policy holds answers, and count elections."""
+    gaps: dict[str, list[float]] = {
+        administration.COUNTING: [],
+        administration.OTHER: [],
+    }
+    taken: dict[str, list[float]] = {field: [] for field in gaps}
     with bench.no_election(estate, "elections while the policy changes"):
-        counting, others = administration.policy_changes_ms(estate)
-    held = min(counting) - min(others)
-    bench.report.add("policy changes, ms", counting_live_codes=counting, others=others)
+        for _ in range(POLICY_ROUNDS):
+            for field, each in gaps.items():
+                each.append(
+                    1000
+                    * longest_gap_during(
+                        bench,
+                        estate,
+                        lambda field=field: taken[field].append(
+                            administration.policy_change_ms(estate, field)
+                        ),
+                    )
+                )
+    for words, field in (
+        ("that weighs live codes", administration.COUNTING),
+        ("of another kind", administration.OTHER),
+    ):
+        bench.report.add(
+            f"a policy change {words}, in ms",
+            answered_after=[round(each) for each in taken[field]],
+            longest_time_without_an_answer=[round(each) for each in gaps[field]],
+        )
+    counting, other = gaps.values()
     bench.target(
         "(million)",
-        "a change that weighs live codes: ms more than another change",
-        held,
+        "longest time without an answer, 8 clients: ms more during a change that weighs "
+        "live codes than during another change",
+        max(0.0, min(counting) - min(other)),
         HELD_MS_MAX,
         unit=" ms",
     )
+
+
+def longest_gap_during(
+    bench: Bench,
+    estate: Estate,
+    work: Callable[[], object],
+    via: list[LocalNode] | None = None,
+) -> float:
+    """Return the longest time in s without an answer for 8 clients during some work."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        longest = 0.0
+        while True:
+            over = done.done()
+            run = estate.authenticate(
+                clients=8,
+                seconds=bench.seconds,
+                calls=int(bench.seconds * 800),
+                via=via,
+            )
+            longest = max(longest, run.measured.longest_gap_s)
+            if over:
+                done.result()
+                return longest
 
 
 def away(bench: Bench, estate: Estate) -> None:
@@ -151,21 +201,13 @@ def away(bench: Bench, estate: Estate) -> None:
         estate, "elections during snapshots and the return of a node"
     ):
         recovery.leave_behind(estate, others)
-        caught_up = threading.Event()
         ready_s: list[float] = []
-        back = threading.Thread(target=_return, args=(estate, node, ready_s, caught_up))
-        back.start()
-        longest = 0.0
-        deadline = time.monotonic() + QUIET_S
-        while not caught_up.is_set() and time.monotonic() < deadline:
-            run = estate.authenticate(
-                clients=8,
-                seconds=bench.seconds,
-                calls=int(bench.seconds * 800),
-                via=others,
-            )
-            longest = max(longest, run.measured.longest_gap_s)
-        back.join()
+        longest = longest_gap_during(
+            bench,
+            estate,
+            lambda: ready_s.append(recovery.ready_s(estate, node, timeout_s=QUIET_S)),
+            via=others,
+        )
     bench.report.add(
         "a node that was away",
         ready_s=[round(each, 1) for each in ready_s],
@@ -174,15 +216,6 @@ def away(bench: Bench, estate: Estate) -> None:
             each.node_id: round(estate.snapshot_s(each, "take"), 1) for each in others
         },
     )
-
-
-def _return(
-    estate: Estate, node: LocalNode, ready_s: list[float], caught_up: threading.Event
-) -> None:
-    try:
-        ready_s.append(recovery.ready_s(estate, node, timeout_s=QUIET_S))
-    finally:
-        caught_up.set()
 
 
 def table(report: Report) -> list[str]:

@@ -1,16 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Too many callers: throughput holds, no election, no blocked event loop (e, 3, 4)."""
 
+import contextlib
 import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.authentication import check_shedding, check_throughput
 from tests.bench.estate import Estate
-from tests.bench.harness import CALLS_PER_S, HASHED_PER_S, MANY, ROUNDS, Bench
+from tests.bench.harness import (
+    CALLS_PER_S,
+    CORES,
+    HASHED_PER_S,
+    MANY,
+    ROUNDS,
+    Bench,
+)
 from tests.bench.load import must_have_lasted
 from tests.bench.probes import NOTE_MS, steps_of, watch_steps
 
 SUSTAINED_S = 60
+BUSY = 2 * CORES
+"""Programs that take processor time from the nodes."""
 STEP_MS_MAX = 5.0
 """The longest allowed step of the event loop: longer work belongs in a thread."""
 
@@ -51,6 +64,36 @@ def sustained_overload_of_production(
     calls = MANY + int(seconds * 1.6 * HASHED_PER_S)
     words = "production hashing, separate sessions"
     _sustain(bench, estate, seconds, calls, words, patient=True)
+
+
+def starved(bench: Bench, estate: Estate, seconds: float = SUSTAINED_S) -> None:
+    """
+    Check the same while other programs take most of the processor time (4).
+
+    Each is in its own session, and so is each node: a node gets its share of a core,
+    whatever its threads' priorities are.
+    """
+    words = f"production hashing, separate sessions, {BUSY} busy programs beside"
+    with busy_programs():
+        calls = 3 * MANY + int(seconds * HASHED_PER_S)
+        _sustain(bench, estate, seconds, calls, words, patient=True)
+
+
+@contextlib.contextmanager
+def busy_programs() -> Iterator[None]:
+    """Run programs that only compute, each in its own session."""
+    programs = [
+        subprocess.Popen(
+            (sys.executable, "-c", "while True: pass"), start_new_session=True
+        )
+        for _ in range(BUSY)
+    ]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 def _sustain(

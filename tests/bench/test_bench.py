@@ -285,7 +285,11 @@ def test_event_loops_without_recorded_steps_are_refused(tmp_path: Path) -> None:
     assert not measuring.report.targets
 
 
-MINUTES = [overload.sustained_overload, overload.sustained_overload_of_production]
+MINUTES = [
+    overload.sustained_overload,
+    overload.sustained_overload_of_production,
+    overload.starved,
+]
 
 
 def crowded(lasted_s: float) -> Mock:

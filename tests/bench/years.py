@@ -44,6 +44,8 @@ USABLE = 8_000
 PAGES = 60
 AGO = timedelta(days=730)
 READY_S = 300.0
+FETCHED = 5
+"""Segments whose fetching is measured; a node that joined has hundreds to fetch."""
 PORTS = "ports.json"
 """Written when both folders are complete."""
 
@@ -199,9 +201,27 @@ def measure_node(pair: Pair, name: str, number: int, measured: Measured) -> None
         new, took, cpu = pair.join_one(name, number)
         measured.add("join, s", took)
         measured.add("join, CPU s", cpu)
+        measured.add(
+            "a sealed segment fetched after the join, CPU s", fetch_cpu_s(node, new)
+        )
         pair.remove(new)
     finally:
         node.stop()
+
+
+def fetch_cpu_s(first: LocalNode, new: LocalNode) -> float:
+    """Return what each of the segments costs both nodes that a new node fetches now."""
+
+    def fetched() -> int:
+        return new.log.read_text().count("segment_fetched")
+
+    def both_s() -> float:
+        return cpu_s(pid_of(first)) + cpu_s(pid_of(new))
+
+    until(lambda: fetched() > 0)
+    begun, cpu = fetched(), both_s()
+    until(lambda: fetched() >= begun + FETCHED)
+    return (both_s() - cpu) / (fetched() - begun)
 
 
 def measure_pages(pair: Pair, node: LocalNode) -> dict[str, float]:

@@ -21,7 +21,9 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalClusterError
 
+from tests.fault_points import record
 from tests.faults import final_log, final_state, ghosts, page, plans, report
+from tests.faults.archive_strikes import want_all_archives
 from tests.faults.checker import check
 from tests.faults.doors import Doors, Holder
 from tests.faults.history import History, Operation
@@ -93,6 +95,7 @@ async def campaign(
         Doors(site.cluster, history, chance) as doors,
     ):
         await receivers.create_channels(doors.admin)
+        await want_all_archives(doors.admin)
         begin_ns = time.monotonic_ns()
         ghost_runs = await ghosts.run(site, doors, chance, runs=plan.ghosts, say=_say)
         span = report.Span(begin_ns=begin_ns, end_ns=time.monotonic_ns())
@@ -200,8 +203,12 @@ def _run(options: argparse.Namespace) -> Sequence[str]:
         why = report.failures(result, numbers)
         report.write(VAR, numbers, why)
         print(f"\n{report.text(numbers, why)}\n\n{VAR}/report.txt, report.json")
+        strikes = site.points.strikes()
     if plan.recorded and options.clients >= CLIENTS:
         print(f"written to {page.record(plan, numbers, why)}")
+        if plan.name == plans.POINTS_SERIES:
+            verdict = "; ".join(why) or "passed"
+            record.record("real processes", plan.command, strikes, verdict)
     return why
 
 

@@ -2,6 +2,7 @@
 """The bounds within which the cluster must recover: deadlines, and lines of the page."""
 
 from tests.faults import (
+    archive_strikes,
     disk_strikes,
     link_strikes,
     receiver_strikes,
@@ -29,6 +30,8 @@ ENDS_PROCESSES = frozenset(
         *("sync_error_primary", "sync_error_replica"),
         *("wal_error_primary", "wal_error_replica", "wal_error_once"),
         "links_swallow_and_kill",
+        *("fault_point", "archive_damaged", "archive_interrupted"),
+        "segments_removed",
     }
 )
 """Faults after which the nemesis starts nodes."""
@@ -52,7 +55,12 @@ OTHERS = {
     f"removed and joined again: until the node votes; {EACH}": return_strikes.JOINED_S,
     "a receiver works again: until a notice is delivered": receiver_strikes.RESUMED_S,
     f"stored segments lost: until the node has them again; {EACH}": segment_strikes.FETCHED_S,
+    f"a segment of an archive lost or damaged: until it is there again; {EACH}": (
+        archive_strikes.ARCHIVED_S
+    ),
+    "archived segments due: until no node has their events": archive_strikes.REMOVED_S,
     "snapshot over a fast link: until it is installed": link_strikes.INSTALLED_S,
-    "snapshot over a slow link: until it is installed": link_strikes.STARVED_S,
+    "snapshot over a slow link: until it is installed, or twice its bytes by the link's "
+    "rate": link_strikes.STARVED_S,
 }
 """The other bounds in seconds."""

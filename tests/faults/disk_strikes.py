@@ -52,19 +52,22 @@ class DiskStrikes(Striker):
         Their syncs are slowed down first, so that there is unsynced data to lose.
         """
         disks = [self._site.disk(node) for node in nodes]
+        archives = [self._site.archives[self._site.place(node)] for node in nodes]
         with ExitStack() as slow:
             for node in nodes:
                 slow.enter_context(self._inject(node, Calls.SYNCS, before_us=200_000))
             self._last(0.5, 1.5)
             for node in nodes:
                 self._site.signal(node, signal.SIGSTOP)
-            for disk in disks:
+            for disk in (*disks, *archives):
                 disk.cut_power()
             for node in nodes:
                 self.down.add(node.node_id)
                 node.kill()
         self._last(0.5, 1.5)
         lost = [disk.restore_power() for disk in disks]
+        for disk in archives:
+            disk.restore_power()
         return Proof(
             any(each.total for each in lost),
             f"power cut of {names(nodes)}: "

@@ -2,8 +2,9 @@
 """
 The audit log in the end: the same on every node, proved, and told to every receiver.
 
-Each node exports its own log, sealed segments included. The client library, which shares
-no code with the nodes, verifies each export against a checkpoint that the cluster signed.
+Each node exports its own log, sealed segments included, and its archive has what retention
+has removed. The client library, which shares no code with the nodes, verifies both as one
+log against a checkpoint that the cluster signed.
 """
 
 import asyncio
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from sparecode_client import AuditEvent
 from sparecode_client.audit.verification import verify
+from sparecode_client.values.segments import ranges_in
+from tests.faults import archived_log
+from tests.faults.archived_log import ArchiveError
 from tests.faults.doors import Doors
 from tests.faults.receivers import (
     CLASSES,
@@ -42,6 +46,10 @@ class FinalLog:
     """Sealed segments."""
     fetched: int
     """Segments that nodes have fetched from others."""
+    archived: int
+    """Segments that every archive has, proved."""
+    removed: int
+    """Of these, segments that retention has removed from all nodes."""
     committed: int
     """Events that the webhook wants."""
     arrived: int
@@ -66,13 +74,31 @@ async def look(
         faults.append(f"not delivered after {DRAIN_S:.0f} s: {waiting}")
     if missing := await _until_none(lambda: _missing(doors)):
         faults.append(f"still missing after {DRAIN_S:.0f} s: {missing}")
+    if short := await _until_none(lambda: _unarchived(doors)):
+        faults.append(f"still not in all archives after {DRAIN_S:.0f} s: {short}")
+    status = await doors.admin.get_status()
+    told, whole_archives = status.audit_retention, 0
+    # Nodes write how many refusals they did not write one by one up to a minute later.
+    arrivals = receivers.arrivals.so_far()
     log: list[AuditEvent] = []
     for node in doors.names:
         path = folder / f"audit-{node}.jsonl"
         if error := await doors.export_log(node, path):
             faults.append(f"the audit log of {node} cannot be read: {error}")
             continue
-        verdict = await asyncio.to_thread(verify, path, [checkpoint])
+        try:
+            await asyncio.to_thread(
+                archived_log.join,
+                site.archives[node].mountpoint,
+                path,
+                whole := folder / f"whole-{node}.jsonl",
+                sealed=checkpoint.sequence // SEGMENT_EVENTS,
+            )
+        except ArchiveError as error:
+            faults.append(f"the archive of {node}: {error}")
+            continue
+        whole_archives += 1
+        verdict = await asyncio.to_thread(verify, whole, [checkpoint])
         if verdict.problem is not None:
             faults.append(f"the audit log of {node}: {verdict.problem.words}")
         elif (verdict.first, verdict.proved_up_to) != (1, checkpoint.sequence):
@@ -80,17 +106,20 @@ async def look(
                 f"the audit log of {node} is proved from {verdict.first} to "
                 f"{verdict.proved_up_to}, of {checkpoint.sequence} events"
             )
-        log = log or [event_of(line) for line in path.read_bytes().splitlines()]
+        log = log or [event_of(line) for line in whole.read_bytes().splitlines()]
     channel = f"channel {WEBHOOK}"
     committed, untold = wanted(log, channel, CLASSES), dropped(log, channel)
-    arrivals = receivers.arrivals
     faults += arrivals.faults[:SHOWN]
-    faults += differences(arrivals, committed, dropped=untold)[:SHOWN]
+    faults += differences(
+        arrivals, committed, up_to=checkpoint.sequence, dropped=untold
+    )[:SHOWN]
     filed = await _files(site, log, faults)
     return FinalLog(
         events=len(log),
         sealed=len(log) // SEGMENT_EVENTS,
         fetched=site.count("segment_fetched"),
+        archived=status.sealed_segments if whole_archives == len(doors.names) else 0,
+        removed=last_of(told.removed_segments) if told else 0,
         committed=len(committed),
         arrived=len(arrivals.events),
         repeated=arrivals.repeated,
@@ -129,6 +158,16 @@ async def _missing(doors: Doors) -> str:
         for each in members
         if each.missing_segments or not each.reachable
     )
+
+
+async def _unarchived(doors: Doors) -> str:
+    told = (await doors.admin.get_status()).audit_retention
+    return told.unarchived_segments if told else "no node knows archives"
+
+
+def last_of(segments: str) -> int:
+    """Return the last number of segments in words; 0: there are none."""
+    return max((last for _, last in ranges_in(segments)), default=0)
 
 
 async def _files(site: Site, log: list[AuditEvent], faults: list[str]) -> int:

@@ -69,6 +69,13 @@ FAULTS = (
     "segments_deleted",
     "segments_spoiled",
     "segment_rotten",
+    "archive_damaged",
+    "archive_lost",
+    "archive_full",
+    "archive_interrupted",
+    "copy_withdrawn",
+    "segments_removed",
+    "fault_point",
 )
 
 

@@ -14,6 +14,9 @@ DISKS_AND_LINKS = (
     *("links_swallow", "links_half_close", "links_corrupt", "links_swallow_and_kill"),
     "starving",
 )
+POINTS_SERIES = "points"
+POINTS = 45
+"""Strikes at fault points: most of those to which a campaign leads."""
 POWER = ("power_one", "power_primary", "power_all")
 CAMPAIGN = "campaign"
 GHOSTS = 10
@@ -84,6 +87,12 @@ SERIES = {
             title="Bad disks, links that die silently, and a node that starves",
             faults=DISKS_AND_LINKS,
             times=2 * len(DISKS_AND_LINKS),
+        ),
+        Plan(
+            name=POINTS_SERIES,
+            title="Fault points of the product",
+            faults=("fault_point",),
+            times=POINTS,
         ),
         Plan(
             name="ghosts",

@@ -13,7 +13,8 @@ import hashlib
 import ssl
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Self
@@ -23,13 +24,15 @@ from local_cluster.cluster import AGENT, LocalCluster, LocalNode
 from pyrad.packet import AccessAccept, AuthPacket
 
 from sparecode_client import AsyncAdmin, RadiusSettings
-from tests.radius.door import Client, request
+from tests.radius.door import connected, request
 
 HTTP_PORT, RADIUS_PORT = 7305, 1812
 NETWORK = "10.199.0.0/24"
 """Of the nodes and of this machine, see `network`."""
 RADIUS_SHARE = 4
 """The fourth part of the requests goes by RADIUS."""
+REMEMBERED = 16
+"""Requests from one port to one node: a reply is later than none of them."""
 REPEAT_S = 0.8
 TOO_FAST = "Too many tries"
 UNDECIDED = frozenset({500, 504})
@@ -78,6 +81,9 @@ class Protocols:
         )
         self._open = AsyncExitStack()
         self._secret = ""
+        self._sent: Mapping[tuple[str, int], deque[bytes]] = defaultdict(
+            lambda: deque(maxlen=REMEMBERED)
+        )
 
     async def __aenter__(self) -> Self:
         await self._open.enter_async_context(self._http)
@@ -164,35 +170,55 @@ class Protocols:
         until = time.monotonic() + within.total_seconds()
         turn = 0
         while (left_s := until - time.monotonic()) > 0:
-            reply = await _ask(hosts[turn % len(hosts)], sent, min(REPEAT_S, left_s))
+            host = hosts[turn % len(hosts)]
+            answer = await self._ask(host, sent, min(REPEAT_S, left_s))
             turn += 1
-            if reply is None:
+            if answer is None:
                 continue
-            asked = AuthPacket(packet=sent, secret=self._secret.encode())
-            answer = AuthPacket(packet=reply, secret=self._secret.encode())
-            if not asked.VerifyReply(answer, reply, enforce_ma=True):
-                raise ValueError("a reply has a wrong signature")
             words = b" ".join(answer.get(REPLY_MESSAGE, [])).decode()
             if words.startswith(TOO_FAST):
                 raise NoAnswerError("RADIUS: rate", unknown=turn > 1)
             return bool(answer.code == AccessAccept)
         raise NoAnswerError("RADIUS: silence", unknown=True)
 
+    async def _ask(self, host: str, sent: bytes, wait_s: float) -> AuthPacket | None:
+        """Send a packet from a socket of its own; return its reply. Silence: None."""
+        until = time.monotonic() + wait_s
+        with contextlib.suppress(OSError):  # Its network is down: the packet is lost.
+            client = await connected(RADIUS_PORT, host)
+            port = client.transport.get_extra_info("sockname")[1]
+            earlier = self._sent[host, port]
+            try:
+                client.transport.sendto(sent)
+                while reply := await client.reply(max(0, until - time.monotonic())):
+                    if answer := self._answer(reply, to=sent):
+                        return answer
+                    self._check_is_late(reply, earlier)
+                return None
+            finally:
+                client.transport.close()
+                earlier.append(sent)
+        await asyncio.sleep(wait_s)
+        return None
 
-async def _ask(host: str, sent: bytes, wait_s: float) -> bytes | None:
-    """Send a packet from a socket of its own; return the reply, or None for silence."""
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError):  # Its network is down: the packet is lost.
-        transport, client = await loop.create_datagram_endpoint(
-            Client, remote_addr=(host, RADIUS_PORT)
-        )
-        try:
-            transport.sendto(sent)
-            return await client.reply(wait_s)
-        finally:
-            transport.close()
-    await asyncio.sleep(wait_s)
-    return None
+    def _answer(self, reply: bytes, *, to: bytes) -> AuthPacket | None:
+        """Return a reply that is signed for a request; None: it is for another."""
+        asked = AuthPacket(packet=to, secret=self._secret.encode())
+        answer = AuthPacket(packet=reply, secret=self._secret.encode())
+        if reply[1] == to[1] and asked.VerifyReply(answer, reply, enforce_ma=True):
+            return answer
+        return None
+
+    def _check_is_late(self, reply: bytes, earlier: Iterable[bytes]) -> None:
+        """
+        Check that a reply answers a request that had this port before.
+
+        The system gives the port of a closed socket to another one, so a late reply
+        arrives there; a client drops it silently (RFC 2865, section 4.2). A reply that
+        is signed for no request would be a fault of the node.
+        """
+        if not any(self._answer(reply, to=request) for request in earlier):
+            raise ValueError("a reply is signed for no request")
 
 
 def _host(node: LocalNode) -> str:

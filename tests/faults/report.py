@@ -352,6 +352,16 @@ def log_lines(log: Mapping[str, Any]) -> list[tuple[str, str]]:
             "segments sealed; fetched from other members",
             f"{log['sealed']:,}; {log['fetched']:,}",
         ),
+        *(
+            [
+                (
+                    "segments proved in every archive; of these removed from all nodes",
+                    f"{log['archived']:,}; {log['removed']:,}",
+                )
+            ]
+            if "archived" in log
+            else []
+        ),
         ("committed events that the webhook wants", f"{log['committed']:,}"),
         ("of these, arrived", f"{log['arrived']:,}"),
         ("arrived again, under the same id", f"{log['repeated']:,}"),

@@ -43,8 +43,8 @@ class SegmentStrikes(Striker):
     def segment_rotten(self) -> Proof:
         """Change one event of a stored segment."""
         node = self._victim()
+        early = sorted(_only_in_file(node))[:EARLY]
         node.stop()
-        early = sorted(_numbers(_file(node)))[:EARLY]
         number = self._chance.choice(early) if early else 0
         rotten = _rot(_file(node), number)
         damaged, fetched = self._seen(node, DAMAGED), self._seen(node, FETCHED)
@@ -66,9 +66,13 @@ class SegmentStrikes(Striker):
         )
 
     def _victim(self) -> LocalNode:
-        """Return a node, once its state lacks a segment: the first takes some seconds."""
+        """
+        Return a node, once it has a segment in its file alone: that takes some seconds.
+
+        It must then come from another member. Retention may have removed earlier ones.
+        """
         node = self._chance.choice(self._site.nodes)
-        self._until(lambda: _first_in_state(node) > SEGMENT_EVENTS)
+        self._until(lambda: bool(_only_in_file(node)))
         return node
 
     def _lose(self, harm: Callable[[Path], None], words: str) -> Proof:
@@ -78,7 +82,7 @@ class SegmentStrikes(Striker):
         harm(_file(node))
         fetched = self._seen(node, FETCHED)
         self._site.start(node)
-        # The first segment was not in the state any longer, so another member sends it.
+        # A segment was not in the state any longer, so another member sends it.
         took_s = self._until(
             lambda: (
                 self._seen(node, FETCHED) > fetched and had <= _numbers(_file(node))
@@ -126,6 +130,19 @@ def _first_in_state(node: LocalNode) -> int:
             (first,) = db.execute("SELECT min(sequence) FROM audit_events").fetchone()
             return int(first or 0)
     return 0
+
+
+def _only_in_file(node: LocalNode) -> set[int]:
+    """Return the stored segments whose events the node's state has no more."""
+    first = _first_in_state(node)
+    return {
+        number for number in _numbers(_file(node)) if number * SEGMENT_EVENTS < first
+    }
+
+
+def delete_file(node: LocalNode) -> None:
+    """Delete the file with the stored segments of a stopped node."""
+    _delete(_file(node))
 
 
 def _parts(file: Path) -> list[Path]:

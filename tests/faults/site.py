@@ -14,6 +14,7 @@ from local_cluster.cluster import LocalCluster, LocalNode, Ports
 from local_cluster.setup import set_up
 
 from tests.faults import protocols
+from tests.faults.armed_points import ArmedPoints
 from tests.faults.clocks import NodeClock
 from tests.faults.disk_faults import DiskFaults, build
 from tests.faults.disks import FILESYSTEMS, Disk, remove_leftovers
@@ -73,6 +74,16 @@ class Site:
             )
             for number, name in enumerate(names)
         }
+        self.archives = {
+            name: Disk(
+                directory / f"{name}.archive.image",
+                directory / "cluster" / name / "archive",
+                disk.filesystem,
+            )
+            for name, disk in self.disks.items()
+        }
+        """The disks of the archives of the audit log, one for each node."""
+        self.points = ArmedPoints(directory)
         self.starts = 0
         """The number of restarts."""
         self._cluster: LocalCluster | None = None
@@ -84,6 +95,10 @@ class Site:
         assert self._cluster is not None
         return self._cluster
 
+    @property
+    def _all_disks(self) -> list[Disk]:
+        return [*self.disks.values(), *self.archives.values()]
+
     @staticmethod
     def place(node: LocalNode) -> str:
         """Return the namespace of a node: its machine, whatever its id is by now."""
@@ -92,6 +107,14 @@ class Site:
     def disk(self, node: LocalNode) -> Disk:
         """Return the disk of a node."""
         return self.disks[self.place(node)]
+
+    def disks_of(self, node: LocalNode) -> tuple[Disk, Disk]:
+        """Return the disk of a node and that of its archive: one power cut ends both."""
+        return self.disks[self.place(node)], self.archives[self.place(node)]
+
+    def archive(self, node: LocalNode) -> Path:
+        """Return the folder of a node's archive."""
+        return self.archives[self.place(node)].mountpoint
 
     def faults(self, node: LocalNode) -> DiskFaults:
         """Return the faults of a node's system calls."""
@@ -108,7 +131,7 @@ class Site:
         self._directory.mkdir(parents=True)
         try:
             self.network.up()
-            for disk in self.disks.values():
+            for disk in self._all_disks:
                 disk.make()
             self._cluster = set_up(
                 self._directory / "cluster",
@@ -123,11 +146,13 @@ class Site:
             for node in self.nodes:
                 protocols.serve(node, self.cluster)
                 write_files(node)
+                self._write_archive(node)
                 node.launcher = inside(node.node_id)
                 self._clocks[self.place(node)] = NodeClock(node, self._directory)
                 node.environment["SPARECODE_FAULTS_SEGMENT_EVENTS"] = str(
                     SEGMENT_EVENTS
                 )
+                self.points.equip(node, self.place(node))
                 self._faults[self.place(node)] = DiskFaults(
                     node, library, self._directory
                 )
@@ -143,11 +168,16 @@ class Site:
         if self._cluster is not None:
             self._cluster.kill()
         self.network.hurry()
-        for disk in self.disks.values():
+        for disk in self._all_disks:
             if disk.mountpoint.is_mount():
                 disk.unmount()
             disk.image.unlink(missing_ok=True)
         self.network.down()
+
+    def _write_archive(self, node: LocalNode) -> None:
+        """Let a node copy its audit log to its archive. Before it starts."""
+        setting = f'\n[audit]\narchive = "{self.archive(node)}"\n'
+        node.config.write_text(node.config.read_text() + setting)
 
     # --- Processes -----------------------------------------------------------
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from local_cluster.cluster import LocalNode
 
+from tests.faults.archive_strikes import ArchiveStrikes
 from tests.faults.disk_strikes import DiskStrikes
 from tests.faults.link_strikes import LinkStrikes
+from tests.faults.point_strikes import PointStrikes
 from tests.faults.receiver_strikes import ReceiverStrikes
 from tests.faults.return_strikes import ReturnStrikes
 from tests.faults.segment_strikes import SegmentStrikes
@@ -33,7 +35,15 @@ SUCCESS_S = 5.0
 """How long the survivors may take until one answers; after that the fault has failed."""
 
 
-class Strikes(DiskStrikes, LinkStrikes, ReceiverStrikes, ReturnStrikes, SegmentStrikes):
+class Strikes(
+    ArchiveStrikes,
+    DiskStrikes,
+    LinkStrikes,
+    PointStrikes,
+    ReceiverStrikes,
+    ReturnStrikes,
+    SegmentStrikes,
+):
     """All faults of one site."""
 
     # --- Processes -----------------------------------------------------------

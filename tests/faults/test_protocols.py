@@ -3,6 +3,7 @@
 
 import asyncio
 import uuid
+from collections import defaultdict, deque
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from pyrad.packet import AccessAccept, AccessReject, AuthPacket
 
 from tests.faults import protocols
 from tests.faults.protocols import NoAnswerError, Protocols, goes_by_radius
+from tests.radius.door import request
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,18 +30,25 @@ class Server(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.packets: list[bytes] = []
         self.code, self.message = AccessAccept, b""
+        self.first: list[bytes] = []
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.packets.append(data)
-        if len(self.packets) % 2 == 0:
-            reply = AuthPacket(packet=data, secret=SECRET.encode()).CreateReply()
-            reply.code = self.code
-            if self.message:
-                reply[protocols.REPLY_MESSAGE] = [self.message]
-            self.transport.sendto(reply.ReplyPacket(), addr)
+        if self.first:
+            for reply in self.first:
+                self.transport.sendto(reply, addr)
+        elif len(self.packets) % 2 == 0:
+            self.transport.sendto(self.answer(data), addr)
+
+    def answer(self, request: bytes) -> bytes:
+        reply = AuthPacket(packet=request, secret=SECRET.encode()).CreateReply()
+        reply.code = self.code
+        if self.message:
+            reply[protocols.REPLY_MESSAGE] = [self.message]
+        return bytes(reply.ReplyPacket())
 
 
 def clients(monkeypatch: pytest.MonkeyPatch) -> Protocols:
@@ -93,6 +102,38 @@ async def test_a_radius_client_repeats_the_same_packet(
     with pytest.raises(NoAnswerError) as error:
         await ask()
     assert error.value.unknown  # The first copy may have been decided.
+    transport.close()
+
+
+async def test_a_late_reply_to_a_port_of_another_request_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(RFC 2865, section 4.2) One that is signed for no request fails the campaign."""
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(
+        Server, local_addr=(HOST, 0)
+    )
+    monkeypatch.setattr(
+        protocols, "RADIUS_PORT", transport.get_extra_info("sockname")[1]
+    )
+    made = clients(monkeypatch)
+    server.code = AccessReject
+    late, ours = (
+        request(SECRET, identifier=number, authenticator=bytes([number]) * 16)
+        for number in (1, 2)
+    )
+    late_reply = server.answer(late)
+    server.code = AccessAccept
+    server.first = [late_reply, server.answer(ours)]
+    earlier = deque([late])
+    made._sent = defaultdict(lambda: earlier)
+    answer = await made._ask(HOST, ours, WITHIN.total_seconds())
+    assert answer is not None
+    assert answer.code == AccessAccept
+    earlier.clear()
+    server.first = [late_reply]
+    with pytest.raises(ValueError, match="signed for no request"):
+        await made._ask(HOST, ours, WITHIN.total_seconds())
     transport.close()
 
 

@@ -160,6 +160,10 @@ def file(node: LocalNode) -> Path:
             )
         for number in range(1, 5):
             db.execute("INSERT INTO stored_segments VALUES (?, x'00')", (number,))
+    state = node.directory / "data" / "state.db"
+    with contextlib.closing(sqlite3.connect(state, isolation_level=None)) as db:
+        db.execute("CREATE TABLE audit_events (sequence INTEGER PRIMARY KEY)")
+        db.execute("INSERT INTO audit_events VALUES (9)")
     return file
 
 

@@ -10,7 +10,12 @@ deadlines, but not the kernel that waits for them. So the core waits for minutes
 real clock jump would not make it wait.
 
 *The audit log* is sealed after as many events as a variable says, if it is set. All
-nodes of a cluster need the same number.
+nodes of a cluster need the same number. The policy may then keep events for a second,
+in place of 90 days, and a policy that keeps less has effect after two seconds, in place
+of three days. Nothing else of retention changes. The product has no such setting: it
+would be a way to remove evidence.
+
+*Fault points* of the product act if a variable names a file for them (`armed_points`).
 """
 
 import mmap
@@ -37,10 +42,24 @@ time.time_ns = _shifted_ns
 time.monotonic_ns = _shifted_monotonic_ns
 
 if _events := os.environ.get("SPARECODE_FAULTS_SEGMENT_EVENTS"):
-    from sparecode_node.services.cluster import segments
+    from sparecode_node.domain import policy
+    from sparecode_node.domain import retention as ages
+    from sparecode_node.services.cluster import archive, retention, segments
     from sparecode_node.statemachine import audit
 
     audit.SEGMENT_EVENTS = int(_events)
     segments.RETRY_S = 1.0
     segments.READ_AGAIN_S = 0.5
     segments.REST = 0.5
+    archive.PAUSE_S = 0.5
+    archive.RETRY_S = 1.0
+    archive.READ_AGAIN_S = 0.5
+    archive.REST = 0.5
+    retention.LOOK_S = 1.0
+    ages.SHORTENING_DELAY_MS = 2_000
+    policy.BOUNDS["audit_retention_ms"] = (1_000, 36_600 * policy.DAY_MS)
+
+if "SPARECODE_FAULTS_POINT" in os.environ:
+    import armed_points
+
+    armed_points.install()
