@@ -138,11 +138,15 @@ async def test_calls_complete_when_the_primary_stops(tmp_path: Path) -> None:
         primary, (replica, _) = await settled(nodes)
 
         async def work(k: int) -> None:
-            """Ask again under the same id if the election outlasts the patience."""
+            """
+            Ask again under the same id if the election outlasts the patience.
+
+            Then it is not known whether a call that was sent has been applied.
+            """
             result = None
             async with asyncio.timeout(WAIT_S):
                 while result is None:
-                    with contextlib.suppress(NoQuorumError):
+                    with contextlib.suppress(NoQuorumError, OutcomeUnknownError):
                         result = await replica.replicator.propose(
                             proposal(f"w{k}", replica.node_id), timeout_s=WAIT_S
                         )

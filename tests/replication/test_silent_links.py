@@ -283,6 +283,9 @@ async def test_a_node_without_a_quorum_says_so_after_an_election_timeout(
         for outcome in await outcomes(early, RAFT.contact_s + RAFT.election_max_s):
             assert isinstance(outcome, NoQuorumError | OutcomeUnknownError)
         assert not any(node.replicator.ready for node in nodes)
+        # One that still knows a primary would send it the call.
+        for node in nodes:
+            await until(lambda node=node: node.replicator.primary is None)
         late = [*map(write, nodes), *map(read, nodes)]
         for outcome in await outcomes(late, RAFT.election_max_s):
             assert isinstance(outcome, NoQuorumError)

@@ -37,7 +37,7 @@ from sparecode_node.replication.members import key_in
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
-from sparecode_node.replication.replicator import Proposal
+from sparecode_node.replication.replicator import BarrierPassed, Proposal
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.joining import fingerprint_of
 from sparecode_node.services.cluster.own_key import KeyNotRecordedError, OwnKey
@@ -337,6 +337,27 @@ async def test_another_key_is_recorded_before_it_is_shown(tmp_path: Path) -> Non
         own.shown = "k2"
         await own.task.step()
         assert own.recorded() == MemberKey(fingerprint="k2")
+
+
+@pytest.mark.asyncio
+async def test_a_record_that_this_node_has_not_applied_yet_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P5a) The others know the present key, and would refuse the new one."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+        applied = own.recorded
+        barrier = node.replicator.read_barrier
+        monkeypatch.setattr(own.task, "_recorded", lambda: None)
+
+        async def passed(*, timeout_s: float) -> BarrierPassed:
+            monkeypatch.setattr(own.task, "_recorded", applied)
+            return await barrier(timeout_s=timeout_s)
+
+        monkeypatch.setattr(node.replicator, "read_barrier", passed)
+        await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
 
 
 @pytest.mark.asyncio

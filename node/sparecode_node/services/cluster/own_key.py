@@ -103,6 +103,12 @@ class OwnKey:
         `KeyNotRecordedError` and `ProposeError`.
         """
         async with self._recording:
+            if self._feature_level() < MEMBER_KEYS:
+                return
+            if self._recorded() == MemberKey(fingerprint=fingerprint):
+                return
+            # A record of this node's key may be committed and not applied here yet.
+            await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
             recorded = self._recorded()
             if recorded is None or recorded == MemberKey(fingerprint=fingerprint):
                 return
