@@ -11,8 +11,7 @@
 (*                                                                           *)
 (* Any node may campaign at any time. That includes election timeouts, the   *)
 (* pre-vote, which only makes campaigns rarer, and handing over, which       *)
-(* leaves the pre-vote out. Only the pre-votes of the first election appear, *)
-(* because safety depends on them.                                           *)
+(* leaves the pre-vote out.                                                  *)
 (*                                                                           *)
 (* `Broken` names the protections that are taken out: a run with one of them *)
 (* must violate an invariant, else the model does not see it.                *)
@@ -47,14 +46,14 @@ VARIABLES
     role,       \* "follower", "candidate" or "leader".
     commit,     \* How far a node knows the log to be committed.
     held,       \* Acknowledgements of a node that wait for its sync.
-    votes, preVotes, acks, sent, told, leads,    \* Facts.
+    votes, acks, sent, told, leads,    \* Facts.
     ledger,     \* Everything ever committed, each entry with the term of the committing leader.
     split,      \* Two nodes have committed different entries at one index.
     crashes, wiped, changes, reads
 
 memory == <<term, vote, log>>
 durable == <<diskTerm, diskVote, disk>>
-facts == <<votes, preVotes, acks, sent, told, leads>>
+facts == <<votes, acks, sent, told, leads>>
 history == <<ledger, split>>
 bounds == <<crashes, wiped, changes>>
 vars == <<memory, durable, life, role, commit, held, facts, history, bounds, reads>>
@@ -94,7 +93,7 @@ Init ==
     /\ role = [n \in Nodes |-> "follower"]
     /\ commit = [n \in Nodes |-> 0]
     /\ held = [n \in Nodes |-> {}]
-    /\ votes = {} /\ preVotes = {} /\ acks = {} /\ leads = {}
+    /\ votes = {} /\ acks = {} /\ leads = {}
     /\ sent = [t \in Terms |-> <<>>] /\ told = [t \in Terms |-> 0]
     /\ ledger = <<>> /\ split = FALSE
     /\ crashes = 0 /\ wiped = {} /\ changes = 0 /\ reads = {}
@@ -116,33 +115,15 @@ SyncToCommit(n, index, newTerm, newVote, newLog) ==
 ---------------------------------------------------------------------------
 (* Elections *)
 
-(* A voter answers the question of a candidate whether it would vote for it. *)
-PreVote(n, m) ==
-    /\ ~IsNamed(Configuration(log[m])) /\ n # m
-    /\ m \in Configuration(log[m]).voters
-    /\ ~Refuses(n, m, life[m])
-    /\ term[m] + 1 > term[n] /\ term[m] < MaxTerm
-    /\ IsComplete(LastTerm(log[m]), Len(log[m]), log[n])
-    /\ LET grant == [term |-> term[m] + 1, to |-> m, toLife |-> life[m], by |-> n, byLife |-> life[n]]
-       IN grant \notin preVotes /\ preVotes' = preVotes \cup {grant}
-    /\ UNCHANGED <<memory, durable, life, role, commit, held, votes, acks, sent, told,
-                   leads, history, bounds, reads>>
-
-HasAllPreVotes(n) ==
-    \A v \in Voters(n) \ {n} : \E g \in preVotes :
-        /\ g.by = v /\ g.to = n /\ g.toLife = life[n] /\ g.term = term[n] + 1
-        /\ ~Refuses(n, v, g.byLife)
-
+(* A node whose own log names another journal for it has lost its earlier votes. *)
 Campaign(n) ==
     /\ role[n] # "leader" /\ term[n] < MaxTerm /\ n \in Voters(n)
-    /\ \/ IsNamed(Configuration(log[n]))
-       \/ HasAllPreVotes(n)
-       \/ ~Kept("the first election needs every voter")
+    /\ ~Refuses(n, n, life[n]) \/ ~Kept("a node without its journal does not campaign")
     /\ term' = [term EXCEPT ![n] = @ + 1]
     /\ vote' = [vote EXCEPT ![n] = n]
     /\ role' = [role EXCEPT ![n] = "candidate"]
     /\ IF Kept("sync before voting") THEN OnDisk(n, term'[n], n, log[n]) ELSE UNCHANGED durable
-    /\ UNCHANGED <<log, life, commit, held, votes, preVotes, acks, sent, told, leads, history,
+    /\ UNCHANGED <<log, life, commit, held, votes, acks, sent, told, leads, history,
                    bounds, reads>>
 
 (* n votes for m. A vote that arrives after m has moved on changes nothing, so none is cast then. *)
@@ -157,7 +138,7 @@ Vote(n, m) ==
     /\ vote' = [vote EXCEPT ![n] = m]
     /\ role' = [role EXCEPT ![n] = "follower"]
     /\ IF Kept("sync before voting") THEN OnDisk(n, term[m], m, log[n]) ELSE UNCHANGED durable
-    /\ UNCHANGED <<log, life, commit, held, preVotes, acks, sent, told, leads, history, bounds, reads>>
+    /\ UNCHANGED <<log, life, commit, held, acks, sent, told, leads, history, bounds, reads>>
 
 (* n hears of a newer term in which it votes for nobody, or not yet. *)
 AdoptTerm(n) ==
@@ -179,13 +160,16 @@ Supporters(n) ==
 
 Lead(n) ==
     /\ role[n] = "candidate" /\ IsQuorum(Supporters(n), Voters(n))
+    /\ \/ IsNamed(Configuration(log[n]))
+       \/ Voters(n) \subseteq Supporters(n)
+       \/ ~Kept("the first election needs every voter")
     /\ Len(log[n]) < MaxLog
     /\ role' = [role EXCEPT ![n] = "leader"]
     /\ log' = [log EXCEPT ![n] = Append(@, [term |-> term[n], kind |-> "no-op"])]
     /\ sent' = [sent EXCEPT ![term[n]] = log'[n]]
     /\ told' = [told EXCEPT ![term[n]] = commit[n]]
     /\ leads' = leads \cup {[term |-> term[n], by |-> n, byLife |-> life[n]]}
-    /\ UNCHANGED <<term, vote, durable, life, commit, held, votes, preVotes, acks, history,
+    /\ UNCHANGED <<term, vote, durable, life, commit, held, votes, acks, history,
                    bounds, reads>>
 
 ---------------------------------------------------------------------------
@@ -203,7 +187,7 @@ AppendAs(n, entry) ==
 Propose(n) ==
     /\ KnowsCommit(n)
     /\ AppendAs(n, [term |-> term[n], kind |-> "call"])
-    /\ UNCHANGED <<term, vote, durable, life, role, commit, held, votes, preVotes, acks,
+    /\ UNCHANGED <<term, vote, durable, life, role, commit, held, votes, acks,
                    told, leads, history, bounds, reads>>
 
 (* The furthest acknowledgement of each term covers the earlier ones. *)
@@ -246,7 +230,7 @@ Receive(n, leader, previous, count) ==
         /\ \E known \in {latest} \cup (IF AtOnce THEN {} ELSE {commit[n]}) :
             /\ commit' = [commit EXCEPT ![n] = known]
             /\ IF known > commit[n] THEN SyncToCommit(n, known, t, newVote, newLog) ELSE UNCHANGED durable
-    /\ UNCHANGED <<life, votes, preVotes, sent, told, leads, history, bounds, reads>>
+    /\ UNCHANGED <<life, votes, sent, told, leads, history, bounds, reads>>
 
 (* One sync for everything received, and the acknowledgements after it. *)
 Sync(n) ==
@@ -256,13 +240,13 @@ Sync(n) ==
     /\ \/ /\ acks' = Acknowledged(n, held[n])
           /\ held' = [held EXCEPT ![n] = {}]
        \/ UNCHANGED <<acks, held>>
-    /\ UNCHANGED <<memory, life, role, commit, votes, preVotes, sent, told, leads, history, bounds, reads>>
+    /\ UNCHANGED <<memory, life, role, commit, votes, sent, told, leads, history, bounds, reads>>
 
 AcknowledgeEarly(n) ==
     /\ ~Kept("sync before acknowledging") /\ held[n] # {}
     /\ acks' = Acknowledged(n, held[n])
     /\ held' = [held EXCEPT ![n] = {}]
-    /\ UNCHANGED <<memory, durable, life, role, commit, votes, preVotes, sent, told, leads, history, bounds,
+    /\ UNCHANGED <<memory, durable, life, role, commit, votes, sent, told, leads, history, bounds,
                    reads>>
 
 (* The followers that a leader counts for an entry. A name that was written after an                                    *)
@@ -286,7 +270,7 @@ Commit(n, index) ==
        IN /\ split' = (split \/ ~Agrees(SubSeq(log[n], 1, known), ledger))
           /\ ledger' = ledger \o more
     /\ SyncToCommit(n, index, term[n], vote[n], log[n])
-    /\ UNCHANGED <<memory, life, role, held, votes, preVotes, acks, sent, leads,
+    /\ UNCHANGED <<memory, life, role, held, votes, acks, sent, leads,
                    bounds, reads>>
 
 ---------------------------------------------------------------------------
@@ -299,7 +283,7 @@ MayChange(n) ==
 
 AppendMembers(n, members) ==
     /\ AppendAs(n, [term |-> term[n], kind |-> "members", members |-> members])
-    /\ UNCHANGED <<term, vote, durable, life, role, commit, held, votes, preVotes, acks,
+    /\ UNCHANGED <<term, vote, durable, life, role, commit, held, votes, acks,
                    told, leads, history, crashes, wiped, reads>>
 
 (* The names of the journals, as they were heard: a node may have been wiped since. *)
@@ -380,7 +364,6 @@ Wipe(n) ==
 ---------------------------------------------------------------------------
 Next ==
     \E n \in Nodes :
-        \/ \E m \in Nodes : PreVote(n, m)
         \/ Campaign(n)
         \/ \E m \in Nodes : Vote(n, m)
         \/ AdoptTerm(n) \/ StepDown(n)

@@ -116,11 +116,6 @@ Restart(step) ==
     /\ UNCHANGED asked
     /\ at' = at + 1 /\ inner' = 0
 
-Grant(step) ==
-    /\ PreVote(step.node, step.to) \/ (~ENABLED PreVote(step.node, step.to) /\ UNCHANGED vars)
-    /\ UNCHANGED asked
-    /\ at' = at + 1 /\ inner' = 0
-
 TraceInit == Init /\ at = 0 /\ inner = 0 /\ asked = {}
 
 TraceNext ==
@@ -128,7 +123,6 @@ TraceNext ==
     /\ LET step == Steps[at + 1] IN
         CASE step.kind = "change" -> Explain(step)
           [] step.kind = "restart" -> Restart(step)
-          [] step.kind = "grant" -> Grant(step)
     /\ at' = at \/ PrintT(<<"explained", at'>>)
 
 TraceSpec == TraceInit /\ [][TraceNext]_traceVars

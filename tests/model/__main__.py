@@ -76,7 +76,7 @@ def _traces(seeds: int) -> int:
         total["runs"] += 1
         total["steps"] += len(steps)
         total["restarts"] += sum(step.kind == "restart" for step in steps)
-        total["terms"] += max(step.seen.term for step in steps if step.seen)
+        total["terms"] += max(step.seen.term for step in steps)
     _write("traces", {**now_and_here(), **total})
     return 0
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from sparecode_node.replication.log.journal import CONFIGURATION, NO_OP, Journal
 from sparecode_node.replication.members import Configuration
-from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.settings import RaftSettings
 from tests.model import checker
@@ -65,11 +64,9 @@ class Step:
     """What a node has become."""
 
     kind: str
-    """ "change", "restart", or "grant": an answer yes to a pre-vote."""
+    """ "change" or "restart"."""
     node: str
-    seen: Seen | None = None
-    to: str = ""
-    """Who has asked for the pre-vote."""
+    seen: Seen
     most: int = 0
     """The most actions that may explain it."""
 
@@ -112,10 +109,6 @@ class Recorder:
             news = sum(a != b for a, b in zip(last.log, seen.log, strict=False))
             news += max(0, len(seen.log) - len(last.log))
             self.steps.append(Step("change", name, seen, most=news + 6))
-
-    def granted(self, voter: str, candidate: str) -> None:
-        """Record a yes to a pre-vote."""
-        self.steps.append(Step("grant", voter, to=candidate))
 
     def _seen(self, node: Node) -> Seen:
         engine, journal = node.running.engine, node.journal
@@ -176,8 +169,6 @@ class RecordedCluster(SimCluster):
         send = self.network.send
 
         def sent(source: str, target: str, message: Message) -> None:
-            if message["type"] == frames.PRE_VOTE_ANSWER and message["granted"]:
-                self.recorder.granted(source, target)
             self.recorder.look(self.nodes[source])
             send(source, target, message)
 
@@ -257,7 +248,7 @@ _EXPLAINED: Final = re.compile(r'<<"explained", (\d+)>>')
 
 
 def _configuration(steps: list[Step]) -> str:
-    seen = [step.seen for step in steps if step.seen]
+    seen = [step.seen for step in steps]
     nodes = sorted({step.node for step in steps})
     values = {
         **{node: node for node in nodes},
@@ -299,7 +290,6 @@ def module(steps: list[Step]) -> str:
             f"Entry == <<{', '.join(map(_entry, entries))}>>",
             "Log(numbers) == [i \\in DOMAIN numbers |-> Entry[numbers[i]]]",
             "Ack(t, i) == [term |-> t, index |-> i]",
-            'Grants(n, m) == [kind |-> "grant", node |-> n, to |-> m]',
             (
                 "Is(k, n, t, v, l, r, c, h, a, dt, dv, d, m) == [kind |-> k, node |-> n, term |-> t,"
                 " vote |-> v, log |-> Log(l), role |-> r, commit |-> c, held |-> h,"
@@ -315,7 +305,7 @@ def module(steps: list[Step]) -> str:
 
 
 def _entries(steps: list[Step]) -> dict[Entry, None]:
-    seen = [step.seen for step in steps if step.seen]
+    seen = [step.seen for step in steps]
     return dict.fromkeys(
         entry for each in seen for entry in (*each.log, *each.disk.log)
     )
@@ -329,8 +319,6 @@ def _entry(entry: Entry) -> str:
 
 
 def _step(step: Step, entries: dict[Entry, int]) -> str:
-    if step.seen is None:
-        return f"Grants({step.node}, {step.to})"
     seen = step.seen
 
     def log(of: tuple[Entry, ...]) -> str:

@@ -10,7 +10,8 @@ from pysyncobj import syncobj
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import encode_entry
 from sparecode_node.replication.log.format import Entry
-from sparecode_node.replication.members import Member
+from sparecode_node.replication.log.journal import CONFIGURATION
+from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.proposals import Outcome
@@ -47,6 +48,8 @@ class Bench:
         self.disk = Disk(ME, random.Random(1))
         self.state = RecordingState()
         self.sent: list[tuple[str, Message]] = []
+        self.names = dict.fromkeys(self.others, "")
+        """The journals of the others, as they show them."""
         patch.setattr(syncobj, "monotonicTime", lambda: self.now)
         self.start()
 
@@ -69,7 +72,7 @@ class Bench:
         )
         self.engine, self.guard = self.replica.engine, self.replica.guard
         for other in self.others:
-            self.guard.connected(other, Hello(""))
+            self.guard.connected(other, Hello(self.names[other]))
 
     def lose_power(self) -> None:
         """Cut the power, and start again."""
@@ -100,7 +103,8 @@ class Bench:
 
     def receive(self, peer: str, kind: str, **fields: Any) -> None:
         """Deliver a message from *peer*."""
-        self.guard.receive(peer, {"type": kind, **fields}, Hello(""))
+        hello = Hello(self.names.get(peer, ""))
+        self.guard.receive(peer, {"type": kind, **fields}, hello)
 
     def append(
         self,
@@ -120,6 +124,20 @@ class Bench:
             prevLogTerm=previous[1],
             entries=list(entries),
         )
+
+    def name_journals(self, *, own: str = "") -> None:
+        """Follow n2 in term 1, which names all journals: this one's rightly, or *own*."""
+        self.names = {other: f"journal of {other}" for other in self.others}
+        names = {**self.names, ME: own or self.engine.journal.journal_id}
+        members = Configuration.of(
+            Member(node_id=NodeId(m), address="", journal_id=names[m])
+            for m in self.members
+        )
+        for other in self.others:
+            self.guard.connected(other, Hello(self.names[other]))
+        entry_of_names = (CONFIGURATION + members.to_bytes(), 2, 1)
+        self.append("n2", 1, (1, 0), entry_of_names, commit=2)
+        self.tick()
 
     def acknowledge(
         self, follower: str, next_index: int, term: int, **more: Any

@@ -217,6 +217,7 @@ def test_a_leader_does_not_count_itself_before_its_entry_is_on_disk(
 
 
 def duplicate_votes_elect(bench: Bench) -> bool:
+    bench.name_journals()
     term = bench.campaign()
     for _ in range(3):
         bench.receive("n2", frames.RESPONSE_VOTE, term=term)
@@ -239,6 +240,52 @@ def test_a_vote_of_another_term_does_not_count(bench: Bench) -> None:
     term = bench.campaign()
     bench.receive("n2", frames.RESPONSE_VOTE, term=term - 1)
     assert not bench.engine.is_leader()
+
+
+def majority_elects(bench: Bench) -> bool:
+    term = bench.campaign()
+    bench.receive("n2", frames.RESPONSE_VOTE, term=term)
+    return bench.engine.is_leader()
+
+
+def test_the_first_leader_has_the_votes_of_all(bench: Bench) -> None:
+    """A voter that loses its journal before it is named may vote twice in a term."""
+    assert not majority_elects(bench)
+    term = bench.engine.raftCurrentTerm
+    bench.receive("n3", frames.RESPONSE_VOTE, term=term)
+    assert bench.engine.is_leader()
+
+
+def test_without_the_fence_a_majority_elects_the_first_leader(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protections.lead_first_by_a_majority(monkeypatch)
+    assert majority_elects(bench)
+
+
+def test_a_majority_elects_once_the_journals_have_names(bench: Bench) -> None:
+    bench.name_journals()
+    assert majority_elects(bench)
+
+
+def campaigns_without_its_journal(bench: Bench) -> bool:
+    bench.name_journals(own="the lost journal")
+    bench.take()
+    for _ in range(20):
+        bench.tick(0.5)
+    return bool(bench.take(frames.PRE_VOTE))
+
+
+def test_a_node_without_its_journal_does_not_campaign(bench: Bench) -> None:
+    """Voters that lack its name would take its vote for itself for its only one."""
+    assert not campaigns_without_its_journal(bench)
+
+
+def test_without_the_fence_a_node_campaigns_without_its_journal(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protections.campaign_without_the_journal(monkeypatch)
+    assert campaigns_without_its_journal(bench)
 
 
 def votes_twice_over_a_power_cut(bench: Bench) -> bool:

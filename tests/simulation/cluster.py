@@ -42,8 +42,11 @@ from tests.simulation.scenarios import Scenario, Trace
 
 PROPOSAL_S = 3.0
 PAUSE_MAX_S = 2.0
-HEAL_S = 20.0
-"""For a cluster without faults to work again, and to agree."""
+HEAL_S = 40.0
+"""
+For a cluster without faults to work again, and to agree. A node with slow threads fetches
+a snapshot for ten seconds, and twice if the first one was spoiled.
+"""
 LOOK_EACH = 5
 """Steps between two comparisons of all logs: compaction takes what they share."""
 

@@ -209,6 +209,16 @@ def found_without_everyone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Campaign, "_needs_everybody", lambda _self: False)
 
 
+def lead_first_by_a_majority(patch: pytest.MonkeyPatch) -> None:
+    """Let a majority elect the first leader, if all have granted their pre-votes."""
+    patch.setattr(Campaign, "to_pass", lambda _self, voter: [voter])
+
+
+def campaign_without_the_journal(patch: pytest.MonkeyPatch) -> None:
+    """Let a node campaign whose own log names another journal for it."""
+    patch.setattr(Campaign, "_has_lost_its_journal", lambda _self: False)
+
+
 def refuse_before_commit(patch: pytest.MonkeyPatch) -> None:
     """Let a node refuse whom a change removes that may be taken back."""
     patch.setattr(

@@ -50,6 +50,12 @@ class Campaign:
     def _counts_itself(self) -> bool:
         return self.journal.identity.node_id in self.journal.configuration.voters
 
+    def _has_lost_its_journal(self) -> bool:
+        """Return whether the configuration names another journal for this node."""
+        own = self.journal.configuration.member(self.journal.identity.node_id)
+        named = "" if own is None else own.journal_id
+        return named not in ("", self.journal.journal_id)
+
     def election_state(self, now: float) -> ElectionState:
         """Return what decides about a pre-vote on this node."""
         silent_s = now - self.heard_at
@@ -74,7 +80,7 @@ class Campaign:
         others = self.voters()
         if self.journal.boots.refused_by or not self._counts_itself():
             return False
-        if self.journal.is_held:
+        if self.journal.is_held or self._has_lost_its_journal():
             return False
         if self.clocks.agreement(others, now) is Agreement.NO:
             return False  # It could not stamp anything (T5).
@@ -111,6 +117,17 @@ class Campaign:
             return "duplicate vote"
         self._votes[1].add(voter)
         return None
+
+    def to_pass(self, voter: str) -> list[str]:
+        """
+        Return whose votes the engine may count, now that this voter's is there.
+
+        PySyncObj leads with a majority. While all must agree, votes wait for the last.
+        """
+        if not self._needs_everybody():
+            return [voter]
+        cast = self._votes[1]
+        return sorted(cast) if self.voters() <= cast else []
 
     def _has_voted(self, voter: str) -> bool:
         return voter in self._votes[1]

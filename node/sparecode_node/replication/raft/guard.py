@@ -306,7 +306,8 @@ class Guard(Transport):
             self._drop(node.id, cause)
         else:
             self.rollbacks.promised(node.id, (message["term"], 0, 0))
-            self._pass(node, message)
+            for voter in self.campaign.to_pass(node.id):
+                self._pass(PeerNode(voter), message)
 
     def _election_state(self) -> prevote.ElectionState:
         return self.campaign.election_state(syncobj.monotonicTime())
@@ -398,8 +399,7 @@ class Guard(Transport):
     # --- As a follower
 
     def _receive_append(self, node: Node, message: Message) -> None:
-        term = message["term"]
-        current = self._engine.raftCurrentTerm
+        term, current = message["term"], self._engine.raftCurrentTerm
         if term < current:
             # PySyncObj does not answer, and the sender would go on leading alone.
             self._refuse_earlier_term(node, "entries of an earlier term")
