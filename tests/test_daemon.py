@@ -449,6 +449,7 @@ def test_missing_key_ring_is_named(place):
 def test_port_in_use_is_named(place, listener):
     place.init()
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", place.ports[listener]))
         taken.listen()
         line = place.start_refusal()

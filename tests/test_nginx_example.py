@@ -4,7 +4,6 @@
 import asyncio
 import datetime as dt
 import shutil
-import socket
 import ssl
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from local_cluster.cluster import free_ports
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -22,19 +22,12 @@ from sparecode_node.membership.certificates import write_certificates
 from tests.http.door import HOST, trusting
 
 SITE = Path(__file__).parents[1] / "examples/nginx/site.conf"
-STARTED_S = 20.0
+STARTED_S = 60.0
 
 pytestmark = pytest.mark.skipif(
     shutil.which("nginx") is None,
     reason="nginx is missing: apt-get install nginx",
 )
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def configuration(folder: Path, portal_port: int, site_port: int, port: int) -> Path:
@@ -88,7 +81,7 @@ async def test_the_site_opens_after_a_login_alone(tmp_path: Path) -> None:
     with FakeCluster() as cluster:
         token = cluster.add_user("alice", pin="4719")
         cluster.agent("vpn")
-        ports = [free_port() for _ in range(3)]
+        ports = free_ports(3)
         servers = [
             uvicorn.Server(
                 uvicorn.Config(
@@ -101,6 +94,9 @@ async def test_the_site_opens_after_a_login_alone(tmp_path: Path) -> None:
             )
         ]
         running = [asyncio.create_task(each._serve()) for each in servers]
+        async with asyncio.timeout(STARTED_S):  # nginx says so if they do not listen.
+            while not all(each.started for each in servers):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         nginx = await asyncio.create_subprocess_exec(
             *("nginx", "-p", str(tmp_path), "-c", str(configuration(tmp_path, *ports))),
             stdout=sys.stderr,
@@ -109,7 +105,10 @@ async def test_the_site_opens_after_a_login_alone(tmp_path: Path) -> None:
         context: ssl.SSLContext = trusting(tmp_path / "tls")
         try:
             async with httpx.AsyncClient(
-                base_url=f"https://{HOST}:{ports[2]}", verify=context, trust_env=False
+                base_url=f"https://{HOST}:{ports[2]}",
+                verify=context,
+                trust_env=False,
+                timeout=STARTED_S,
             ) as browser:
                 closed = await until_served(browser)
                 assert (closed.status_code, closed.headers["location"][-6:]) == (

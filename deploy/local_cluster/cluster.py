@@ -5,8 +5,9 @@ Nodes on this machine: each is a process with a folder.
 `setup.set_up` makes a cluster; this module starts, watches, kills and stops it.
 """
 
+import atexit
+import collections
 import dataclasses
-import itertools
 import json
 import os
 import random
@@ -55,15 +56,53 @@ PORTS = range(20_000, 32_000)
 """For nodes. Outgoing connections use ports from 32768 on (ip_local_port_range)."""
 
 
+_HELD: collections.deque[socket.socket] = collections.deque()
+_HELD_MAX = 256
+"""A process has some thousand files at most, and its nodes need most of them."""
+
+
 def free_ports(count: int) -> list[int]:
     """
-    Return different ports that no process listens on now.
+    Return different ports that no process listens on, and that no other call returns.
 
     They lie outside the range of outgoing connections: such a connection could
-    take the port before the node does, or while the node is down.
+    take the port before the node does, or while the node is down. And they stay bound,
+    which keeps other processes that look for a port away, but no node that listens.
     """
-    drawn = random.SystemRandom().sample(PORTS, len(PORTS))
-    return list(itertools.islice((p for p in drawn if not is_taken(p)), count))
+    ports = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if len(ports) == count:
+            break
+        if hold(port):
+            ports.append(port)
+    return ports
+
+
+def hold(port: int) -> bool:
+    """
+    Bind a port and do not listen; return False if another process has it.
+
+    Programs that set `SO_REUSEADDR` before they listen, as servers do, still get it.
+    """
+    held = socket.socket()
+    try:
+        held.bind(
+            (HOST, port)
+        )  # Fails if the port is held, too, so set the option later.
+    except OSError:
+        held.close()
+        return False
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _HELD.append(held)
+    while len(_HELD) > _HELD_MAX:
+        _HELD.popleft().close()
+    return True
+
+
+@atexit.register
+def _release() -> None:
+    while _HELD:
+        _HELD.popleft().close()
 
 
 def is_taken(port: int, *, udp: bool = False) -> bool:

@@ -16,7 +16,7 @@ from sparecode_node.radius.listener import RadiusListener
 from sparecode_node.services.access.packet_counts import PacketCounts
 from tests.services.one_node import OneNode
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 SILENCE_S = 0.1
 
 

@@ -8,8 +8,10 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from local_cluster.cluster import free_ports
+
 from sparecode_node.membership.certificates import write_certificates
-from tests.radius.door import TIMEOUT_S, Door, connected
+from tests.radius.door import TIMEOUT_S, Door
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).parents[2]
@@ -131,9 +133,7 @@ async def freeradius(
     )
     port, accounting = ports
     if not port:
-        probe = await connected(9)
-        port = probe.transport.get_extra_info("sockname")[1]
-        probe.transport.close()
+        [port] = free_ports(1)
     (folder / "radiusd.conf").write_text(
         configuration(folder, door, port, eap=eap, accounting=accounting)
     )

@@ -7,12 +7,12 @@ import datetime as dt
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from local_cluster.cluster import free_ports
 
 from sparecode_node.membership.certificates import write_certificates
 
@@ -75,20 +75,13 @@ def documented(heading: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def free_port() -> int:
-    """Return a UDP port that nothing listens on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.asynccontextmanager
 async def running(folder: Path, lines: str, *before: str) -> AsyncIterator[int]:
     """Run a server with these lines, in a mount namespace of its own; yield its port."""
     write_certificates(
         folder, members=["n1"], agents=[], hosts=[HOST], now=dt.datetime.now(dt.UTC)
     )
-    port = free_port()
+    [port] = free_ports(1)
     (folder / "server.conf").write_text(SERVER.format(host=HOST, port=port) + lines)
     process = await asyncio.create_subprocess_exec(
         *("unshare", "-m", "sh", "-c"),

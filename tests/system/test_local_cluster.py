@@ -16,6 +16,8 @@ from local_cluster.cluster import (
     LocalClusterError,
     LocalNode,
     Ports,
+    free_ports,
+    is_taken,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -92,3 +94,20 @@ def test_a_taken_port_of_radius_is_told(tmp_path: Path) -> None:
             cluster(port).check_ports()
         if tcp.getsockname()[1] != port:
             cluster(tcp.getsockname()[1]).check_ports()
+
+
+def test_a_port_is_chosen_once_and_a_server_gets_it() -> None:
+    """Another process that looks for a port meanwhile gets another one."""
+    [port] = free_ports(1)
+    look = f"from local_cluster.cluster import hold; print(hold({port}))"
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "deploy")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+    assert not is_taken(port)
+    with socket.create_server((HOST, port)):
+        assert is_taken(port)
