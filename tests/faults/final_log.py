@@ -25,6 +25,7 @@ from tests.faults.receivers import (
     WEBHOOK,
     Receivers,
     all_files,
+    newest_in,
     spoiled,
 )
 from tests.faults.site import SEGMENT_EVENTS, Site
@@ -113,13 +114,14 @@ async def look(
     faults += differences(
         arrivals, committed, up_to=checkpoint.sequence, dropped=untold
     )[:SHOWN]
-    filed = await _files(site, log, faults)
+    removed = last_of(told.removed_segments) if told else 0
+    filed = await _files(site, log, faults, removed=removed * SEGMENT_EVENTS)
     return FinalLog(
         events=len(log),
         sealed=len(log) // SEGMENT_EVENTS,
         fetched=site.count("segment_fetched"),
         archived=status.sealed_segments if whole_archives == len(doors.names) else 0,
-        removed=last_of(told.removed_segments) if told else 0,
+        removed=removed,
         committed=len(committed),
         arrived=len(arrivals.events),
         repeated=arrivals.repeated,
@@ -170,8 +172,14 @@ def last_of(segments: str) -> int:
     return max((last for _, last in ranges_in(segments)), default=0)
 
 
-async def _files(site: Site, log: list[AuditEvent], faults: list[str]) -> int:
-    """Compare the files of every node with the log; return the number of their lines."""
+async def _files(
+    site: Site, log: list[AuditEvent], faults: list[str], *, removed: int
+) -> int:
+    """
+    Compare the files of every node with the log; return the number of their lines.
+
+    *removed*: the last event that retention has removed.
+    """
     begin = next(
         (
             position
@@ -185,16 +193,16 @@ async def _files(site: Site, log: list[AuditEvent], faults: list[str]) -> int:
     async def behind() -> str:
         files = await asyncio.to_thread(all_files, site.cluster)
         return ", ".join(
-            f"{node} has {len(lines)} of {len(events)} events in its file"
+            f"{node} has written event {newest} of {len(log)} into its file"
             for node, lines in files.items()
-            if len(lines) < len(events)
+            if (newest := newest_in(lines)) < len(log)
         )
 
     if late := await _until_none(behind):
         faults.append(f"{late} after {DRAIN_S:.0f} s")
     files = all_files(site.cluster)
     for node, lines in files.items():
-        if problem := spoiled(lines, begin + 1, events):
+        if problem := spoiled(lines, begin + 1, events, removed):
             faults.append(f"the file of {node}: {problem}")
     return sum(map(len, files.values()))
 

@@ -6,6 +6,7 @@ The webhook verifies each request. Strikes let it hang, fail, or be closed for a
 """
 
 import asyncio
+import contextlib
 import enum
 import json
 from collections.abc import Iterable, Sequence
@@ -147,12 +148,16 @@ def lines_of(node: LocalNode) -> list[bytes]:
     return [line for file in files for line in file.read_bytes().splitlines()]
 
 
-def spoiled(lines: Iterable[bytes], first: int, events: Sequence[str]) -> str:
+def spoiled(
+    lines: Iterable[bytes], first: int, events: Sequence[str], removed: int = 0
+) -> str:
     """
     Return what is wrong with a node's files; empty: nothing.
 
     They must have each of *events* once, in order, and perhaps later ones: those of the
-    audit log from the number *first* on, each as its number, action and target.
+    audit log from the number *first* on, each as its number, action and target. They may
+    lack those up to the number *removed*: retention may have removed an event before a
+    node that joined, or was down, could write it.
     """
     found = []
     for number, line in enumerate(lines, start=1):
@@ -161,17 +166,30 @@ def spoiled(lines: Iterable[bytes], first: int, events: Sequence[str]) -> str:
             found.append(summary(content))
         except (ValueError, KeyError, TypeError):
             return f"line {number} is no event: {line[:80]!r}"
-    for position, (seen, event) in enumerate(zip(found, events, strict=False)):
-        if seen != event:
-            return f"{seen} in place of {event}, event {first + position}"
-    if len(found) < len(events):
-        return f"{len(events) - len(found)} events are missing at the end"
-    return ""
+    position, end = 0, len(events)
+    may_lack = min(end, max(0, removed + 1 - first))
+    for seen in found:
+        while position < may_lack and seen != events[position]:
+            position += 1
+        if position < end and seen != events[position]:
+            return f"{seen} in place of {events[position]}, event {first + position}"
+        position += 1
+    missing = end - max(position, may_lack)
+    return f"{missing} events are missing at the end" if missing > 0 else ""
 
 
 def summary(event: dict[str, object]) -> str:
     """Return number, action and target of an event in a file."""
     return f"{event['sequence']} {event['action']} {event['target']}"
+
+
+def newest_in(lines: Sequence[bytes]) -> int:
+    """Return the number of the last event in a node's files; 0: there is none."""
+    if not lines:
+        return 0
+    with contextlib.suppress(ValueError):  # It is being written.
+        return int(json.loads(lines[-1])["sequence"])
+    return newest_in(lines[:-1])
 
 
 def all_files(cluster: LocalCluster) -> dict[str, list[bytes]]:

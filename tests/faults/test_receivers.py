@@ -16,7 +16,15 @@ from local_cluster.cluster import LocalNode, Ports
 
 from sparecode_node.statemachine import sealed_events
 from tests.faults import receiver_strikes, receivers, segment_strikes
-from tests.faults.receivers import FILE, Mode, Receivers, folder_of, lines_of, spoiled
+from tests.faults.receivers import (
+    FILE,
+    Mode,
+    Receivers,
+    folder_of,
+    lines_of,
+    newest_in,
+    spoiled,
+)
 from tests.faults.strikes import Strikes
 from tests.services.receiver import AUTHORITY
 
@@ -45,6 +53,32 @@ def test_a_file_that_is_not_the_log_is_seen(lines: list[bytes], words: str) -> N
     problem = spoiled(lines, 4, EVENTS)
     assert bool(problem) == bool(words)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([line(6)], ""),
+        ([line(4), line(6)], ""),
+        ([line(4), line(5), line(6), line(7)], ""),
+        ([], "1 events are missing at the end"),
+        ([line(5)], "1 events are missing at the end"),
+        ([line(7)], "7 UpdateUser user:alice in place of 6"),
+        ([line(5), line(4), line(6)], "4 UpdateUser user:alice in place of 6"),
+        ([line(5, "DeleteUser"), line(6)], "5 DeleteUser"),
+    ],
+)
+def test_a_file_may_lack_what_retention_has_removed(
+    lines: list[bytes], words: str
+) -> None:
+    problem = spoiled(lines, 4, EVENTS, removed=5)
+    assert bool(problem) == bool(words)
+    assert words in problem
+
+
+def test_the_newest_event_of_a_file_may_be_half_written() -> None:
+    assert newest_in([line(4), line(5), b'{"sequence": 6, "act']) == 5
+    assert newest_in([]) == 0
 
 
 @pytest.fixture
