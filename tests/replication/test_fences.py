@@ -8,6 +8,8 @@ from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import CONFIGURATION
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.membership_changes import AddLearner
+from sparecode_node.replication.raft.rollback import Hello
 from tests.replication.bench import ME, Bench, entry
 
 
@@ -52,6 +54,29 @@ def test_an_acknowledgement_covers_what_its_message_confirms(bench: Bench) -> No
     acks = bench.take(frames.NEXT_NODE_IDX)
     assert [(peer, ack["next_node_idx"]) for peer, ack in acks] == [("n3", 3)]
     assert bench.log()[-1] == (3, 1)
+
+
+def test_the_journals_get_their_names_before_members_change(bench: Bench) -> None:
+    """Else the first change names the leader alone, and its loss leaves no leader ever."""
+    for other in bench.others:
+        bench.names[other] = f"journal of {other}"
+        bench.guard.connected(other, Hello(bench.names[other]))
+    term = bench.elect()
+    joins = AddLearner(
+        Member(node_id=NodeId("n9"), address="", role=MemberRole.LEARNER)
+    )
+    bench.replica.change_members(joins, timeout_s=5, callback=lambda _outcome: None)
+    for _ in range(2):
+        for other in bench.others:
+            bench.acknowledge(other, bench.engine.journal.last_index + 1, term)
+        bench.tick()
+    changes = [
+        Configuration.from_bytes(command[1:])
+        for command, _, _ in bench.engine.journal[:]
+        if command[:1] == CONFIGURATION
+    ][-2:]
+    assert [each.is_named for each in changes] == [True, True]
+    assert ["n9" in each.ids for each in changes] == [False, True]
 
 
 def test_a_candidate_that_is_no_voter_deposes_no_living_leader(

@@ -24,7 +24,7 @@ from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.membership import MemberKey
 from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.peer_calls import PeerCalls
-from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.errors import NoPrimaryError, NoQuorumError
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
 from sparecode_node.replication.links.member_keys import MemberKeys
 from sparecode_node.replication.links.refusal_log import (
@@ -349,13 +349,67 @@ async def test_a_record_that_this_node_has_not_applied_yet_counts(
         await own.task.step()
         applied = own.recorded
         barrier = node.replicator.read_barrier
+        own.level = FIRST
         monkeypatch.setattr(own.task, "_recorded", lambda: None)
 
         async def passed(*, timeout_s: float) -> BarrierPassed:
+            own.level = NEWEST
             monkeypatch.setattr(own.task, "_recorded", applied)
             return await barrier(timeout_s=timeout_s)
 
         monkeypatch.setattr(node.replicator, "read_barrier", passed)
+        await own.task.replace("k2")
+        assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("level", "key", "shown"),
+    [(NEWEST, "k1", True), (NEWEST, "k2", False), (FIRST, "k2", True)],
+    ids=["same key", "another key", "release 0.1.0"],
+)
+async def test_what_may_be_shown_without_a_quorum(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    level: int,
+    key: str,
+    shown: bool,
+) -> None:
+    """(P5a) If all certificates have expired, only new ones bring the quorum back."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        own.level = level
+
+        async def none(*, timeout_s: float) -> BarrierPassed:
+            raise NoQuorumError(f"no contact to a quorum for {timeout_s} s")
+
+        monkeypatch.setattr(node.replicator, "read_barrier", none)
+        refused = contextlib.nullcontext() if shown else pytest.raises(NoQuorumError)
+        with refused:
+            await own.task.replace(key)
+        assert own.recorded() is None
+
+
+@pytest.mark.asyncio
+async def test_the_shown_key_stays_valid_while_a_third_one_replaces_the_second(
+    tmp_path: Path,
+) -> None:
+    """(P5a) The others accept the last two, and the second was never shown."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+        node.replicator.lagging = {"n0"}
+        for key in ("k2", "k3"):
+            with pytest.raises(KeyNotRecordedError):
+                await own.task.replace(key)
+            assert own.recorded() == MemberKey(fingerprint=key, former="k1")
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_was_never_recorded_stays_valid(tmp_path: Path) -> None:
+    """(P5a) Its own record may be on its way: it would make the new key void."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
         await own.task.replace("k2")
         assert own.recorded() == MemberKey(fingerprint="k2", former="k1")
 

@@ -42,6 +42,8 @@ What that could hide:
 * *A file system* loses and tears only what these models say. Metadata is written in order, a sector is atomic, and reads return what was written while the machine runs:
   bytes that rot are seen at the next start. SQLite's page cache, its shared memory and its locks are those of one process.
 * *Orderly stops* do not happen: each process is killed, loses power or stops itself.
+* *Disks that are lost before the journals have their names* are not drawn: then all members must agree, and the cluster may wait for an operator. The
+  specification ([model checker](model.md)) and `tests/replication/test_guard.py` look at it.
 * *Two rotten disks at once* in three nodes are more than Raft can survive. They are not drawn, so nothing shows how a cluster would fail then.
 * *Other Pythons.* The files are simulated in the SQLite that Python's `sqlite3` links. Where it is linked into Python itself, the tests are skipped.
 """

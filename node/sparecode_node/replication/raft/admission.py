@@ -4,8 +4,9 @@ Which nodes are listened to: by the newest configuration, and by their journals.
 
 A journal holds the promises of a node: its votes, and the entries that it has
 acknowledged. A node that comes back without its journal could break them. So the
-primary writes the name of each member's journal into the configuration as soon as it
-has heard it, and a node with another journal is refused.
+primary writes the names of the voters' journals into the configuration as soon as it
+has heard them all, that of a learner as soon as it has heard it, and a node with another
+journal is refused.
 
 A node whose disk went back in time is refused, too: `rollback`.
 

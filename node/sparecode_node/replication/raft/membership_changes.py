@@ -119,11 +119,18 @@ class Membership:
         for pending in self._waiting:
             if isinstance(pending.change, Promote):
                 self._watch(pending.change.node_id, now)
-        if self._may_change():
-            for pending in tuple(self._waiting):
-                if self._begin(pending, now):
-                    return
+        if self._may_change() and not self._begin_one(now):
             self._record_hellos()
+
+    def _begin_one(self, now: float) -> bool:
+        """
+        Append a change that waits, if one is possible now; return whether it was appended.
+
+        None before the names of the journals: a founder that loses its disk is noticed.
+        """
+        return self.journal.configuration.is_named and any(
+            self._begin(pending, now) for pending in tuple(self._waiting)
+        )
 
     # --- One at a time
 

@@ -103,19 +103,32 @@ class OwnKey:
         `KeyNotRecordedError` and `ProposeError`.
         """
         async with self._recording:
-            if self._feature_level() < MEMBER_KEYS:
+            shown = self._shown()
+            if fingerprint == shown or not await self._are_recorded():
                 return
-            if self._recorded() == MemberKey(fingerprint=fingerprint):
-                return
-            # A record of this node's key may be committed and not applied here yet.
-            await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
             recorded = self._recorded()
-            if recorded is None or recorded == MemberKey(fingerprint=fingerprint):
-                return
-            if recorded.fingerprint != fingerprint:
+            last = "" if recorded is None else recorded.fingerprint
+            if shown and last not in (shown, fingerprint):
+                await self._record(shown)  # The others accept the last two.
+            if last != fingerprint:
                 await self._record(fingerprint)
             await self._until_applied()
             await self._hand_over()
+
+    async def _are_recorded(self) -> bool:
+        """
+        Return whether the cluster records keys, once this node knows of its own record.
+
+        If all certificates of a cluster of release 0.1.0 have expired, its nodes get a
+        quorum only with the new ones.
+        """
+        try:
+            await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
+        except ProposeError:
+            if self._feature_level() < MEMBER_KEYS:
+                return False
+            raise
+        return self._feature_level() >= MEMBER_KEYS
 
     async def _until_applied(self) -> None:
         """Wait until every running member has applied the record."""
