@@ -4,8 +4,9 @@
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from local_cluster.cluster import free_ports
 
@@ -16,16 +17,35 @@ from sparecode_node.replication.cluster_replicator import (
     ClusterConfig,
     ClusterReplicator,
 )
+from sparecode_node.replication.errors import (
+    ClockError,
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.log.format import SALT_BYTES
 from sparecode_node.replication.replicator import Stamper
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
-from tests.replication.recording_state import FixedStamper, RecordingState
+from sparecode_node.statemachine.results import BarrierPassed, Result
+from tests.replication.recording_state import FixedStamper, RecordingState, proposal
 
-READY_S = 10
+T = TypeVar("T")
+
+READY_S = 60
 POLL_S = 0.01
+
+FOR_NOW = (
+    ClockError,
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+    OverloadedError,
+)
+"""What a caller may be told while there is no primary, or a machine is busy."""
 
 
 def new_authority() -> Authority:
@@ -128,3 +148,30 @@ async def ready(node: Node) -> None:
     """Return when a node is in contact with a quorum."""
     async with asyncio.timeout(READY_S):
         await until(lambda: node.replicator.ready)
+
+
+async def outcome(ask: Callable[[], Awaitable[T]]) -> T:
+    """
+    Ask until the outcome is known: an election may take longer than a node's patience.
+
+    So may the time until a new primary knows the clocks, or a place in a queue. Callers
+    may do so with all requests to a node: each has a request id, or may be repeated.
+    """
+    async with asyncio.timeout(READY_S):
+        while True:
+            with contextlib.suppress(*FOR_NOW):
+                return await ask()
+
+
+async def put(node: Node, request_id: str) -> Result:
+    """Return the result of a call through a node, whatever elections come."""
+    return await outcome(
+        lambda: node.replicator.propose(
+            proposal(request_id, node.node_id), timeout_s=READY_S
+        )
+    )
+
+
+async def caught_up(node: Node) -> BarrierPassed:
+    """Return when a node has applied what was committed before, whatever elections come."""
+    return await outcome(lambda: node.replicator.read_barrier(timeout_s=READY_S))

@@ -18,7 +18,6 @@ from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.replication.applied_state import AppliedState
-from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.file import NAME, SHORTER
 from sparecode_node.replication.log.storage import AppendFile
 from sparecode_node.replication.replica.observer import ObservedStorage
@@ -34,8 +33,15 @@ from sparecode_node.statemachine.snapshots import (
     write_snapshot,
 )
 from tests.replication import cluster
-from tests.replication.cluster import Node, ready, running
-from tests.replication.recording_state import FixedStamper, proposal
+from tests.replication.cluster import (
+    Node,
+    caught_up,
+    outcome,
+    put,
+    ready,
+    running,
+)
+from tests.replication.recording_state import FixedStamper
 from tests.replication.test_cluster_replicator import WAIT_S, settled
 from tests.statemachine.world import World
 
@@ -54,7 +60,7 @@ async def until(condition: Callable[[], bool], node: Node) -> None:
     """Wait for what happens in the background, and let the engines work meanwhile."""
     async with asyncio.timeout(WAIT_S):
         while not condition():
-            await node.replicator.read_barrier(timeout_s=WAIT_S)
+            await caught_up(node)
 
 
 async def write(node: Node, count: int, prefix: str) -> None:
@@ -64,13 +70,7 @@ async def write(node: Node, count: int, prefix: str) -> None:
 
 async def write_one(node: Node, request_id: str) -> None:
     """Write, also if the primary is lost for a moment: the machine may be busy."""
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            with contextlib.suppress(ProposeError):
-                await node.replicator.propose(
-                    proposal(request_id, node.node_id), timeout_s=WAIT_S
-                )
-                return
+    await put(node, request_id)
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +89,7 @@ async def test_a_node_that_was_away_for_long_is_brought_up(tmp_path: Path) -> No
     async with left_behind(tmp_path) as (rest, away):
         await away.start()
         await ready(away)
-        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        await caught_up(away)
         assert "meanwhile99" in away.state.results
         assert away.state.digest() == rest[0].state.digest()
         assert snapshot_index(away) > 60
@@ -97,7 +97,7 @@ async def test_a_node_that_was_away_for_long_is_brought_up(tmp_path: Path) -> No
         await away.stop()
         await away.start()  # On what it was given.
         await ready(away)
-        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        await caught_up(away)
         assert away.state.digest() == rest[0].state.digest()
 
 
@@ -126,7 +126,7 @@ async def test_a_transfer_that_breaks_goes_on_where_it_was(
     async with left_behind(tmp_path) as (rest, away):
         await away.start()
         await ready(away)
-        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        await caught_up(away)
         assert offsets == [0, 1024, 2048]
         assert away.state.digest() == rest[0].state.digest()
 
@@ -137,7 +137,7 @@ async def test_the_journal_stays_short_under_load(tmp_path: Path) -> None:
         for k in range(5):
             await write(primary, 60, f"load{k}.")
         for node in nodes:
-            await node.replicator.read_barrier(timeout_s=WAIT_S)
+            await caught_up(node)
         journals = [tmp_path / node.node_id / NAME for node in nodes]
         await until(lambda: all(snapshot_index(n) > 250 for n in nodes), primary)
         await until(lambda: all(j.stat().st_size < 40_000 for j in journals), primary)
@@ -176,7 +176,7 @@ class SlowDisks:
     def wait(self) -> None:
         """Wait as a sync does."""
         self.hung.set()
-        assert self.goes_on.wait(10 * WAIT_S)
+        assert self.goes_on.wait(2 * WAIT_S)
 
 
 async def seen(condition: Callable[[], bool]) -> bool:
@@ -219,7 +219,7 @@ async def test_a_disk_that_is_slow_with_the_log_costs_no_term(
         await primary.stop()
         await primary.start()  # On the journal that it went on in.
         await ready(primary)
-        await primary.replicator.read_barrier(timeout_s=WAIT_S)
+        await caught_up(primary)
         assert "before99" in primary.state.results
 
 
@@ -256,7 +256,7 @@ async def test_a_disk_that_is_slow_with_a_fetched_snapshot_costs_no_quorum(
         finally:
             disks.goes_on.set()
         await write(lasting, 1, "after")
-        await away.replicator.read_barrier(timeout_s=WAIT_S)
+        await caught_up(away)
         assert "after0" in away.state.results
 
 
@@ -292,24 +292,26 @@ async def test_the_real_state_is_brought_up(
     world = World()
     async with running(tmp_path, raft=SHORT) as nodes:
         await ready(nodes[0])
-        await nodes[0].replicator.read_barrier(timeout_s=WAIT_S)
-        primary = next(n for n in nodes if n.node_id == nodes[0].replicator.primary)
+        await caught_up(nodes[0])
+        async with asyncio.timeout(WAIT_S):
+            await cluster.until(lambda: any(n.replicator.led_term for n in nodes))
+        primary = next(n for n in nodes if n.replicator.led_term)
         rest, away = [n for n in nodes if n is not nodes[2]], nodes[2]
         if primary is away:
             rest, away = [n for n in nodes if n is not nodes[1]], nodes[1]
 
         async def apply(directive: str, **arguments: str) -> None:
             call = world.call(directive, arguments)
-            result = await primary.replicator.propose(
-                Proposal(
-                    call=UnstampedCall(
-                        command=call.command,
-                        request=call.request,
-                        node_id=call.node_id,
-                        session_id=call.session_id,
-                    )
-                ),
-                timeout_s=WAIT_S,
+            made = Proposal(
+                call=UnstampedCall(
+                    command=call.command,
+                    request=call.request,
+                    node_id=call.node_id,
+                    session_id=call.session_id,
+                )
+            )
+            result = await outcome(
+                lambda: primary.replicator.propose(made, timeout_s=WAIT_S)
             )
             assert not isinstance(result, Rejected), result
             world.apply(call)
@@ -322,7 +324,7 @@ async def test_the_real_state_is_brought_up(
         await until(lambda: all(snapshot_index(n) > 60 for n in rest), primary)
         await away.start()
         await ready(away)
-        barrier = await away.replicator.read_barrier(timeout_s=WAIT_S)
+        barrier = await caught_up(away)
         assert snapshot_index(away) > 60
     digests = set()
     for node in nodes:

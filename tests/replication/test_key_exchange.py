@@ -23,7 +23,7 @@ from sparecode_node.replication.links.key_exchange import (
 
 pytestmark = pytest.mark.asyncio
 
-WAIT_S = 20
+WAIT_S = 60
 LITTLE_S = 0.1
 KEY = b"k" * 32
 FINGERPRINT = b"f" * 8

@@ -29,7 +29,7 @@ from sparecode_node.statemachine.commands.cluster import (
     RaiseFeatureLevel,
 )
 from sparecode_node.statemachine.feature_level import FIRST, NEWEST
-from tests.replication.cluster import Node, running
+from tests.replication.cluster import Node, outcome, running
 from tests.replication.recording_state import call
 
 N1, N2, N3 = (NodeId(f"n{number}") for number in (1, 2, 3))
@@ -168,7 +168,7 @@ def test_level_is_raised_when_all_members_are_there_and_know_it(now, linked, rai
 
 async def until_linked(nodes: list[Node]) -> Node:
     """Return the primary, when every other member has told it what it is to tell."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             report = {node.node_id: node.config.feature_level for node in nodes}
             for node in nodes:
@@ -187,7 +187,7 @@ def know(node: Node, level: int) -> None:
 async def propose(node: Node, made: Any) -> None:
     """Propose a call at a node."""
     proposal = Proposal(call=dataclasses.replace(made, node_id=node.node_id))
-    await node.replicator.propose(proposal, timeout_s=10)
+    await outcome(lambda: node.replicator.propose(proposal, timeout_s=10))
 
 
 @pytest.mark.asyncio
@@ -203,7 +203,7 @@ async def test_level_waits_for_the_oldest_member(tmp_path: Path, monkeypatch):
             await node.start()
         primary = await until_linked(nodes)
         while primary is old:  # Its software is new, whatever it tells: no use here.
-            await old.replicator.transfer_primary(timeout_s=10)
+            await outcome(lambda: old.replicator.transfer_primary(timeout_s=10))
             primary = await until_linked(nodes)
         assert primary.replicator.level_to_raise is None
         with pytest.raises(OlderMemberError):
@@ -212,7 +212,7 @@ async def test_level_waits_for_the_oldest_member(tmp_path: Path, monkeypatch):
         know(old, NEXT)
         await old.start()
         primary = await until_linked(nodes)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while primary.replicator.level_to_raise != NEXT:
                 await asyncio.sleep(0.02)
                 primary = await until_linked(nodes)

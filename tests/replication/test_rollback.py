@@ -9,11 +9,11 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pytest
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.boots import Boot, BootFile, Position, Seen
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.offline.inspection import (
@@ -28,11 +28,13 @@ from sparecode_node.replication.raft.rollback import (
     Hello,
     Rollbacks,
 )
+from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.statemachine.results import Applied
 from tests.replication.bench import Bench, entry
-from tests.replication.cluster import Node, running
-from tests.replication.recording_state import proposal
+from tests.replication.cluster import Node, put, running
 from tests.simulation.disk import Disk
+
+T = TypeVar("T")
 
 BEGAN: Position = (1, 1, 10)
 
@@ -287,25 +289,32 @@ def test_a_follower_tells_what_it_has_acknowledged(bench: Bench) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - of another thread.
             await asyncio.sleep(0.02)
 
 
 async def write(nodes: list[Node], name: str) -> None:
-    """Write on the primary; try again while there is none."""
-    for _ in range(100):
-        for node in nodes:
-            try:
-                result = await node.replicator.propose(
-                    proposal(name, node.node_id), timeout_s=2
-                )
-            except ProposeError:
-                await asyncio.sleep(0.05)
-            else:
-                assert isinstance(result, Applied)
-                return
-    raise AssertionError("no primary took it")
+    """Write; try again while there is no primary."""
+    assert isinstance(await put(nodes[0], name), Applied)
+
+
+async def asked(node: Node, job: Callable[[Replica], T]) -> T:
+    """Return what the engine's thread says."""
+    result = await node.replicator._engine.run(job, timeout_s=60)
+    return cast("T", result)
+
+
+async def until_heard(node: Node, of: NodeId, promised: Position) -> None:
+    """Return when a node has heard what another one has promised."""
+
+    def heard(replica: Replica) -> bool:
+        seen = replica._journal.boots.seen.get(of)
+        return seen is not None and seen.promised >= promised
+
+    async with asyncio.timeout(60):
+        while not await asked(node, heard):  # noqa: ASYNC110 - of another thread.
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.asyncio
@@ -322,7 +331,9 @@ async def test_a_restored_disk_is_refused_by_the_others(
         shutil.copytree(old.config.directory, saved)
         await write(others, "second")
         await until(lambda: "second" in old.state.results)
-        await asyncio.sleep(1.2)  # The other replica hears of it once a second.
+        promised = (await asked(old, lambda replica: replica.hello())).position
+        for node in others:  # The other replica hears of it once a second.
+            await until_heard(node, old.node_id, promised)
         await old.stop()
         shutil.rmtree(old.config.directory)
         saved.rename(old.config.directory)
@@ -369,9 +380,7 @@ async def test_a_restart_of_every_node_is_no_rollback(tmp_path: Path) -> None:
         for node in nodes:
             status = node.replicator.replica_status
             assert (status.refused_by, status.older_copies) == ("", ())
-            boots = await node.replicator._engine.run(
-                lambda replica: len(replica.hello().boots), timeout_s=5
-            )
+            boots = await asked(node, lambda replica: len(replica.hello().boots))
             assert boots == 3
 
 

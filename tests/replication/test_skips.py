@@ -557,9 +557,7 @@ class Cluster:
 
     async def poison(self) -> None:
         """Propose the request that stops nodes, and do not wait for its outcome."""
-        proposed = asyncio.create_task(
-            self.nodes[0].replicator.propose(proposal("poison"), timeout_s=PATIENCE_S)
-        )
+        proposed = asyncio.create_task(self.told(0, "poison"))
         async with asyncio.timeout(PATIENCE_S):
             await until(lambda: any(node.fatal for node in self.nodes))
         proposed.cancel()

@@ -33,7 +33,7 @@ from tests.simulation.disk import Disk, File
 
 pytestmark = pytest.mark.asyncio
 
-WAIT_S = 10
+WAIT_S = 60
 DUE = ReplicaStatus(snapshot_due=True)
 
 
