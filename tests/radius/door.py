@@ -68,8 +68,21 @@ class Door:
                 client.transport.close()
 
     async def silent(self, *datagrams: bytes) -> bool:
-        """Return whether datagrams get no answer."""
-        return await self.send(*datagrams, wait_s=SILENCE_S) is None
+        """Return whether datagrams get no answer, once the node has judged them."""
+        judged = self._judged() + len(datagrams)
+        client = await connected(self.port)
+        try:
+            for datagram in datagrams:
+                client.transport.sendto(datagram)
+            async with asyncio.timeout(TIMEOUT_S):
+                while self._judged() < judged:  # noqa: ASYNC110 - no event.
+                    await asyncio.sleep(0.001)
+            return await client.reply(SILENCE_S) is None
+        finally:
+            client.transport.close()
+
+    def _judged(self) -> int:
+        return sum(self.counts.packets().values())
 
     def counted(self, verdict: str, client: str = "vpn") -> int:
         """Return how many packets of a client had this verdict."""

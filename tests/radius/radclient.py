@@ -21,6 +21,8 @@ async def radclient(
     """
     Run radclient, which accepts signed answers only (`-b`); return what it prints.
 
+    It sends again for a minute: a node is silent during an election.
+
     On a busy machine it now and then ends at once, without an answer or a word. It is
     run again then, with the same octets, which are the same request.
     """
@@ -31,7 +33,7 @@ async def radclient(
     )
     while True:
         process = await asyncio.create_subprocess_exec(
-            *("radclient", "-b", "-x", "-r", "1", "-t", "20", *number, *arguments),
+            *("radclient", "-b", "-x", "-r", "12", "-t", "5", *number, *arguments),
             *(f"{HOST}:{port}", kind, secret),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

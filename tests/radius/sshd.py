@@ -143,7 +143,7 @@ def write_files(folder: Path, port: int, *, keys: bool) -> None:
 
 async def _listening(process: asyncio.subprocess.Process, port: int) -> None:
     """Wait until sshd accepts connections."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(HOST, port)

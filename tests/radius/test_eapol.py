@@ -39,7 +39,7 @@ async def eapol_test(port: int, folder: Path, password: str) -> str:
     )
     process = await asyncio.create_subprocess_exec(
         *("eapol_test", "-c", str(settings), "-a", HOST, "-p", str(port)),
-        *("-s", SECRET, "-t", "20", "-r", "0"),
+        *("-s", SECRET, "-t", "60", "-r", "0"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -29,7 +29,7 @@ pytestmark = [
 @pytest.fixture
 def machine(tmp_path: Path, door: Door) -> Path:
     """Return a folder with PAM's files: its first node is down, the door is the second."""
-    write_pam(tmp_path, name_nodes(tmp_path, door, wait_s=20), SERVICE)
+    write_pam(tmp_path, name_nodes(tmp_path, door, wait_s=60), SERVICE)
     return tmp_path
 
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from local_cluster.cluster import free_ports
 
 from tests.radius.door import Door, open_door, update
 from tests.radius.radclient import NEEDS_RADCLIENT, SIGNED, login
 from tests.radius.radclient import radclient as run_radclient
-from tests.radius.test_radsec import free_udp_port
 from tests.services.one_node import PIN, SERIAL
 
 pytestmark = [pytest.mark.asyncio, NEEDS_RADCLIENT]
@@ -59,7 +59,7 @@ async def test_status_server_and_silence(door):
     """(D2, D4)."""
     assert "Received Access-Accept" in await radclient(door, SIGNED, kind="status")
     door.ready[0] = False
-    quick = ("-t", "0.2")
+    quick = ("-r", "1", "-t", "0.2")
     printed = await radclient(door, SIGNED, *quick, kind="status")
     assert "Received" not in printed
     wrong = await radclient(door, login("1"), *quick, secret="another")
@@ -122,7 +122,7 @@ async def test_a_new_identifier_from_the_same_port_is_as_the_client_is_set(
     )
     await door.listener.refresh()
     passcode = PIN + (await door.node.issue()).codes[0].code
-    port = await free_udp_port()
+    [port] = free_ports(1)
     sent = login(passcode, "NAS-Port = 7", f"Packet-Src-Port = {port}")
     assert "Received Access-Accept" in await radclient(door, sent, "-i", "1")
     again = "Accept" if repeats else "Reject"

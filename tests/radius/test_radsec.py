@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from local_cluster.cluster import free_ports
 from pyrad.packet import (
     AccessAccept,
     AccessChallenge,
@@ -376,7 +377,7 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
     node = tls_door.door.node
     await give_attributes(tls_door)
     issued = await node.issue()
-    port = await free_udp_port()
+    [port] = free_ports(1)
     settings = tmp_path / "radsecproxy.conf"
     settings.write_text(
         f"""
@@ -448,7 +449,7 @@ async def test_radsecproxy_brings_requests_of_udp_clients(tls_door, tmp_path):
 async def test_the_example_for_guacamole_brings_its_requests(tls_door, tmp_path):
     """Unsigned ones: Guacamole has no setting for it. The other node does not run."""
     text = GUACAMOLE.read_text()
-    port = await free_udp_port()
+    [port] = free_ports(1)
     for written, here in (
         (":1812", f":{port}"),
         ("n1.example.net", f"{HOST}\n    port {tls_door.listener.port}"),
@@ -494,14 +495,3 @@ async def answer_of(tls_door: TlsDoor, port: int, sent: bytes) -> AuthPacket:
                     return decoded("testing", sent, reply)
     finally:
         client.transport.close()
-
-
-async def free_udp_port() -> int:
-    """Return a port that nothing listens on."""
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=(HOST, 0)
-    )
-    port = transport.get_extra_info("sockname")[1]
-    transport.close()
-    return int(port)

@@ -24,7 +24,7 @@ WRONG = "1" * 10
 @pytest_asyncio.fixture
 async def machine(tmp_path: Path, door: Door) -> AsyncIterator[Machine]:
     """Start sshd. Its first node is down, the door is the second."""
-    servers = name_nodes(tmp_path, door, wait_s=20)
+    servers = name_nodes(tmp_path, door, wait_s=60)
     async with running_sshd(tmp_path, servers) as machine:
         yield machine
 
@@ -35,7 +35,7 @@ async def test_sshd_asks_for_the_passcode_and_the_next_node(door, machine):
     passcode = PIN + issued.codes[0].code
     assert await machine.sign_in("alice", passcode), machine.log
     assert "Passcode:" in machine.prompts
-    name_nodes(machine.folder, door, first_is_down=False, wait_s=20)
+    name_nodes(machine.folder, door, first_is_down=False, wait_s=60)
     assert not await machine.sign_in("alice", passcode)
 
 
@@ -44,7 +44,7 @@ async def test_sshd_lets_a_user_choose_a_pin(door, machine):
     await door.node.tokens.clear_pin(
         door.node.admin("TokenService/ClearPin"), serial=SERIAL
     )
-    name_nodes(machine.folder, door, first_is_down=False, wait_s=20)
+    name_nodes(machine.folder, door, first_is_down=False, wait_s=60)
     answers = (
         door.node.tokencode(),
         "82649173",
@@ -57,7 +57,7 @@ async def test_sshd_lets_a_user_choose_a_pin(door, machine):
 
 async def test_sshd_asks_for_the_next_tokencode(door, machine):
     """(K1, K3) After three failures one tokencode is not enough: the same prompt asks."""
-    name_nodes(machine.folder, door, first_is_down=False, wait_s=20)
+    name_nodes(machine.folder, door, first_is_down=False, wait_s=60)
     for _ in range(3):
         assert not await machine.sign_in("alice", WRONG)
         door.node.clock.pass_s(10)
@@ -72,7 +72,7 @@ async def test_a_spray_of_names_over_ssh_charges_no_user(door, machine):
 
     sshd sends a text of the length that was typed, so several lengths are tried.
     """
-    name_nodes(machine.folder, door, first_is_down=False, wait_s=20)
+    name_nodes(machine.folder, door, first_is_down=False, wait_s=60)
     for name in ("carol", "root"):
         await door.node.add_user(name, serial=f"serial-{name}")
     tried = [("carol", ""), ("carol", "1"), ("carol", "47111234"), ("root", PASSCODE)]
@@ -94,7 +94,7 @@ async def test_the_packaged_file_needs_a_key_and_the_passcode(door, tmp_path):
     """
     issued = await door.node.issue()
     first, second, third = (PIN + each.code for each in issued.codes)
-    servers = name_nodes(tmp_path, door, first_is_down=False, wait_s=20)
+    servers = name_nodes(tmp_path, door, first_is_down=False, wait_s=60)
     async with running_sshd(tmp_path, servers, keys=True) as machine:
         assert await machine.sign_in("alice", first, key=True), machine.log
         assert not await machine.sign_in("alice", second)
