@@ -36,6 +36,7 @@ from sparecode_node.daemon.logs import (
 from sparecode_node.daemon.node import EXIT_FATAL, Node
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.membership.preparation import StartError
+from sparecode_node.replication.log.file import NAME
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 
 PASSWORD = "correct horse battery"
@@ -158,7 +159,7 @@ async def run_until(place: Place, condition) -> int:
     """Run the node in this process until *condition* holds."""
     node = new_node(place)
     running = asyncio.create_task(node.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         # No event reports changes of files.
         while not condition() and not running.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -200,7 +201,7 @@ def wait_ready(channel: grpc.Channel) -> None:
     """Wait until the node is ready."""
     watch = health_pb2_grpc.HealthStub(channel).Watch(
         health_pb2.HealthCheckRequest(service="sparecode.ready"),
-        timeout=20,
+        timeout=60,
         wait_for_ready=True,
     )
     for response in watch:
@@ -370,7 +371,7 @@ def test_node_that_was_never_initialized_does_not_begin_a_cluster(place):
     """As a process: it leaves no data, so `init` still works."""
     assert place.call("draw-ring", place.ring).exit_code == 0
     with process(place) as node:
-        _, log = node.communicate(timeout=20)
+        _, log = node.communicate(timeout=60)
     assert node.returncode == 1
     last = log.splitlines()[-1]
     assert last.startswith(
@@ -411,8 +412,8 @@ def test_node_does_not_start_on_a_journal_in_use(place):
     async def start_twice() -> str:
         first = new_node(place)
         running = asyncio.create_task(first.run())
-        async with asyncio.timeout(20):
-            while not (place.data / "journal").exists():  # noqa: ASYNC110
+        async with asyncio.timeout(60):
+            while not (place.data / "journal" / NAME).exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         text = place.config.read_text()
         for port, other in zip(place.ports, free_ports(3), strict=True):
@@ -532,10 +533,10 @@ def test_process_begins_a_cluster_and_stops_on_a_signal(place):
                 sessions_pb2.LoginRequest(
                     request_id=request_id, administrator="ROOT", password=PASSWORD
                 ),
-                timeout=10,
+                timeout=60,
             )
             node.send_signal(signal.SIGTERM)
-            _, log = node.communicate(timeout=20)
+            _, log = node.communicate(timeout=60)
         assert node.returncode == 0, log
         assert answer.role.upper() == "SUPER_ADMIN"
         assert core == (0, 0)
@@ -554,13 +555,13 @@ def test_service_manager_is_notified_of_open_listeners(place, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(20)
+        manager.settimeout(60)
         with process(place) as node:
             assert manager.recv(100) == b"READY=1"
-            with socket.create_connection(("127.0.0.1", place.ports[2]), timeout=20):
+            with socket.create_connection(("127.0.0.1", place.ports[2]), timeout=60):
                 node.send_signal(signal.SIGTERM)
             assert manager.recv(100) == b"STOPPING=1"
-            node.communicate(timeout=20)
+            node.communicate(timeout=60)
     assert node.returncode == 0
 
 
@@ -568,7 +569,7 @@ def test_start_refused_is_exit_code_1(place):
     place.init()
     place.ring.unlink()
     with process(place) as node:
-        _, log = node.communicate(timeout=20)
+        _, log = node.communicate(timeout=60)
     assert node.returncode == 1
     assert log.splitlines()[-1] == (
         f"sparecode-node: {place.ring}: No such file or directory"
@@ -592,9 +593,9 @@ def test_node_that_can_write_no_file_stops_with_exit_code_70(place):
                 sessions_pb2.LoginRequest(
                     request_id=RUN_ID, administrator="root", password=PASSWORD
                 ),
-                timeout=10,
+                timeout=60,
             )
-        _, log = node.communicate(timeout=20)
+        _, log = node.communicate(timeout=60)
     assert node.returncode == EXIT_FATAL, log
     last = json.loads(log.splitlines()[-1])
     assert last["level"] == "critical"

@@ -82,7 +82,7 @@ async def connect(
     clients: list[Client] = []
 
     def make(
-        *addresses: str, timeout_s: float = 5.0, try_timeout_s: float = 2.5
+        *addresses: str, timeout_s: float = 30.0, try_timeout_s: float = 2.5
     ) -> Client:
         client = Client(
             addresses,

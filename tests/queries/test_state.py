@@ -115,7 +115,7 @@ async def test_cancelled_reader_gives_its_connection_back(path: Path) -> None:
         reader.cancel()
         reader.cancel()
         await asyncio.wait([reader])
-        async with asyncio.timeout(5), state.transaction() as transaction:
+        async with asyncio.timeout(60), state.transaction() as transaction:
             assert transaction.applied_index == 0
     await state.close()
 
@@ -149,7 +149,7 @@ async def test_cancelled_reader_leaves_no_old_state_behind(
             reader.cancel()
             await asyncio.wait([reader])
             machine.apply(index, ())
-            async with asyncio.timeout(5), state.transaction() as transaction:
+            async with asyncio.timeout(60), state.transaction() as transaction:
                 assert transaction.applied_index == index
 
 

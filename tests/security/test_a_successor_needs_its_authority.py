@@ -455,7 +455,7 @@ async def test_trust_in_the_old_ends_when_all_use_the_new(
 
     async def sign() -> str:
         accepted = successors(node.primary_db)
-        return await trusted_successor(node.replicator, accepted, timeout_s=5)
+        return await trusted_successor(node.replicator, accepted, timeout_s=60)
 
     old, new = AUTHORITIES[0].fingerprint, NEWER[0].fingerprint
     both = (*AUTHORITIES, *NEWER)

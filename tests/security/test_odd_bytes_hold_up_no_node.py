@@ -254,7 +254,7 @@ async def exchange(port: int, sent: bytes, context: Any) -> bytes:
     """Send bytes on a connection of their own; return the beginning of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             writer.write(sent)
             return await reader.read(200)
     except ConnectionError:

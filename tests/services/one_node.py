@@ -394,7 +394,7 @@ async def initialize(node: OneNode) -> None:
         [KdfInput(secret=Secret.PASSWORD, salt=salt, text=PASSWORD)],
         lane=Lane.ISSUING,
         share=administrators_share(name),
-        timeout_s=10,
+        timeout_s=60,
     )
     call = UnstampedCall(
         command=InitializeCluster(

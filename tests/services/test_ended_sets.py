@@ -42,7 +42,7 @@ async def fail_all(node: OneNode) -> None:
         version=version,
     )
     call = UnstampedCall.of_node(node.replicator.node_id, failed, RequestId("fail"))
-    await node.replicator.propose(Proposal(call=call), timeout_s=5)
+    await node.replicator.propose(Proposal(call=call), timeout_s=60)
     assert all(dead for _, dead, _ in waiting(node))
 
 

@@ -132,7 +132,7 @@ async def discard(node: OneNode, path: Path) -> None:
         await keeper.step()
     (last,) = node.local_db.execute("SELECT max(sequence) FROM audit_events").fetchone()
     for _ in range(last):
-        await node.replicator.read_barrier(timeout_s=1)
+        await node.replicator.read_barrier(timeout_s=60)
     (first,) = node.local_db.execute(
         "SELECT min(sequence) FROM audit_events"
     ).fetchone()
@@ -579,7 +579,7 @@ async def test_events_are_discarded_only_when_all_voters_hold_them(
     others.discard(own)
     assert others
     await holders.step()
-    await node.replicator.read_barrier(timeout_s=1)
+    await node.replicator.read_barrier(timeout_s=60)
     assert noted(node) == {own: Holding(through=3)}
     await holders.step()
     await keeper.step()
@@ -611,7 +611,7 @@ async def test_a_rotten_segment_is_named_told_and_fetched_again(
             await keeper.step()
         assert keeper.holding == Holding(through=3, missing=((1, 1),))
         await holder(node, keeper).step()
-        await node.replicator.read_barrier(timeout_s=1)
+        await node.replicator.read_barrier(timeout_s=60)
         assert noted(node)[node.replicator.node_id] == keeper.holding
         async with linked(keeper.exchange, n2=whole):
             await keeper.step()
@@ -716,7 +716,7 @@ async def test_a_stream_waits_for_missing_events_until_they_are_declared_lost(
             last=3,
             reason="its disk was destroyed",
         )
-        await node.replicator.read_barrier(timeout_s=1)
+        await node.replicator.read_barrier(timeout_s=60)
         assert not (folder / "siem.jsonl").exists()
         node.clock.pass_s(3600)
         await working.step()
@@ -773,7 +773,7 @@ async def test_a_holder_that_has_returned_ends_a_waiting_declaration(
     assert held_segments.lost(node.local_db) == ()
     save(node, own, Holding(through=3, missing=((1, 1),)))
     await pair.approve(raised.value.approval_id)
-    await node.replicator.read_barrier(timeout_s=1)
+    await node.replicator.read_barrier(timeout_s=60)
     assert held_segments.lost(node.local_db) == (1,)
 
 

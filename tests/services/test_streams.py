@@ -381,7 +381,7 @@ async def test_every_node_writes_every_event_to_its_file(
     await create(node, ChannelKind.FILE)
     await add_users(node, "alice")
     node.replicator.leads = False
-    await node.replicator.read_barrier(timeout_s=5)
+    await node.replicator.read_barrier(timeout_s=60)
     working = await file_stream(node)
     await working.step()
     path = folder / "siem.jsonl"
@@ -678,7 +678,7 @@ async def test_events_that_no_member_has_are_left_out_and_told_once(
     working = await stream(node)
     await working.step()
     await add_users(node, *(f"user{number}" for number in range(6)))
-    await node.replicator.read_barrier(timeout_s=5)
+    await node.replicator.read_barrier(timeout_s=60)
     seal_first(node, first + 4)
     await siem.stop()
     with caplog.at_level(logging.WARNING):
@@ -697,7 +697,7 @@ async def test_events_that_no_member_has_are_left_out_and_told_once(
         assert "left out" in working.last_cause
         await node.login()
         await add_users(node, "late")
-        await node.replicator.read_barrier(timeout_s=5)
+        await node.replicator.read_barrier(timeout_s=60)
         await working.step()
     told = [each for each in caplog.records if each.msg == "stream_lacks_events"]
     assert [(each.channel, each.first, each.last) for each in told] == [
