@@ -70,7 +70,7 @@ def client_of(port: int, context: ssl.SSLContext, **options: Any) -> httpx.Async
     return httpx.AsyncClient(
         base_url=f"https://{HOST}:{port}",
         verify=context,
-        timeout=20,
+        timeout=60,
         trust_env=False,
         **options,
     )

@@ -143,7 +143,7 @@ async def answer(door: Door, request: bytes, context: ssl.SSLContext) -> dict[st
     )
     try:
         writer.write(request)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
             return dict(json.loads(await reader.readexactly(length)))

@@ -126,7 +126,7 @@ class LoopbackNode(Edge):
                 sessions_pb2.LoginRequest(
                     request_id=new_id(), administrator="root", password=PASSWORD
                 ),
-                timeout=5,
+                timeout=60,
             )
         return str(answer.session)
 
@@ -134,7 +134,7 @@ class LoopbackNode(Edge):
         """Call a method as the administrator."""
         async with self.admin() as channel:
             return await getattr(stub(channel), method)(
-                request, timeout=5, metadata=self.bearer
+                request, timeout=60, metadata=self.bearer
             )
 
     async def emergency(self, method: str, request: Any) -> Any:
@@ -154,7 +154,7 @@ class LoopbackNode(Edge):
                     username=username,
                     passcode=passcode,
                 ),
-                timeout=5,
+                timeout=60,
             )
         return int(answer.decision)
 

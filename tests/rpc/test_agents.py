@@ -52,7 +52,7 @@ async def ask(node: LoopbackNode) -> Ask:
             authentication_pb2.AuthenticateRequest(
                 request_id=new_id(), username="alice", passcode=PIN + codes[-1]
             ),
-            timeout=5,
+            timeout=60,
         )
         if answer.decision == ACCEPTED:
             codes.pop()

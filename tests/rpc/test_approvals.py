@@ -22,7 +22,7 @@ async def test_refusal_carries_the_number_of_the_needed_approval():
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await PolicyServiceStub(channel).UpdatePolicy(
                 policy_pb2.UpdatePolicyRequest(request_id=ID),
-                timeout=5,
+                timeout=60,
                 metadata=BEARER,
             )
     report = failure(raised.value)

@@ -26,7 +26,7 @@ async def test_bulk_issue_shows_each_code_only_once(tmp_path: Path):
         stub = EmergencyAccessServiceStub(channel)
 
         async def answers():
-            call = stub.BulkIssueTokencodes(request, timeout=5, metadata=node.bearer)
+            call = stub.BulkIssueTokencodes(request, timeout=60, metadata=node.bearer)
             return [answer async for answer in call]
 
         issued, refused = await answers()
@@ -36,6 +36,6 @@ async def test_bulk_issue_shows_each_code_only_once(tmp_path: Path):
         assert again.codes_withheld
         assert not again.codes
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            async for _ in stub.BulkIssueTokencodes(request, timeout=5):
+            async for _ in stub.BulkIssueTokencodes(request, timeout=60):
                 pass
     assert failure(raised.value).reason == "SESSION_ENDED"

@@ -106,7 +106,7 @@ async def sign_in(node: LoopbackNode, name: str, password: str) -> str:
             sessions_pb2.LoginRequest(
                 request_id=new_id(), administrator=name, password=password
             ),
-            timeout=5,
+            timeout=60,
         )
     return str(answer.session)
 
@@ -306,7 +306,7 @@ async def test_disabled_agent_changes_nothing(
             authentication_pb2.AuthenticateRequest(
                 request_id=new_id(), username="alice", passcode=PASSCODE
             ),
-            timeout=5,
+            timeout=60,
         )
     assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
     assert node.facts() == before
@@ -334,7 +334,7 @@ async def test_disabled_agent_cannot_answer_an_earlier_challenge(
             authentication_pb2.AuthenticateRequest(
                 request_id=new_id(), username="alice", passcode=shows.at(now)
             ),
-            timeout=5,
+            timeout=60,
         )
         needed = authentication_pb2.AUTHENTICATION_DECISION_NEW_PIN_REQUIRED
         assert response.decision == needed
@@ -348,7 +348,7 @@ async def test_disabled_agent_cannot_answer_an_earlier_challenge(
                 next_tokencode=shows.at(now + 30),
                 new_pin="314271",
             ),
-            timeout=5,
+            timeout=60,
         )
     assert answer.decision == authentication_pb2.AUTHENTICATION_DECISION_REFUSED
     assert node.facts() == before

@@ -51,11 +51,11 @@ async def call(channel, method, metadata=None):
     described, path = public()[method], f"/sparecode.v1.{method}"
     if described.client_streaming:
         response = channel.stream_unary(path, request_serializer=serialize)
-        await response(iter(pieces()), timeout=5, metadata=metadata)
+        await response(iter(pieces()), timeout=60, metadata=metadata)
         return
     responses = channel.unary_stream(path, request_serializer=serialize)
     request = well_formed(described.input_type)
-    async for _ in responses(request, timeout=5, metadata=metadata):
+    async for _ in responses(request, timeout=60, metadata=metadata):
         pass
 
 

@@ -54,7 +54,7 @@ async def create_user(edge) -> Failure:
         stub = users_pb2_grpc.UserServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.CreateUser(
-                users_pb2.CreateUserRequest(username="x"), timeout=5, metadata=BEARER
+                users_pb2.CreateUserRequest(username="x"), timeout=60, metadata=BEARER
             )
     return failure(caught.value)
 
@@ -64,7 +64,7 @@ async def authenticate(edge) -> Failure:
         stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Authenticate(
-                authentication_pb2.AuthenticateRequest(passcode=SECRET), timeout=5
+                authentication_pb2.AuthenticateRequest(passcode=SECRET), timeout=60
             )
     return failure(caught.value)
 
@@ -281,7 +281,7 @@ async def test_unconvertible_value_is_an_invalid_field(request_, field):
     async with running_edge() as edge, edge.admin() as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.EnrollToken(request_, timeout=5, metadata=BEARER)
+            await stub.EnrollToken(request_, timeout=60, metadata=BEARER)
         assert not edge.services["tokens"].calls
     refusal = failure(caught.value)
     assert (refusal.code, refusal.reason) == (CODE.INVALID_ARGUMENT, "FIELD")

@@ -16,7 +16,7 @@ Status = health_pb2.HealthCheckResponse
 async def check(channel, service: str) -> int:
     stub = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest(service=service)
-    return (await stub.Check(request, timeout=5)).status
+    return (await stub.Check(request, timeout=60)).status
 
 
 @pytest.mark.asyncio
@@ -93,15 +93,15 @@ async def test_watchers_leave_room_for_calls(monkeypatch, listener, bound):
     request = health_pb2.HealthCheckRequest()
     async with running_edge() as edge, getattr(edge, listener)() as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        watches = [stub.Watch(request, timeout=20) for _ in range(2)]
+        watches = [stub.Watch(request, timeout=60) for _ in range(2)]
         for watch in watches:
             await watch.read()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Watch(request, timeout=20).read()
+            await stub.Watch(request, timeout=60).read()
         assert await check(channel, "") == Status.SERVING
         watches[0].cancel()
         # A watcher that leaves makes room for the next one.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await watching(stub.Watch(request)):
                 pass
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

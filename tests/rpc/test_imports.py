@@ -73,7 +73,7 @@ async def test_parts_of_a_file_are_joined_and_answered_by_row():
         edge.services["token_import"].answer = imported(*ROWS)
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         response = await stub.ImportTokens(
-            iter(pieces(b"<a", b">")), timeout=5, metadata=BEARER
+            iter(pieces(b"<a", b">")), timeout=60, metadata=BEARER
         )
     (recorded,) = edge.services["token_import"].calls
     assert recorded.context.method == "TokenService/ImportTokens"
@@ -95,7 +95,7 @@ async def test_results_arrive_before_the_error():
             ROWS[0], error=OutcomeUnknownError()
         )
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
-        call = stub.ImportTokenFile(one_file(), timeout=5, metadata=BEARER)
+        call = stub.ImportTokenFile(one_file(), timeout=60, metadata=BEARER)
         first = await anext(aiter(call))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await anext(aiter(call))
@@ -111,7 +111,7 @@ async def test_admin_listener_accepts_more_than_64_kib_only_for_files():
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await users.CreateUser(
                 users_pb2.CreateUserRequest(email="7" * 65 * 1024),
-                timeout=5,
+                timeout=60,
                 metadata=BEARER,
             )
         edge.services["token_import"].answer = imported()
@@ -153,7 +153,7 @@ async def test_malformed_import_names_the_part(requests, field):
     async with running_edge() as edge, edge.admin() as channel:
         stub = tokens_pb2_grpc.TokenServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.ImportTokens(iter(requests), timeout=5, metadata=BEARER)
+            await stub.ImportTokens(iter(requests), timeout=60, metadata=BEARER)
         assert not edge.services["token_import"].calls
     refusal = failure(caught.value)
     assert (refusal.code, refusal.field) == (CODE.INVALID_ARGUMENT, field)
@@ -182,7 +182,7 @@ async def test_concurrent_imports_are_limited():
         refused, _ = await asyncio.wait(
             [asyncio.ensure_future(call.code()) for call in open_calls],
             return_when=asyncio.FIRST_COMPLETED,
-            timeout=5,
+            timeout=60,
         )
         assert [task.result() for task in refused] == [CODE.RESOURCE_EXHAUSTED]
         for call in open_calls:

@@ -97,7 +97,7 @@ class Member:
         )
         async with channel:
             stub = pb_grpc.JoiningServiceStub(channel)
-            return await stub.Join(pb.JoinRequest(**fields), timeout=5)
+            return await stub.Join(pb.JoinRequest(**fields), timeout=60)
 
 
 @contextlib.asynccontextmanager

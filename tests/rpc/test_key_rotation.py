@@ -63,13 +63,13 @@ async def rotate(node: LoopbackNode) -> list[cluster_pb2.RotateKeysResponse]:
         request = cluster_pb2.RotateKeysRequest(request_id=new_id(), at_once=True)
         return [
             each
-            async for each in stub.RotateKeys(request, timeout=20, metadata=node.bearer)
+            async for each in stub.RotateKeys(request, timeout=60, metadata=node.bearer)
         ]
 
 
 async def ring_with(path: Path, key_id: int) -> KeyRing:
     """Return the ring in the node's file, once it has this key alone."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             ring = KeyRing.load(path)
             if ring.key_ids == (key_id,):
@@ -227,7 +227,7 @@ async def test_rotation_keeps_sessions_and_request_ids(
             progress = [
                 each
                 async for each in stub.RotateKeys(
-                    request, timeout=20, metadata=node.bearer
+                    request, timeout=60, metadata=node.bearer
                 )
             ]
         assert progress[-1].phase == cluster_pb2.ROTATION_PHASE_RETIRING
@@ -262,7 +262,7 @@ async def exported(node: LoopbackNode) -> bytes:
             audit_pb2.ExportAuditEventsRequest(
                 format=audit_pb2.AUDIT_EXPORT_FORMAT_JSON_LINES
             ),
-            timeout=20,
+            timeout=60,
             metadata=node.bearer,
         )
         return b"".join([piece.content async for piece in pieces])

@@ -31,7 +31,7 @@ CODE = grpc.StatusCode
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("timeout_s", "at_most"),
-    [(None, DEADLINE_DEFAULT_S), (2, 2), (3600, DEADLINE_MAX_S)],
+    [(None, DEADLINE_DEFAULT_S), (20, 20), (3600, DEADLINE_MAX_S)],
 )
 async def test_use_case_gets_slightly_less_time_than_the_caller(timeout_s, at_most):
     """The answer can then still arrive in time."""
@@ -42,12 +42,13 @@ async def test_use_case_gets_slightly_less_time_than_the_caller(timeout_s, at_mo
             users_pb2.CreateUserRequest(), timeout=timeout_s, metadata=BEARER
         )
     (recorded,) = edge.services["users"].calls
-    assert at_most - 0.5 < recorded.context.deadline_s < at_most
+    # A busy machine may need seconds until the call begins.
+    assert at_most - 5 < recorded.context.deadline_s < at_most
 
 
 @pytest.mark.asyncio
 async def test_call_without_a_deadline_still_ends(monkeypatch):
-    monkeypatch.setattr("sparecode_node.rpc.calls.DEADLINE_DEFAULT_S", 0.05)
+    monkeypatch.setattr("sparecode_node.rpc.calls.DEADLINE_DEFAULT_S", 0.5)
 
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -64,12 +65,12 @@ async def test_call_without_a_deadline_still_ends(monkeypatch):
 
 @pytest.mark.asyncio
 async def test_call_with_no_time_left_does_not_begin(monkeypatch):
-    monkeypatch.setattr("sparecode_node.rpc.interceptors._TIME_FLOOR_S", 60)
+    monkeypatch.setattr("sparecode_node.rpc.interceptors._TIME_FLOOR_S", 600)
     async with running_edge() as edge, edge.admin() as channel:
         stub = users_pb2_grpc.UserServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.CreateUser(
-                users_pb2.CreateUserRequest(), timeout=5, metadata=BEARER
+                users_pb2.CreateUserRequest(), timeout=60, metadata=BEARER
             )
         assert not edge.services["users"].calls
     refusal = failure(caught.value)
@@ -83,7 +84,7 @@ async def test_agents_listener_limits_requests_to_64_kib():
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Authenticate(
                 authentication_pb2.AuthenticateRequest(passcode="7" * 65 * 1024),
-                timeout=5,
+                timeout=60,
             )
         assert not edge.services["authentication"].calls
     assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
@@ -96,7 +97,7 @@ async def test_headers_have_a_size_limit():
         stub = users_pb2_grpc.UserServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.CreateUser(
-                users_pb2.CreateUserRequest(), timeout=5, metadata=huge
+                users_pb2.CreateUserRequest(), timeout=60, metadata=huge
             )
         assert not edge.services["users"].calls
     assert caught.value.code() is CODE.RESOURCE_EXHAUSTED
@@ -158,7 +159,7 @@ async def test_running_call_ends_before_the_listeners_close():
         edge.services["authentication"].answer = slow
         stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
         call = asyncio.ensure_future(
-            stub.Authenticate(authentication_pb2.AuthenticateRequest(), timeout=5)
+            stub.Authenticate(authentication_pb2.AuthenticateRequest(), timeout=60)
         )
         await begun.wait()
         stopping = asyncio.create_task(edge.listeners.stop(grace_s=5))
@@ -200,10 +201,10 @@ async def test_calls_beyond_the_limit_are_shed_with_a_hint(monkeypatch, listener
             if admin:
                 stub = users_pb2_grpc.UserServiceStub(channel)
                 request = users_pb2.CreateUserRequest()
-                return stub.CreateUser(request, timeout=20, metadata=BEARER)
+                return stub.CreateUser(request, timeout=60, metadata=BEARER)
             stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
             request = authentication_pb2.AuthenticateRequest(username="u")
-            return stub.Authenticate(request, timeout=20)
+            return stub.Authenticate(request, timeout=60)
 
         calls = [call() for _ in range(3)]
         for _ in calls:
@@ -226,13 +227,13 @@ async def test_calls_without_a_request_are_limited(monkeypatch):
         method = silent.stream_unary("/sparecode.v1.UserService/CreateUser")
         calls = [method() for _ in range(2 * HARD)]
         check = health_pb2_grpc.HealthStub(channel).Check
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await answered(check(health_pb2.HealthCheckRequest())):
                 # One of the silent may have come beside a check, and been refused.
                 calls.append(method())
         for each in calls:
             each.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await answered(check(health_pb2.HealthCheckRequest())):
                 pass
         assert await answered(check(health_pb2.HealthCheckRequest()))
@@ -261,7 +262,7 @@ async def test_call_is_shed_before_its_request_is_read():
     async with running_edge() as edge, edge.agents() as channel:
         edge.services["authentication"].full = True
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.stream_unary(f"{method}Authenticate")(never(), timeout=20)
+            await channel.stream_unary(f"{method}Authenticate")(never(), timeout=60)
         assert not edge.services["authentication"].calls
         # The next step of who was admitted may need no hash.
         edge.services["continuation"].answer = AgentAnswer(
@@ -269,7 +270,7 @@ async def test_call_is_shed_before_its_request_is_read():
         )
         stub = authentication_pb2_grpc.AuthenticationServiceStub(channel)
         await stub.ContinueAuthentication(
-            authentication_pb2.ContinueAuthenticationRequest(), timeout=20
+            authentication_pb2.ContinueAuthenticationRequest(), timeout=60
         )
     refusal = failure(caught.value)
     assert (refusal.code, refusal.reason) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED")
@@ -292,9 +293,9 @@ async def test_streams_per_connection_are_limited(monkeypatch):
             await watch.read()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await crowded_stub.Check(request, timeout=0.3)
-        await health_pb2_grpc.HealthStub(other).Check(request, timeout=20)
+        await health_pb2_grpc.HealthStub(other).Check(request, timeout=60)
         watches[0].cancel()
-        await crowded_stub.Check(request, timeout=20, wait_for_ready=True)
+        await crowded_stub.Check(request, timeout=60, wait_for_ready=True)
     assert caught.value.code() is CODE.DEADLINE_EXCEEDED
 
 

@@ -112,7 +112,7 @@ async def answered(
 
     responses = call(
         stream() if method.client_streaming else requests[0],
-        timeout=20,
+        timeout=60,
         metadata=node.bearer,
     )
     try:

@@ -46,7 +46,7 @@ async def sign_in(node: LoopbackNode, second_factor: str = "") -> Any:
                 password=PASSWORD,
                 second_factor=second_factor,
             ),
-            timeout=5,
+            timeout=60,
         )
 
 
@@ -102,7 +102,7 @@ async def test_second_factor_outlasts_the_key_that_seals_it(tmp_path: Path) -> N
             progress = [
                 each
                 async for each in stub.RotateKeys(
-                    request, timeout=20, metadata=node.bearer
+                    request, timeout=60, metadata=node.bearer
                 )
             ]
         assert progress[-1].phase == cluster_pb2.ROTATION_PHASE_DONE

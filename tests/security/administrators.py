@@ -31,14 +31,14 @@ class SignedIn:
         """Call a unary method."""
         async with self.node.admin() as channel:
             return await getattr(stub(channel), method)(
-                request, timeout=5, metadata=self.bearer
+                request, timeout=60, metadata=self.bearer
             )
 
     async def stream(self, stub: Any, method: str, request: Any) -> list[Any]:
         """Call a method that streams its answer."""
         async with self.node.admin() as channel:
             answers = getattr(stub(channel), method)(
-                request, timeout=5, metadata=self.bearer
+                request, timeout=60, metadata=self.bearer
             )
             return [each async for each in answers]
 
@@ -103,6 +103,6 @@ async def sign_in(node: LoopbackNode, name: str, password: str = OWN) -> SignedI
             sessions_pb2.LoginRequest(
                 request_id=new_id(), administrator=name, password=password
             ),
-            timeout=5,
+            timeout=60,
         )
     return SignedIn(node, (("authorization", f"Bearer {answer.session}"),))

@@ -52,7 +52,7 @@ async def flood(node: LoopbackNode) -> AsyncIterator[None]:
     async def attack(stub: AuthenticationServiceStub) -> None:
         while True:
             try:
-                await stub.Authenticate(attempt(f"user{next(names)}"), timeout=20)
+                await stub.Authenticate(attempt(f"user{next(names)}"), timeout=60)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                     shed.set()
@@ -73,7 +73,7 @@ async def test_other_agents_are_answered(node: LoopbackNode) -> None:
     async with flood(node), node.agents(HONEST) as channel:
         stub = AuthenticationServiceStub(channel)
         answers = [
-            await stub.Authenticate(attempt(f"alice{n}"), timeout=30)
+            await stub.Authenticate(attempt(f"alice{n}"), timeout=60)
             for n in range(CALLS)
         ]
     refused = authentication_pb2.AUTHENTICATION_DECISION_REFUSED
@@ -90,7 +90,7 @@ async def test_administrators_sign_in(node: LoopbackNode) -> None:
                     sessions_pb2.LoginRequest(
                         request_id=new_id(), administrator="root", password=PASSWORD
                     ),
-                    timeout=30,
+                    timeout=60,
                 )
                 for _ in range(CALLS)
             )

@@ -257,20 +257,20 @@ async def test_no_certificate_is_signed_for_another_key(tmp_path: Path) -> None:
         keys = running.authority.servicer._member_keys
         keys.follow({NodeId("n3"): MemberKey(fingerprint=key_in(N3.certificate))})
         async with stub(running.authority, OTHER) as forger:
-            renewal = forger.RenewCertificate(request, timeout=5)
+            renewal = forger.RenewCertificate(request, timeout=60)
             assert await code_of(renewal) is PERMISSION_DENIED
             passed = forger.Join(
-                pb.JoinRequest(ticket_certificate=running.called.doors[0]), timeout=5
+                pb.JoinRequest(ticket_certificate=running.called.doors[0]), timeout=60
             )
             assert await code_of(passed) is PERMISSION_DENIED
         note(running.node, "n3", key_in(N3.certificate))
         async with stub(running.authority, N3) as member:
-            renewal = member.RenewCertificate(request, timeout=5)
+            renewal = member.RenewCertificate(request, timeout=60)
             assert await code_of(renewal) is grpc.StatusCode.FAILED_PRECONDITION
         note(running.node, "n3", fingerprint_of(key.public_key()))
         running.node.clock.now += 10_000
         async with stub(running.authority, N3) as member:
-            await member.RenewCertificate(request, timeout=5)
+            await member.RenewCertificate(request, timeout=60)
 
 
 def note(node: OneNode, member: str, fingerprint: str) -> None:

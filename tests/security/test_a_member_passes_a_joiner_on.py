@@ -165,7 +165,7 @@ async def test_a_joiner_reaches_the_authority_through_any_member(
         door = door_of(ticket.secret, ticket.node_id)
         own = Issued(door.certificate_pem, door.key_pem)
         async with stub(running.called, own) as called:
-            answer = await called.Join(request_of(ticket, door.key), timeout=5)
+            answer = await called.Join(request_of(ticket, door.key), timeout=60)
         assert running.nodes() == [("n4",)]
         assert x509.load_pem_x509_certificate(answer.certificate)
         assert secrets_in(answer, ticket).members_ca_key == ""
@@ -182,7 +182,7 @@ async def test_a_joiner_reaches_the_authority_through_any_member(
         )
         async with stub(running.called, own) as called:
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await called.Join(again, timeout=5)
+                await called.Join(again, timeout=60)
         assert failure(raised.value).reason == "TICKET_USED"
 
 
@@ -199,11 +199,11 @@ async def test_a_member_makes_no_request_of_its_own(tmp_path: Path) -> None:
         for own, request in ((N3, forged), (N3, changed), (stranger, right)):
             async with stub(running.authority, own) as authority:
                 with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await authority.Join(request, timeout=5)
+                    await authority.Join(request, timeout=60)
             assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert running.nodes() == []
         async with stub(running.authority, N3) as authority:
-            await authority.Join(right, timeout=5)
+            await authority.Join(right, timeout=60)
         assert running.nodes() == [("n4",)]
 
 
@@ -215,7 +215,7 @@ async def test_a_member_renews_its_certificate_for_the_same_names(
     async with cluster(tmp_path) as running:
         request = pb.RenewCertificateRequest(certificate_request=csr(key))
         async with stub(running.authority, N3) as authority:
-            answer = await authority.RenewCertificate(request, timeout=5)
+            answer = await authority.RenewCertificate(request, timeout=60)
         renewed = x509.load_pem_x509_certificate(answer.certificate)
         assert renewed.public_key() == key.public_key()
         assert set(hosts_in(answer.certificate)) == {"localhost", "n3.example"}
@@ -230,5 +230,5 @@ async def test_a_member_renews_its_certificate_for_the_same_names(
         ):
             async with stub(called, own) as any_member:
                 with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await any_member.RenewCertificate(request, timeout=5)
+                    await any_member.RenewCertificate(request, timeout=60)
             assert failure(raised.value).reason == reason

@@ -38,7 +38,7 @@ async def renew(
     key = key or ec.generate_private_key(ec.SECP256R1())
     async with stub(running.authority, own) as authority:
         return await authority.RenewCertificate(
-            pb.RenewCertificateRequest(certificate_request=csr(key)), timeout=5
+            pb.RenewCertificateRequest(certificate_request=csr(key)), timeout=60
         )
 
 
@@ -68,7 +68,7 @@ async def test_the_names_are_those_of_the_ticket(
         async with stub(
             running.authority, Issued(door.certificate_pem, door.key_pem)
         ) as authority:
-            await authority.Join(request_of(ticket, door.key), timeout=5)
+            await authority.Join(request_of(ticket, door.key), timeout=60)
         n4 = Member(node_id=NodeId("n4"), address="10.0.0.4:7301")
         monkeypatch.setattr(running.node.replicator, "members", lambda: (n4,))
         other = MEMBERS.issue_member("n4", hosts=["n1.example"], now=NOW)

@@ -30,7 +30,7 @@ async def sign_in(node: LoopbackNode, request_id: str, code: str = "") -> str:
                 password=PASSWORD,
                 second_factor=code,
             ),
-            timeout=10,
+            timeout=60,
         )
     return str(answer.session)
 

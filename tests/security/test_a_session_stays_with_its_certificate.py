@@ -38,7 +38,7 @@ async def who_am_i(node: LoopbackNode, certificate: Issued | None) -> str:
     """Use root's session with a certificate."""
     async with node.admin(own=certificate) as channel:
         answer = await sessions_pb2_grpc.SessionServiceStub(channel).WhoAmI(
-            sessions_pb2.WhoAmIRequest(), timeout=5, metadata=node.bearer
+            sessions_pb2.WhoAmIRequest(), timeout=60, metadata=node.bearer
         )
     return str(answer.administrator)
 

@@ -45,7 +45,7 @@ class Node:
             password="Summer2026!",
         )
         try:
-            await self.sessions.Login(request, timeout=10)
+            await self.sessions.Login(request, timeout=60)
         except grpc.aio.AioRpcError as error:
             return error.code()
         raise AssertionError("a guess was right")
@@ -55,7 +55,7 @@ class Node:
         bearer = (("authorization", f"Bearer {'A' * 43}"),)
         try:
             await self.sessions.WhoAmI(
-                sessions_pb2.WhoAmIRequest(), metadata=bearer, timeout=10
+                sessions_pb2.WhoAmIRequest(), metadata=bearer, timeout=60
             )
         except grpc.aio.AioRpcError as error:
             return error.code()

@@ -121,7 +121,7 @@ def raw_status(url: str, files: Path, authorization: str) -> int:
     connection = http.client.HTTPSConnection(
         url.removeprefix("https://"),
         context=ssl.create_default_context(cafile=files / "ca.pem"),
-        timeout=30,
+        timeout=60,
     )
     with contextlib.closing(connection):
         connection.request("GET", "/metrics", headers={"authorization": authorization})

@@ -82,7 +82,7 @@ async def ended(
     """Send messages; return the error of the call."""
     method = channel.stream_stream(path)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in method(iter(messages), timeout=20, metadata=metadata):
+        async for _ in method(iter(messages), timeout=60, metadata=metadata):
             pass
     return caught.value
 
@@ -92,7 +92,7 @@ async def is_alive(edge: Edge) -> bool:
     for channel in (edge.admin(), edge.agents()):
         async with channel:
             await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=10
+                health_pb2.HealthCheckRequest(), timeout=60
             )
     return True
 

@@ -70,7 +70,7 @@ class Stage:
     async def call(self, stub: Any, method: str, request: Any, *, by: str) -> Any:
         """Call a method as the administrator *by*."""
         return await getattr(stub(self.admin), method)(
-            request, timeout=10, metadata=self.bearers[by]
+            request, timeout=60, metadata=self.bearers[by]
         )
 
     async def sign_in(self, name: str, password: str = OWN) -> None:
@@ -79,7 +79,7 @@ class Stage:
             sessions_pb2.LoginRequest(
                 request_id=new_id(), administrator=name, password=password
             ),
-            timeout=10,
+            timeout=60,
         )
         self.bearers[name] = (("authorization", f"Bearer {answer.session}"),)
 
@@ -116,7 +116,7 @@ class Stage:
             authentication_pb2.AuthenticateRequest(
                 request_id=new_id(), username=username, passcode="0000ABCD2345"
             ),
-            timeout=10,
+            timeout=60,
         )
         return int(answer.decision)
 

@@ -82,7 +82,7 @@ class Door:
             device_cookie=device_cookie,
         )
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await self.sessions.Login(request, timeout=10)
+            await self.sessions.Login(request, timeout=60)
         return raised.value.code(), raised.value.details() or ""
 
     async def flood(self, seconds: int = 20, **guess: str) -> set[grpc.StatusCode]:

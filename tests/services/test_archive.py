@@ -320,7 +320,7 @@ async def test_what_is_no_file_is_put_aside(
     path = folder / f"{name}{suffix}"
     path.unlink(missing_ok=True)
     make(path)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         if when == "while it runs":
             with pytest.raises(OSError, match=path.name):
                 await archive.read_again()
@@ -432,7 +432,7 @@ async def test_a_folder_that_is_not_mounted_is_a_failure(
     monkeypatch.setattr(archiving, "RETRY_S", 0.01)
     archive = archive_of(node, tmp_path / "local.db", folder)
     task = asyncio.create_task(archive.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "No such file or directory" not in str(list(map(vars, caplog.records))):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert named(tmp_path, "archive") == []

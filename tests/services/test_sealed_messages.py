@@ -561,7 +561,7 @@ async def test_a_call_that_is_canceled_leaves_no_set_without_its_note(
     monkeypatch.setattr(mail, "COMMAND_S", 2.0)
     server.answers["RCPT"] = "HANG"
     call = asyncio.create_task(send(node))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not server.sign_ins:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     call.cancel()
