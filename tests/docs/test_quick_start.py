@@ -87,7 +87,7 @@ class Reader:
             )
         host = ADDRESSES[len(self.nodes)]
         self.nodes.append(process)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             assert process.poll() is None, self.output
             assert time.monotonic() < deadline, f"not ready: {command}\n{self.output}"
@@ -100,7 +100,7 @@ class Reader:
 
     def until(self, command: str, words: str) -> None:
         """Repeat a command until it shows some words."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while self.run(command) or words not in self.output.rpartition("$ ")[2]:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.2)
@@ -130,7 +130,7 @@ def test_page_reaches_an_accepted_code_in_twelve_commands():
     assert "in twelve commands" in PAGE.read_text()
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_commands_of_the_page_set_up_a_cluster(tmp_path: Path):
     """
     A reader runs all commands and stops at the first that fails.

@@ -10,7 +10,15 @@ from typing import Self, TypeVar
 
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
 
-from sparecode_client import AlreadyExists, AsyncAdmin, AsyncAgent, NewToken
+from sparecode_client import (
+    AlreadyExists,
+    AsyncAdmin,
+    AsyncAgent,
+    NewToken,
+    OutcomeUnknown,
+    Unavailable,
+)
+from sparecode_client.connection.client import new_request_id
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -39,6 +47,20 @@ async def each(
             return await do(item)
 
     return await asyncio.gather(*(one(item) for item in items))
+
+
+async def answered(ask: Callable[[str], Awaitable[U]]) -> U:
+    """
+    Return the answer to a request that is asked again under its id.
+
+    A client gives up when the nodes have had no quorum for longer than an election
+    takes: a killed primary on a busy machine may cost more.
+    """
+    request_id = new_request_id()
+    async with asyncio.timeout(2 * PATIENCE.total_seconds()):
+        while True:
+            with suppress(Unavailable, OutcomeUnknown):
+                return await ask(request_id)
 
 
 class Estate:
@@ -99,6 +121,24 @@ class Estate:
             (member.applied_index, member.digest if member.reachable else "")
             for member in status.members
         }
+
+    async def primary(self, *, but: LocalNode | None = None) -> LocalNode:
+        """Return the primary, once there is one, and another one than a killed node."""
+        killed = but.node_id if but else ""
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while True:
+                with suppress(Unavailable):
+                    name = (await self.admin.get_status()).primary
+                    if name not in ("", killed):
+                        return self.cluster.node(name)
+
+    async def until_all_reachable(self) -> None:
+        """Return when every member answers."""
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while True:
+                members = (await self.admin.get_status()).members
+                if all(member.reachable for member in members):
+                    return
 
     async def until_equal(self) -> str:
         """Return the digest once it is the same on every member."""

@@ -51,7 +51,7 @@ level = "debug"
 """
 
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def until(condition: Callable[[], object]) -> None:

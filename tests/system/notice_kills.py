@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sparecode_client.values.notices import ChannelKind, EventClass, new_webhook
 from tests.results import FOLDER, ROOT, keep, now_and_here, row
 from tests.services.receiver import AUTHORITY, receiver
 from tests.system.arrivals import Arrivals, differences, wanted
-from tests.system.estate import Estate
+from tests.system.estate import Estate, answered
 
 PAGE = FOLDER / "notices.md"
 EVENTS, KILLS = 5000, 20
@@ -37,7 +38,7 @@ WORKERS = 6
 CHANNEL = "siem"
 CLASSES = (EventClass.TOKENS, EventClass.ADMINISTRATION)
 DRAIN_S = 180.0
-DOWN_S = 60.0
+DOWN_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +85,19 @@ class Load:
     async def _work(self) -> None:
         for number in self._users:
             name = f"told-{number:05}"
-            await self._estate.admin.create_user(name)
+            await answered(partial(self._create, name))
             await self._count()
             for change in range(1, CHANGES):
-                await self._estate.admin.update_user(
-                    name, display_name=f"Name {change}"
-                )
+                await answered(partial(self._rename, name, f"Name {change}"))
                 await self._count()
+
+    async def _create(self, name: str, request_id: str) -> None:
+        await self._estate.admin.create_user(name, request_id=request_id)
+
+    async def _rename(self, name: str, display_name: str, request_id: str) -> None:
+        await self._estate.admin.update_user(
+            name, display_name=display_name, request_id=request_id
+        )
 
     async def _count(self) -> None:
         async with self._more:
@@ -121,7 +128,7 @@ async def strike(
             group.create_task(load.run())
             share = events // kills
             for number in range(kills):
-                primary = await _primary(cluster, estate)
+                primary = await estate.primary()
                 load.limit += share
                 # In the first half: the other half comes while there is no primary.
                 await load.until(share * number + chance.randint(1, share // 2))
@@ -157,13 +164,6 @@ async def _kill(cluster: LocalCluster, primary: LocalNode, arrivals: Arrivals) -
     primary.start()
     await asyncio.to_thread(cluster.wait_ready, primary)
     return gap
-
-
-async def _primary(cluster: LocalCluster, estate: Estate) -> LocalNode:
-    async with asyncio.timeout(DOWN_S):
-        while not (name := (await estate.admin.get_status()).primary):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    return cluster.node(name)
 
 
 async def _until_delivered(estate: Estate) -> list[AuditEvent]:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two administrators on a cluster of three: asked on one node, approved on another."""
 
-from datetime import timedelta
-
 import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster
 
@@ -13,9 +11,8 @@ from sparecode_client import (
     BulkIssueRow,
     NewToken,
     NotPermitted,
-    OutcomeUnknown,
 )
-from tests.system.estate import PATIENCE, PIN, Estate
+from tests.system.estate import PATIENCE, PIN, Estate, answered
 
 TEMPORARY, OWN = "a temporary password", "a password of her own"
 
@@ -68,9 +65,9 @@ async def test_what_one_asks_on_one_node_another_approves_on_another(
                 await root.set_pin(serial, PIN)
             with pytest.raises(ApprovalNeeded) as needed:
                 await root.issue_tokencodes("w1", count=2)
-            status = await root.get_status()
-            primary = cluster.node(status.primary)
+            primary = await estate.primary()
             primary.kill()
+            await estate.primary(but=primary)
             survivors = [node for node in cluster.nodes if node is not primary]
             async with AsyncAdmin(
                 [node.admin_address for node in survivors],
@@ -103,7 +100,4 @@ def _token(serial: str) -> NewToken:
 
 async def _patient(admin: AsyncAdmin, number: int) -> None:
     """Approve through a node that may be the one that has just come back."""
-    try:
-        await admin.approve(number, within=timedelta(seconds=30))
-    except OutcomeUnknown as unknown:
-        await admin.approve(number, request_id=unknown.request_id)
+    await answered(lambda request_id: admin.approve(number, request_id=request_id))

@@ -24,8 +24,7 @@ async def test_bulk_issue_survives_its_primary(cluster: LocalCluster) -> None:
         holders = await each(
             names, lambda name: estate.holder(name, codes=1), at_once=4
         )
-        status = await estate.admin.get_status()
-        primary = cluster.node(status.primary)
+        primary = await estate.primary()
 
         def progress(result: BulkIssueResult) -> None:
             if result.row == SIZE // 3:

@@ -228,12 +228,11 @@ async def test_short_lived_certificates_are_replaced_without_a_lost_call(
         await until_shown(cluster)
         generations.append(await all_shown(cluster))
         await until_metrics_agree(cluster)
-        async with asyncio.timeout(SHORT.total_seconds() + 10):
+        async with asyncio.timeout((SHORT + PATIENCE).total_seconds()):
             while now() < first_ends:
                 await more(answered, 10)
         await more(answered, 60)
-        members = (await estate.admin.get_status()).members
-        assert all(member.reachable for member in members)
+        await estate.until_all_reachable()
     for node in cluster.nodes:
         serials = {each[node.node_id] for each in generations}
         assert len(serials) == len(generations) == 3
@@ -256,8 +255,7 @@ async def test_new_keys_wait_for_a_member_that_lags(cluster: LocalCluster) -> No
     async with Estate(cluster) as estate:
         holder = await estate.holder("alice", codes=1)
         await until_keys_recorded(cluster.nodes, 1)
-        primary = (await estate.admin.get_status()).primary
-        (lagging,) = (node for node in cluster.nodes if node.node_id == primary)
+        lagging = await estate.primary()
         changing = [node for node in cluster.nodes if node is not lagging]
         before = await all_shown(cluster)
         assert lagging.pid is not None
@@ -275,8 +273,7 @@ async def test_new_keys_wait_for_a_member_that_lags(cluster: LocalCluster) -> No
         agent = estate.agents[lagging.node_id]
         answer = await agent.authenticate("alice", PIN + holder.codes[0])
         assert answer.accepted
-        members = (await estate.admin.get_status()).members
-        assert all(member.reachable for member in members)
+        await estate.until_all_reachable()
 
 
 async def until_keys_recorded(nodes: list[LocalNode], count: int) -> None:
@@ -321,7 +318,7 @@ async def test_agent_shows_its_new_certificate_without_a_lost_call(
             ca=cluster.members_ca,
             certificate=old / files[0].name,
             key=old / files[1].name,
-            timeout=dt.timedelta(seconds=5),
+            timeout=PATIENCE,
         ) as stale:
             with pytest.raises(NotPermitted, match="deny list"):
                 await never_accepted(stale, PIN + holder.codes[0])
@@ -437,8 +434,7 @@ async def test_authorities_are_replaced_without_a_lost_call(
         await until_none_is_due(estate.admin)
         await more(answered, 30)
         await only_these_are_retired(estate.admin, old)
-        status = await estate.admin.get_status()
-        assert all(member.reachable for member in status.members)
+        await estate.until_all_reachable()
     assert not any(knocks(node, old / "n2.pem") for node in rest.nodes)
     async with AsyncAgent(
         rest.nodes[0].agents_address,
@@ -529,7 +525,7 @@ async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
     assert not any(knocks(node, old / "n2.pem") for node in rest.nodes)
     async with Estate(rest) as estate, callers(estate, "busy-5") as answered:
         await more(answered, 30)
-        assert all(each.reachable for each in (await estate.admin.get_status()).members)
+        await estate.until_all_reachable()
 
 
 async def no_certificate_makes_a_member(

@@ -41,6 +41,7 @@ from sparecode_node.domain.tokencodes import (
     step_at,
     tokencode_at,
 )
+from tests.system.estate import PATIENCE
 
 PIN = "4719"
 PINS = (PIN, PIN, PIN, PIN, "8265", "")
@@ -334,12 +335,15 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     try:
         cluster.start()
         with (
-            Admin([node.admin_address], ca=cluster.members_ca) as admin,
+            Admin(
+                [node.admin_address], ca=cluster.members_ca, timeout=PATIENCE
+            ) as admin,
             Agent(
                 [node.agents_address],
                 ca=cluster.members_ca,
                 certificate=files / f"{AGENT}.pem",
                 key=files / f"{AGENT}.key",
+                timeout=PATIENCE,
             ) as agent,
         ):
             admin.login(ADMINISTRATOR, cluster.password)

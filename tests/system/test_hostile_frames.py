@@ -150,7 +150,7 @@ def _sent(cluster: LocalCluster, node: LocalNode, frames: list[bytes]) -> grpc.F
             response_deserializer=bytes,
         )
         shown = ((HELLO, stolen_hello(cluster)),)
-        call = link.future(iter(frames), timeout=20, metadata=shown)
+        call = link.future(iter(frames), timeout=60, metadata=shown)
         call.exception()  # Waits for the end.
     return call
 

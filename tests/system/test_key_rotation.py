@@ -16,8 +16,14 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
-from sparecode_client import AsyncAdmin, Refused, RotationPhase, RotationProgress
-from tests.system.estate import PATIENCE, PIN, Estate, Holder, each
+from sparecode_client import (
+    AsyncAdmin,
+    Authentication,
+    Refused,
+    RotationPhase,
+    RotationProgress,
+)
+from tests.system.estate import PATIENCE, PIN, Estate, Holder, answered, each
 
 pytestmark = pytest.mark.asyncio
 
@@ -90,10 +96,16 @@ class Load:
         for ordinal in range(CODES_EACH):
             for holder in self._holders:
                 for _ in range(2):
-                    answer = await self._estate.any_agent.authenticate(
-                        holder.username, PIN + holder.codes[ordinal]
-                    )
+                    passcode = PIN + holder.codes[ordinal]
+                    answer = await self._answer(holder, passcode)
                     self.acceptances[holder.serial, ordinal] += answer.accepted
+
+    async def _answer(self, holder: Holder, passcode: str) -> Authentication:
+        return await answered(
+            lambda request_id: self._estate.any_agent.authenticate(
+                holder.username, passcode, request_id=request_id
+            )
+        )
 
     async def issue(self) -> None:
         """Generate, wait for a moment as people do, and save."""
@@ -154,8 +166,7 @@ async def test_no_call_fails_while_the_key_is_replaced_and_the_primary_killed(
                 each.phase is RotationPhase.RESEALING for each in seen
             ):
                 await asyncio.sleep(0.005)
-            status = await estate.admin.get_status()
-            killed.append(cluster.node(status.primary))
+            killed.append(await estate.primary())
             killed[0].kill()
 
         async with asyncio.TaskGroup() as group:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from local_cluster.cluster import LocalCluster
 
-from sparecode_client import TokencodeState
-from tests.system.estate import PIN, Estate, Holder, each
+from sparecode_client import Authentication, TokencodeState
+from tests.system.estate import PIN, Estate, Holder, answered, each
 
 SEED = 20_261_125
 KILLS = 20
@@ -51,17 +51,22 @@ class Workload:
 
     async def until_answered(self, mark: int) -> None:
         """Return once there were that many answers."""
-        async with asyncio.timeout(60), self._answered:
+        async with asyncio.timeout(150), self._answered:
             await self._answered.wait_for(lambda: self.answers >= mark)
+
+    async def _answer(self, holder: Holder, passcode: str) -> Authentication:
+        return await answered(
+            lambda request_id: self._estate.any_agent.authenticate(
+                holder.username, passcode, request_id=request_id
+            )
+        )
 
     async def _work(self) -> None:
         while True:
             holder, ordinal = await self._queue.get()
             passcode = PIN + holder.codes[ordinal - 1]
             for _ in range(2):
-                answer = await self._estate.any_agent.authenticate(
-                    holder.username, passcode
-                )
+                answer = await self._answer(holder, passcode)
                 self.acceptances[holder.serial, ordinal] += answer.accepted
                 async with self._answered:
                     self.answers += 1

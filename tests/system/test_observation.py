@@ -25,7 +25,7 @@ from sparecode_node.daemon.metrics.catalog import (
 )
 from sparecode_node.services.ambient import SystemClock
 from sparecode_node.tool.doctor.examination import examine
-from sparecode_node.tool.doctor.findings import Finding, Verdict
+from sparecode_node.tool.doctor.findings import Verdict
 from tests.system.estate import PATIENCE, PIN, Estate
 
 pytestmark = pytest.mark.asyncio
@@ -58,7 +58,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 
 def get(node: LocalNode, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection(node.metrics_address, timeout=10)
+    connection = http.client.HTTPConnection(node.metrics_address, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -109,6 +109,7 @@ async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> No
         for node, peer in ((first, "n2"), (second, "n1")):  # Each asks for itself.
             await until(lambda node=node, peer=peer: _knows(node, peer))
         await until(lambda: any(_has_tried(node) for node in cluster.nodes))
+        await until(lambda: _serves(second))
         samples = scrape(second)
         await until(lambda: sum(_is_primary(node) for node in cluster.nodes) == 1)
     waiting = value(samples, "notices_waiting", channel=CHANNEL)
@@ -118,8 +119,6 @@ async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> No
     assert waiting >= 1
     assert oldest_s > 0
     assert value(samples, "notices_dead", channel=CHANNEL) == 0
-    assert value(samples, "ready") == 1
-    assert value(samples, "primary_known") == 1
     assert value(samples, "authentications_total", decision="accepted") == 1
     assert value(samples, "authentications_total", decision="refused") == 1
     called = {"listener": "agents", "method": "AuthenticationService/Authenticate"}
@@ -161,6 +160,11 @@ def _has_tried(node: LocalNode) -> bool:
     return (value(scrape(node), "notice_deliveries_total", **labels) or 0) > 0
 
 
+def _serves(node: LocalNode) -> bool:
+    samples = scrape(node)
+    return value(samples, "ready") == value(samples, "primary_known") == 1
+
+
 def _is_primary(node: LocalNode) -> bool:
     return value(scrape(node), "is_primary") == 1
 
@@ -192,6 +196,7 @@ async def test_lost_quorum_is_not_ready_but_alive_and_a_new_primary_is_logged(
     cluster: LocalCluster,
 ) -> None:
     """Readiness goes with the quorum, liveness does not."""
+    await until(lambda: any(_is_primary(node) for node in cluster.nodes))
     primary = next(node for node in cluster.nodes if _is_primary(node))
     one, two = (node for node in cluster.nodes if node is not primary)
     before = value(scrape(one), "primary_changes_total") or 0
@@ -199,8 +204,8 @@ async def test_lost_quorum_is_not_ready_but_alive_and_a_new_primary_is_logged(
     await until(lambda: (value(scrape(one), "primary_changes_total") or 0) > before)
     await until(lambda: get(one, "/readyz")[0] == 200)
     changes = [line for line in log_lines(one) if line["message"] == "primary_changed"]
-    assert changes[-1]["before"] == primary.node_id
-    assert changes[-1]["primary"] in {one.node_id, two.node_id}
+    (first, *_) = (line for line in changes if line.get("before") == primary.node_id)
+    assert first["primary"] in {one.node_id, two.node_id}
     two.kill()
     await until(lambda: get(one, "/readyz")[0] == 503)
     status, body = get(one, "/readyz")
@@ -230,15 +235,13 @@ async def test_node_that_has_lost_its_disk_is_not_ready_and_says_why(
     samples = scrape(lost)
     assert value(samples, "ready") == 0
     assert value(samples, "is_primary") == 0
-    found = {each.subject: each for each in await _doctor(lost)}
-    assert found["members"].verdict is Verdict.FAIL
-    assert "docs/runbooks/blank-node.md" in found["members"].words
+    assert "docs/runbooks/blank-node.md" in await _refusal(lost)
     lost.stop()
     shutil.rmtree(data)
     kept.rename(data)
     lost.start()
     await asyncio.to_thread(cluster.wait_ready, lost)
-    assert get(lost, "/readyz")[0] == 200
+    await until(lambda: get(lost, "/readyz")[0] == 200)
 
 
 def _reason(node: LocalNode) -> str:
@@ -249,9 +252,15 @@ def _reason(node: LocalNode) -> str:
         return ""
 
 
-async def _doctor(node: LocalNode) -> list[Finding]:
+async def _refusal(node: LocalNode) -> str:
+    """Return what doctor says of a node that the others refuse, once one has answered."""
     config = load_config(node.config, node.environment)
-    return await examine(config, SystemClock())
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while True:
+            found = await examine(config, SystemClock())
+            for each in found:
+                if (each.subject, each.verdict) == ("members", Verdict.FAIL):
+                    return each.words
 
 
 async def test_metrics_are_for_this_machine_alone(cluster: LocalCluster) -> None:

@@ -11,7 +11,7 @@ from tests.bench.population import Population
 CLIENTS = 200
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_crowd_costs_the_primary_nothing_but_time(tmp_path: Path) -> None:
     """
     Two hundred callers retry at once, whatever the answer.

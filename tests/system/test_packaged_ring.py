@@ -27,7 +27,7 @@ from tests.system.estate import PIN, Estate
 
 pytestmark = [
     pytest.mark.asyncio,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a folder"),
 ]
 

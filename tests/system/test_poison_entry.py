@@ -14,8 +14,16 @@ import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalCluster, LocalNode
 from local_cluster.setup import set_up
 
-from sparecode_client import Admin, AuditFilter, MemberStanding, OutcomeUnknown, Refused
+from sparecode_client import (
+    Admin,
+    AuditFilter,
+    MemberStanding,
+    OutcomeUnknown,
+    Refused,
+    Unavailable,
+)
 from tests.faults.newcomers import begin_anew
+from tests.system.estate import PATIENCE
 from tests.system.machines import until
 from tests.system.runbook_operator import Operator
 
@@ -28,6 +36,8 @@ EXAMPLE = "6b51d431df5d7f141cbececcf79edf3dd861c3b4069f0b11661a3eefacbba918"
 
 REQUEST = str(uuid.uuid4())
 """The request that stops the nodes."""
+
+SOON = timedelta(seconds=5)
 
 LAST_LINE = re.compile(
     r"stopped: applying entry (\d+) failed: ZeroDivisionError in sitecustomize.py, .*"
@@ -79,10 +89,20 @@ def entry_of(words: str) -> tuple[str, str]:
 def poison(cluster: LocalCluster) -> tuple[str, str]:
     """Add the user at whom every node stops; return the index and digest of the entry."""
     addresses = [node.admin_address for node in cluster.nodes]
-    with Admin(addresses, ca=cluster.members_ca) as admin:
+    with Admin(addresses, ca=cluster.members_ca, timeout=PATIENCE) as admin:
         admin.login(ADMINISTRATOR, cluster.password)
-        with pytest.raises(OutcomeUnknown):
-            admin.create_user("poison", request_id=REQUEST, within=timedelta(seconds=5))
+
+        def is_in_doubt() -> bool:
+            """Ask again if nothing was applied: there may be no primary for a moment."""
+            try:
+                admin.create_user("poison", request_id=REQUEST, within=SOON)
+            except OutcomeUnknown:
+                return True
+            except Unavailable:
+                return has_fallen(cluster.nodes[0])
+            pytest.fail("no node stopped at the entry")
+
+        until(is_in_doubt)
     until(lambda: not [node for node in cluster.nodes if not has_fallen(node)])
     cluster.kill()
     stops = {node.node_id: entry_of(node.log.read_text()) for node in cluster.nodes}
@@ -155,7 +175,7 @@ def join_again(cluster: LocalCluster, node: LocalNode, new_id: str) -> None:
     """Remove a node, and let its empty machine join; return when it votes."""
     node.stop()
     others = [each.admin_address for each in cluster.nodes if each is not node]
-    with Admin(others, ca=cluster.members_ca, timeout=timedelta(seconds=30)) as admin:
+    with Admin(others, ca=cluster.members_ca, timeout=timedelta(seconds=60)) as admin:
         admin.login(ADMINISTRATOR, cluster.password)
         admin.confirm_with(lambda _: cluster.password)
         admin.remove_member(node.node_id)
@@ -181,7 +201,7 @@ def assert_alike(operator: Operator, index: str) -> None:
     """See that all members have the same state, and that the audit log names both."""
     cluster = operator.cluster
     addresses = [node.admin_address for node in cluster.nodes]
-    with Admin(addresses, ca=cluster.members_ca) as admin:
+    with Admin(addresses, ca=cluster.members_ca, timeout=PATIENCE) as admin:
         admin.login(ADMINISTRATOR, cluster.password)
 
         def digests() -> set[tuple[int, str]]:

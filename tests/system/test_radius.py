@@ -138,10 +138,10 @@ async def test_radclient_gets_one_answer_of_all_nodes_and_none_without_a_quorum(
             cluster.nodes[node].kill()
         # It may take a moment until this node misses the others.
         async with asyncio.timeout(GIVE_UP_S):
-            while await ask(last, SIGNED, "-t", "1", kind="status"):
+            while await ask(last, SIGNED, "-r", "1", "-t", "1", kind="status"):
                 pass
-        assert not await ask(last, SIGNED, "-t", "1", kind="status")
-        assert not await ask(last, sent, "-t", "1", "-i", "11")
+        assert not await ask(last, SIGNED, "-r", "1", "-t", "1", kind="status")
+        assert not await ask(last, sent, "-r", "1", "-t", "1", "-i", "11")
         cluster.nodes[others[0]].start()
         status = request(client.secret, code=StatusServer)
         assert await client.code(status, [last]) == AccessAccept
@@ -211,10 +211,7 @@ async def until_killed(
     cluster: LocalCluster, estate: Estate, client: Nas, sent: list[bytes]
 ) -> list[int]:
     """Send all packets, kill the primary meanwhile, and return the nodes that are left."""
-    status = await estate.admin.get_status()
-    primary = next(
-        n for n, each in enumerate(cluster.nodes) if each.node_id == status.primary
-    )
+    primary = cluster.nodes.index(await estate.primary())
     alive = [n for n in range(len(cluster.nodes)) if n != primary]
     first = await connected(client.ports[primary])
     for packet in sent:

@@ -84,7 +84,7 @@ def accepts(cluster: LocalCluster, node: LocalNode, user: str, passcode: str) ->
         ca=cluster.members_ca,
         certificate=cluster.certificates / f"{AGENT}.pem",
         key=cluster.certificates / f"{AGENT}.key",
-        timeout=timedelta(seconds=20),
+        timeout=timedelta(seconds=60),
     ) as agent:
         return agent.authenticate(user, passcode).accepted
 

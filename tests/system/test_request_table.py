@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A caller has used up its share of request ids, on a cluster of three (Q3)."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,13 +11,13 @@ import pytest
 import pytest_asyncio
 from local_cluster.setup import set_up
 
-from sparecode_client import Overloaded
+from sparecode_client import OutcomeUnknown, Overloaded, Unavailable
 from sparecode_client.connection.client import new_request_id
 from tests.faults.clocks import NodeClock
-from tests.system.estate import PIN
+from tests.system.estate import PIN, answered
 from tests.system.rules.stage import Clocks, Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 ROOM = 10_000
 """The least that a policy can make of it."""
@@ -62,14 +63,20 @@ async def test_a_callers_full_share_sheds_its_calls_and_forgets_nothing(
 
     async def fill_up() -> None:
         for number in range(ROOM):
-            await first.create_user(f"one-more-{number}", within=SOON)
+            # A busy machine may not answer in this time.
+            with contextlib.suppress(Unavailable, OutcomeUnknown):
+                await first.create_user(f"one-more-{number}", within=SOON)
 
     with pytest.raises(Overloaded) as full:
         await fill_up()
     assert full.value.reason == "OVERLOADED"
     for admin in stage.admins:
         with pytest.raises(Overloaded):
-            await admin.create_user("shed", within=SOON)
+            await answered(
+                lambda request_id, admin=admin: admin.create_user(
+                    "shed", request_id=request_id, within=SOON
+                )
+            )
     assert await stage.accepts(1, person, PIN + live)
     for node, agent in enumerate(stage.agents):
         again = await agent.authenticate(person.name, PIN + spent, request_id=known)

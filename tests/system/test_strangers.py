@@ -27,7 +27,7 @@ from tests.rpc import bare_http2
 from tests.rpc.contract import between_members, public
 
 NOW = dt.datetime.now(dt.UTC)
-PATIENCE_S = 20
+PATIENCE_S = 60
 METHODS: dict[str, MethodDescriptor] = {
     f"/{method.containing_service.full_name}/{method.name}": method
     for method in (*public().values(), *between_members().values())
@@ -142,7 +142,7 @@ def refused_with(opened: grpc.Channel, path: str) -> grpc.StatusCode:
     )
     metadata = (("authorization", "Bearer " + "A" * 43),)
     with pytest.raises(grpc.RpcError) as caught:
-        list(method(iter([b""]), timeout=5, metadata=metadata))
+        list(method(iter([b""]), timeout=PATIENCE_S, metadata=metadata))
     code: grpc.StatusCode = caught.value.code()
     return code
 
@@ -229,7 +229,7 @@ def test_a_flood_of_malformed_messages_writes_few_lines(cluster: LocalCluster) -
         asyncio.run(bare_http2.status_of(address, timeout, own))
         with channel(cluster, node, listener, own) as opened:
             method = opened.unary_unary(path)
-            calls = [method.future(b"\xff\xff", timeout=20) for _ in range(100)]
+            calls = [method.future(b"\xff\xff", timeout=PATIENCE_S) for _ in range(100)]
             codes = {call.code() for call in calls}
         assert codes == {grpc.StatusCode.INVALID_ARGUMENT}, listener
     lines = node.log.read_text().splitlines()[since:]
@@ -242,7 +242,9 @@ def test_a_flood_of_malformed_messages_writes_few_lines(cluster: LocalCluster) -
 
 def malformed(node: LocalNode) -> float:
     """Return how many malformed messages the node has counted."""
-    metrics = httpx.get(f"http://{node.metrics_address}/metrics").text
+    metrics = httpx.get(
+        f"http://{node.metrics_address}/metrics", timeout=PATIENCE_S
+    ).text
     (count,) = re.findall(
         r'^sparecode_security_events_total\{event="malformed_message"\} (.+)$',
         metrics,

@@ -266,6 +266,14 @@ class Stage:
         events = await self.events(node, target=person.serial, outcome="noted")
         return [(event.action, event.detail) for event in events]
 
+    async def primary(self) -> int:
+        """Return which node is the primary, once there is one."""
+        nodes = [node.node_id for node in self.cluster.nodes]
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while not (name := (await self.admins[0].get_status()).primary):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return nodes.index(name)
+
     async def until_equal(self) -> None:
         """Return once all members have one state, and one head of the audit log (U1)."""
         async with asyncio.timeout(PATIENCE.total_seconds()):

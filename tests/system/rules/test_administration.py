@@ -24,7 +24,7 @@ from tests.system.rules.stage import OWN, TEMPORARY, Stage
 RESET_DELAY_S = 3600
 """A requested reset of an administrator is announced for this long."""
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 MAY: dict[AdministratorRole, set[str]] = {
     AdministratorRole.HELP_DESK: {"list_users", "issue", "unlock", "clear_pin"},

@@ -25,7 +25,7 @@ from sparecode_client.connection.client import new_request_id
 from tests.system.estate import PIN
 from tests.system.rules.stage import Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 
 async def test_right_code_with_a_wrong_pin_is_spent_nowhere(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.system.estate import PATIENCE, PIN
 from tests.system.rules.stage import Person, Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 ROUNDS = 2
 
@@ -38,7 +38,7 @@ class Reading:
     @classmethod
     def of(cls, node: LocalNode) -> Self:
         """Ask a node for its metrics."""
-        connection = http.client.HTTPConnection(node.metrics_address, timeout=10)
+        connection = http.client.HTTPConnection(node.metrics_address, timeout=60)
         try:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()

@@ -23,7 +23,7 @@ from sparecode_node.domain.policy import UNAMBIGUOUS
 from tests.system.estate import PATIENCE, PIN
 from tests.system.rules.stage import Person, Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 HOUR = dt.timedelta(hours=1)
 

@@ -9,7 +9,7 @@ from sparecode_client import AdministratorRole, NotSignedIn
 from tests.system.estate import PIN
 from tests.system.rules.stage import OWN, Person, Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 MINUTE_S = 60
 DAY_S = 24 * 3600
