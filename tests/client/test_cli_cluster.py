@@ -594,7 +594,7 @@ def test_watch_ends_with_the_reader_of_its_pipe(cli: Cli) -> None:
         watching.stdout.readline()
         watching.stdout.close()
         try:
-            assert watching.wait(timeout=30) == 1
+            assert watching.wait(timeout=120) == 1
         finally:
             watching.kill()
 

@@ -248,7 +248,10 @@ class Attempts:
         self, attempt: Attempt, status: Status, *, perhaps: bool = False
     ) -> NoAnswerError:
         # A later answer of the same node does not settle an earlier try that is in doubt.
-        if perhaps or attempt.address not in self._in_doubt:
+        settles_nothing = attempt.address in self._in_doubt or (
+            status is NO_CONNECTION and self._has_cause(attempt.address)
+        )
+        if perhaps or not settles_nothing:
             self._problems[attempt.address] = status
         if perhaps:
             self._in_doubt.add(attempt.address)
@@ -257,6 +260,11 @@ class Attempts:
         else:
             self._without_quorum.clear()
         return NoAnswerError(status)
+
+    def _has_cause(self, address: str) -> bool:
+        """Return whether an earlier try says why there is no connection to a node."""
+        earlier = self._problems.get(address)
+        return earlier is not None and not earlier.reason
 
     def _outcome_unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
