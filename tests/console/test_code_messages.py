@@ -97,7 +97,7 @@ async def test_a_mail_that_was_perhaps_sent_is_told(
     desk: Desk, mails: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(I13) And so is the same form, sent again: it sends no second mail."""
-    monkeypatch.setattr(mail, "COMMAND_S", 2.0)
+    monkeypatch.setattr(mail, "COMMAND_S", 4.0)
     mails.answers["DATA"] = "HANG"
     browser = await desk.administrator()
     form = await browser.open(PAGE)
@@ -186,7 +186,7 @@ async def test_a_mail_to_a_manager_that_is_not_sent_is_told(
     answer: dict[str, str],
     words: str,
 ) -> None:
-    monkeypatch.setattr(mail, "COMMAND_S", 2.0)
+    monkeypatch.setattr(mail, "COMMAND_S", 4.0)
     mails.answers.update(answer)
     await put_manager(desk)
     browser = await desk.administrator()

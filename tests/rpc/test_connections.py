@@ -25,7 +25,7 @@ from sparecode_node.rpc import server
 from sparecode_node.statemachine.results import Applied
 from tests.rpc.edge import BEARER, Edge, running_edge
 
-WAIT_S = 30
+WAIT_S = 60
 BOUND = 4
 
 
@@ -82,7 +82,7 @@ async def test_silent_connections_are_closed_after_the_handshake_timeout(
 ) -> None:
     """Callers can connect again when the handshake timeout has passed."""
     monkeypatch.setattr(server, "ADMINISTRATORS", Connections(most=BOUND, share=1))
-    monkeypatch.setattr(listening, "HANDSHAKE_MS", 300)
+    monkeypatch.setattr(listening, "HANDSHAKE_MS", 2000)
     async with running_edge() as edge, strangers(edge, "admin", BOUND) as them:
         async with asyncio.timeout(WAIT_S):
             await asyncio.gather(*map(hung_up, them))

@@ -264,7 +264,7 @@ async def test_a_hanging_server_is_given_up_after_three_days(
     node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(N2) And the time of each attempt is bounded."""
-    monkeypatch.setattr(mail, "COMMAND_S", 2.0)
+    monkeypatch.setattr(mail, "COMMAND_S", 4.0)
     await add_alice(node)
     await create(node, server.url)
     await node.issue()
