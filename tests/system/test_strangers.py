@@ -84,14 +84,30 @@ def rows(node: LocalNode) -> dict[str, list[Any]]:
 
 
 def settled_rows(cluster: LocalCluster) -> list[dict[str, list[Any]]]:
-    """Return the rows of every node, once the keys of all members are recorded (P5a)."""
+    """Return the rows of every node, once the members have recorded all of their keys."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         states = [rows(node) for node in cluster.nodes]
-        recorded = {len(state["member_keys"]) for state in states}
-        if recorded == {len(cluster.nodes)} and all(s == states[0] for s in states):
+        lacking = [
+            node.node_id
+            for node in cluster.nodes
+            if not has_recorded(states[0], node.node_id)
+        ]
+        if not lacking and all(state == states[0] for state in states):
             return states
-        assert time.monotonic() < deadline, recorded
+        assert time.monotonic() < deadline, lacking
+
+
+def has_recorded(state: dict[str, list[Any]], member: str) -> bool:
+    """
+    Return whether the state has a member's own key, and those of authorities (P5a, P6a).
+
+    The latter come some ten seconds after its start.
+    """
+    noted = [row for row in state["audit_events"] if "NoteAuthorityKeys" in row]
+    return any(member in row for row in state["member_keys"]) and any(
+        member in row for row in noted
+    )
 
 
 def until_recorded(node: LocalNode, events: int) -> dict[str, list[Any]]:
