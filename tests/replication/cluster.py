@@ -35,7 +35,7 @@ from tests.replication.recording_state import FixedStamper, RecordingState, prop
 
 T = TypeVar("T")
 
-READY_S = 60
+READY_S = 120
 POLL_S = 0.01
 
 FOR_NOW = (
