@@ -19,7 +19,7 @@ def finished(seed: int) -> Iterator[GroupsRun]:
 
 
 def test_clusters_keep_every_promise_while_slots_move() -> None:
-    """A code works once, wherever its user is, and no outcome is guessed (A3, A7)."""
+    """A code works once, wherever its user is, also after a restore (A3, A7, E1)."""
     counts: Counter[str] = Counter()
     for seed in SEEDS:
         with finished(seed) as run:
@@ -29,6 +29,7 @@ def test_clusters_keep_every_promise_while_slots_move() -> None:
     for each in (
         *("accepted", "moves", "canceled", "moved", "unknown", "outages"),
         *("thefts refused", "late and refused", "approved", "late approvals"),
+        *("restores", "losses", "interrupted", "ended by receipt", "reclaims"),
     ):
         assert counts[each], each
     assert counts["accepted"] > 400
@@ -39,4 +40,4 @@ def test_a_seed_with_clusters_is_a_run() -> None:
     with finished(3) as one, finished(3) as other:
         assert one.rules.counts == other.rules.counts
         assert one.rules.accepted == other.rules.accepted
-        assert one.table == other.table
+        assert one.estate.table == other.estate.table

@@ -34,6 +34,13 @@ COUNTED = {
     "late and refused": "steps and attempts that arrived late and were refused",
     "thefts refused": "exports, orders and receipts sent again by a thief and refused",
     "outages": "clusters without a quorum for a while",
+    "restores": "clusters restored from an earlier state",
+    "recoveries": "clusters recovered from a survivor that had their newest state",
+    "losses": "clusters lost for good during a move",
+    "interrupted": "moves that their operators left because of that",
+    "ended by receipt": "such moves that ended with the receipt, perhaps once more",
+    "reclaims": "slots that a cluster took back",
+    "copies deleted": "copies of users that were deleted then",
 }
 
 
@@ -90,8 +97,10 @@ def record(
         "# Results of simulated clusters that share the users",
         "",
         "Written by `make sim-groups`; do not edit.",
-        "Three clusters with the real state machine, programs with the library's",
+        "Four clusters with the real state machine, programs with the library's",
         "`AsyncRoutedAgent`, and operators who move slots from one cluster to another.",
+        "Clusters are restored from earlier states, or lost for good during a move; operators",
+        "then follow the table of [several clusters](../clusters.md).",
         "A cluster counts as one machine: [the simulation of nodes](simulation.md) looks",
         "into it. The steps of a move are the product's commands, each with the approval of",
         "another administrator, which may come late; exports are read, packed, encrypted and",

@@ -3,20 +3,22 @@
 One cluster of several: the real state machine, with two administrators.
 
 A cluster counts as one machine here: `make sim` looks at its nodes. Each step is a commit,
-so it survives the time in which the cluster has no quorum.
+so it survives the time in which the cluster has no quorum. A restore puts an earlier state
+back, and begins a new epoch in it by the real command.
 """
 
+import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from sparecode_client.clusters.slots import slot_of
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import (
     AdministratorName,
-    NameKey,
     NodeId,
     RequestId,
     SessionId,
@@ -24,13 +26,16 @@ from sparecode_node.domain.ids import (
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
+from sparecode_node.queries import review
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
     CreateAdministrator,
 )
 from sparecode_node.statemachine.commands.approvals import Approve
+from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.commands.sessions import OpenSession
+from sparecode_node.statemachine.handlers import epochs
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
@@ -39,11 +44,14 @@ from sparecode_node.statemachine.results import (
     Decision,
     Result,
 )
+from sparecode_node.statemachine.tables import meta
+from sparecode_node.statemachine.tables import moves as move_tables
 from tests.simulation.groups.moves import (
     REMEMBERED_S,
     GroupMoves,
     MoveRefusedError,
     WaitingError,
+    now_read,
 )
 from tests.simulation.people import (
     FOUNDING,
@@ -56,9 +64,8 @@ from tests.simulation.people import (
 )
 
 BEGAN_MS = 1_800_000_000_000
-SESSION = "open.first"
 APPROVER = AdministratorName("eve")
-APPROVER_SESSION = "open.approver"
+NODE = NodeId("n1")
 
 
 class NotHere(Exception):  # noqa: N818  An answer, and not a failure.
@@ -68,6 +75,17 @@ class NotHere(Exception):  # noqa: N818  An answer, and not a failure.
         super().__init__(reason.value)
         self.moved = reason is Reason.SLOT_MOVED
         """Whether it never will: it has not applied the attempt."""
+        self.reason = reason.value
+
+
+@dataclass(frozen=True)
+class GroupBackup:
+    """The state of a cluster at a moment."""
+
+    state: bytes
+    index: int
+    whole: frozenset[str]
+    """The moves to the cluster of which it has all users."""
 
 
 class Group:
@@ -76,18 +94,87 @@ class Group:
     def __init__(self, name: str, now_s: Callable[[], float]) -> None:
         self.name = name
         self.is_up = True
+        self.is_lost = False
+        """For good: nothing of it is left."""
+        self.epoch = epochs.FIRST_EPOCH
+        self._sessions_of = self.epoch
+        """The epoch in which the administrators who call now have signed in."""
+        self._homes: tuple[tuple[int, int, bool], frozenset[int]] | None = None
         self._now_s = now_s
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         self._machine = StateMachine(self._db)
         self._index = 0
         self.moves = GroupMoves(name, self._db, self._step)
         self._admin(replace(FOUNDING, cluster_id=name))
-        self._admin(open_session(SESSION))
+        self._admin(open_session(self._session))
         [register, *self._people] = beginning()
         self._admin(register)
 
     def close(self) -> None:
         self._db.close()
+
+    # --- Restores
+
+    def back_up(self) -> GroupBackup:
+        """Return a copy of the state."""
+        return GroupBackup(
+            state=self._db.serialize(), index=self._index, whole=self.moves.whole()
+        )
+
+    def restore(self, backup: GroupBackup, cause: str) -> None:
+        """
+        Go on in an earlier state, as a new cluster that is not open yet (E1, E2).
+
+        `sparecode-node restore` and `recover` write such a state, and a log that goes on
+        with this command.
+        """
+        self.epoch += 1
+        self._db.close()
+        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._db.deserialize(backup.state)
+        self._machine = StateMachine(self._db)
+        self._index = backup.index
+        self.moves = self.moves.restored(f"{self.name}.{self.epoch}", self._db)
+        began = BeginEpoch(
+            cluster_id=self.moves.key.cluster_id,
+            cause=cause,
+            state_index=backup.index,
+            state_at_ms=meta.read(self._db, "now_ms", 0),
+        )
+        request = RequestId(began.cluster_id)
+        [result] = self._apply(UnstampedCall.of_node(NODE, began, request))
+        assert not isinstance(result, Rejected), result
+        self._sessions_of = self.epoch
+        self._admin(open_session(self._session))
+        self._sign_in(self._approver_session, b"hers", 2)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it serves agents."""
+        return epochs.is_open(self._db)
+
+    def open(self, request: str) -> None:
+        """Serve agents again, after the review. Raises `WaitingError`."""
+        if not self.is_open:
+            found = now_read(self._db, partial(review.find, names_users=True))
+            self._step(OpenCluster(review=found.mark), request)
+
+    @contextlib.contextmanager
+    def calls_of(self, epoch: int) -> Iterator[None]:
+        """Let calls arrive that administrators have sent in an earlier epoch."""
+        self._sessions_of = epoch
+        try:
+            yield
+        finally:
+            self._sessions_of = self.epoch
+
+    @property
+    def _session(self) -> str:
+        return f"open.{self._sessions_of}"
+
+    @property
+    def _approver_session(self) -> str:
+        return f"open.approver.{self._sessions_of}"
 
     # --- Administrators
 
@@ -125,7 +212,7 @@ class Group:
             "change",
             session="open.temporary",
         )
-        self._sign_in(APPROVER_SESSION, b"hers", 2)
+        self._sign_in(self._approver_session, b"hers", 2)
 
     def _sign_in(self, session: str, candidate: bytes, version: int) -> None:
         self._as_approver(
@@ -143,7 +230,7 @@ class Group:
     def approve(self, approval_id: int, request: str) -> None:
         """Approve a step. Raises `MoveRefusedError`."""
         result = self._as_approver(
-            Approve(approval_id=approval_id), request, session=APPROVER_SESSION
+            Approve(approval_id=approval_id), request, session=self._approver_session
         )
         if isinstance(result, Rejected):
             raise MoveRefusedError(result.detail)
@@ -157,7 +244,7 @@ class Group:
                 request_id=RequestId(request),
                 tag=zlib.crc32(request.encode()),
             ),
-            node_id=NodeId("n1"),
+            node_id=NODE,
             session_id=SessionId(session),
         )
         [result] = self._apply(call)
@@ -165,7 +252,7 @@ class Group:
 
     def _step(self, command: Command, request: str) -> None:
         """Apply a step of a move. Raises `MoveRefusedError` and `WaitingError`."""
-        call = call_of(command, request, content=request, session=SESSION)
+        call = call_of(command, request, content=request, session=self._session)
         [result] = self._apply(call)
         if isinstance(result, Rejected):
             raise MoveRefusedError(f"{result.reason}: {result.detail}")
@@ -185,27 +272,47 @@ class Group:
                 self._admin(command)
         self._admin(codes.command(self._version(name)))
 
-    def has_users(self, slot: int) -> bool:
-        return bool(self._names(slot))
+    def issue(self, codes: IssuedSet, request: str) -> None:
+        """Issue codes to a user. Raises `MoveRefusedError`."""
+        self._step(codes.command(self._version(codes.user)), request)
 
-    def _names(self, slot: int) -> list[NameKey]:
-        rows = self._db.execute("SELECT name_key FROM users ORDER BY name_key")
-        return [NameKey(name) for (name,) in rows if slot_of(name) == slot]
+    def has_users(self, slot: int) -> bool:
+        return move_tables.has_users(self._db, slot, slot)
+
+    def homes(self, slots: Sequence[int]) -> frozenset[int]:
+        """Return the slots of which users can sign in here. Looked up once per entry."""
+        at = (self.epoch, self._index, self.is_lost)
+        if self._homes is None or self._homes[0] != at:
+            found = frozenset(slot for slot in slots if self.is_home(slot))
+            self._homes = (at, found)
+        return self._homes[1]
+
+    def is_home(self, slot: int) -> bool:
+        """Return whether users of a slot can sign in here."""
+        return (
+            not self.is_lost
+            and self.has_users(slot)
+            and self.moves.serves(slot)
+            and self.is_open
+        )
 
     def used_codes(self) -> set[str]:
         """Return the used codes of the users of slots that are served here."""
-        return self._codes(used=True)
+        return self._codes("used")
 
     def live_codes(self) -> set[str]:
         """Return the codes that would be accepted here."""
-        return self._codes(used=False)
+        return self._codes("live")
 
-    def _codes(self, *, used: bool) -> set[str]:
+    def void_codes(self) -> set[str]:
+        """Return the codes that were live when another set, or an epoch, ended them."""
+        return self._codes("void")
+
+    def _codes(self, state: str) -> set[str]:
         rows = self._db.execute(
             "SELECT set_id, ordinal, name_key FROM codes JOIN code_sets USING (set_id) "
-            "JOIN tokens USING (serial) JOIN users USING (user_id) "
-            "WHERE (used_index IS NOT NULL) = ?",
-            (used,),
+            "JOIN tokens USING (serial) JOIN users USING (user_id) WHERE state = ?",
+            (state,),
         )
         return {
             f"{set_id}/{ordinal}"
@@ -241,7 +348,9 @@ class Group:
 
     def _admin(self, command: Command) -> None:
         name = f"{self._index}"
-        [result] = self._apply(call_of(command, name, content=name, session=SESSION))
+        [result] = self._apply(
+            call_of(command, name, content=name, session=self._session)
+        )
         assert not hasattr(result, "reason"), result
 
     def _apply(self, call: UnstampedCall) -> tuple[Result, ...]:

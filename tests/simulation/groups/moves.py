@@ -40,6 +40,7 @@ from sparecode_node.statemachine.commands.moves import (
     ExportMovedUsers,
     FreezeUsers,
     PrepareMove,
+    ReclaimMove,
 )
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.tables import moves as move_tables
@@ -47,7 +48,7 @@ from tests.simulation.people import KEY
 
 REMEMBERED_S = 20.0
 """How long requests are remembered and repeated: ten minutes (Q3), scaled to a run."""
-DELETED_AFTER_MS = 1_000
+DELETED_AFTER_MS = 3_000
 """How long users of slots that are gone are kept: a day, scaled to a run."""
 USERS_READ = 20
 HASH_BYTES = 32
@@ -108,6 +109,19 @@ class WordSeals(MoveSeals):
         return ((KEY, seed),)
 
 
+def now_read(
+    db: sqlite3.Connection, query: Callable[[ReadTransaction], Coroutine[Any, Any, T]]
+) -> T:
+    """Return the result of a query that waits for nothing."""
+    running = query(ReadTransaction(connection=_Rows(db), applied_index=0))
+    try:
+        running.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("a query has waited")
+
+
 class _Rows:
     """The state of a cluster, for queries that wait for nothing."""
 
@@ -122,37 +136,47 @@ class _Rows:
         return cursor.execute(sql, parameters or {}).fetchall()
 
 
-def _now(query: Coroutine[Any, Any, T]) -> T:
-    """Return the result of a query that waits for nothing."""
-    try:
-        query.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("a query has waited")
-
-
 class GroupMoves:
     """The moves that one cluster knows, and its steps."""
 
-    def __init__(self, name: str, db: sqlite3.Connection, step: Step) -> None:
+    def __init__(
+        self, name: str, db: sqlite3.Connection, step: Step, ring: KeyRing | None = None
+    ) -> None:
         self._db = db
         self._step = step
         secret = name.encode().ljust(HASH_BYTES)
-        self._seals = WordSeals(
-            KeyRing(cluster_id=name, active=KEY, keys={KEY: secret})
-        )
+        self._ring = ring or KeyRing(cluster_id=name, active=KEY, keys={KEY: secret})
+        self._seals = WordSeals(self._ring)
         self.key = MoveKey(name, self._seals.signature_key(KEY))
+
+    def restored(self, cluster_id: str, db: sqlite3.Connection) -> "GroupMoves":
+        """Return the moves in a restored state, with the ring of the new cluster."""
+        return GroupMoves(
+            cluster_id, db, self._step, self._ring.for_cluster(cluster_id)
+        )
 
     def serves(self, slot: int) -> bool:
         """Return whether attempts of the slot's users are decided here."""
-        move = move_tables.newest_of(self._db, slot)
+        move = self.newest_of(slot)
         return move is None or (move.state not in OPEN and move.state not in ELSEWHERE)
+
+    def newest_of(self, slot: int) -> Move | None:
+        """Return the move that decides whether a slot is served here."""
+        return move_tables.newest_of(self._db, slot)
+
+    def find(self, move_id: str) -> Move | None:
+        """Return a move as this cluster knows it; None: it has not begun here."""
+        return move_tables.find(self._db, move_id)
 
     def state_of(self, move_id: str) -> MoveState | None:
         """Return what became of a move here; None: it has not begun."""
-        move = move_tables.find(self._db, move_id)
+        move = self.find(move_id)
         return None if move is None else move.state
+
+    def whole(self) -> frozenset[str]:
+        """Return the moves to this cluster of which it has got all users."""
+        moves = now_read(self._db, move_queries.every)
+        return frozenset(move.ticket.move_id for move in moves if move.complete)
 
     # --- The target
 
@@ -219,12 +243,15 @@ class GroupMoves:
         return [*full, export.end()]
 
     def _users(self, ticket: MoveTicket) -> list[UserRows]:
-        transaction = ReadTransaction(connection=_Rows(self._db), applied_index=0)
         after = (-1, "")
         found: list[UserRows] = []
-        while users := _now(
-            move_queries.users_after(transaction, ticket, after, USERS_READ)
-        ):
+
+        async def read(transaction: ReadTransaction) -> list[UserRows]:
+            return list(
+                await move_queries.users_after(transaction, ticket, after, USERS_READ)
+            )
+
+        while users := now_read(self._db, read):
             found += users
             after = (users[-1].user["slot"], users[-1].user["name_key"])
         return found
@@ -238,14 +265,19 @@ class GroupMoves:
 
     # --- Both
 
+    def reclaim(self, move_id: str, request: str) -> None:
+        """Serve the slots without a receipt, as far as one command does it."""
+        self._step(ReclaimMove(move_id=move_id, reason="it is lost"), request)
+
     def delete(self, move_id: str, request: str) -> None:
         """Delete users of a move that is over, as far as one command does."""
         self._step(DeleteMovedUsers(move_id=move_id), request)
 
     def _receipt(self, move_id: str, end: MoveState) -> bytes:
-        state = self._move(move_id).state
-        if state is not end:
-            raise MoveRefusedError(f"the move is over: it is {state}")
+        move = self._move(move_id)
+        is_cleared = move.state is MoveState.CLEARED and move.canceled
+        if move.state is not end and not (is_cleared and end is MoveState.CANCELED):
+            raise MoveRefusedError(f"the move is over: it is {move.state}")
         return self._seals.receipt(move_id, end, KEY)
 
     def _lock(self, move_id: str, end: MoveState) -> bytes:

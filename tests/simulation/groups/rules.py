@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The promises of several clusters together: a code works once, wherever its user is."""
+"""
+The promises of several clusters together: a code works once, wherever its user is.
+
+A restored cluster has forgotten what it did after the backup, and all request ids. So a
+decision or a "moved" binds the cluster until its next restore alone: in the next epoch it
+may refuse what it has decided before. It still accepts nothing a second time, and no code
+that the restore, or a slot taken back, has voided.
+"""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sparecode_client import Decision
@@ -17,12 +24,18 @@ class GroupRules:
 
     violations: dict[str, str] = field(default_factory=dict)
     """Promise -> what was seen first."""
-    accepted: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Code -> the cluster and the request id that it was accepted for."""
-    decided: dict[str, str] = field(default_factory=dict)
-    """Request id -> the cluster that decided it."""
-    never: set[tuple[str, str]] = field(default_factory=set)
-    """The clusters that have said that they never apply a request id, with it."""
+    accepted: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+    """Code -> the cluster, its epoch, and the request id that it was accepted for."""
+    decided: dict[str, tuple[Group, int]] = field(default_factory=dict)
+    """Request id -> the cluster that decided it, and the epoch in which it did."""
+    never: dict[tuple[str, str], int] = field(default_factory=dict)
+    """
+    The clusters that have said that they never apply a request id, with it.
+
+    Each with the epoch in which it said so last.
+    """
+    void: set[str] = field(default_factory=set)
+    """Codes that a restore has voided, or a cluster that took their user's slot back."""
     answers: dict[str, Decision] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -30,31 +43,58 @@ class GroupRules:
         self.violations.setdefault(promise, seen)
 
     def on_decided(
-        self, group: str, request_id: str, wanted: Try, decision: Decided
+        self, group: Group, request_id: str, wanted: Try, decision: Decided
     ) -> None:
         """Record that a cluster has decided an attempt, or repeats its decision."""
-        first = self.decided.setdefault(request_id, group)
-        if first != group:
+        about = f"{request_id} ({wanted.user} {wanted.what})"
+        first = self._decided_in(request_id)
+        if first is None:
+            self.decided[request_id] = (group, group.epoch)
+        elif first is not group:
             self.violated(
-                "decided by one cluster",
-                f"{request_id} ({wanted.user} {wanted.what}) in {first} and {group}",
+                "decided by one cluster", f"{about} in {first.name} and {group.name}"
             )
-        if (group, request_id) in self.never:
-            self.violated("moved means never", f"{request_id} in {group}")
-        if decision is not Decided.ACCEPTED:
+        is_accepted = decision is Decided.ACCEPTED
+        said = self.never.get((group.name, request_id))
+        if said is not None and (is_accepted or said == group.epoch):
+            self.violated("moved means never", f"{about} in {group.name}")
+        if not is_accepted:
             return
-        place = (group, request_id)
+        if wanted.what in self.void:
+            self.violated("void for good", f"{about} in {group.name}")
+        if self.answers.get(request_id, Decision.ACCEPTED) is not Decision.ACCEPTED:
+            self.violated("one answer", f"{about}: accepted after a refusal was heard")
+        place = (group.name, group.epoch, request_id)
         other = self.accepted.setdefault(wanted.what, place)
         if other != place:
             self.violated("spent once", f"{wanted.what}: {other} and {place}")
         self.counts["accepted"] += other is place
 
-    def on_moved(self, group: str, request_id: str) -> None:
+    def on_moved(self, group: Group, request_id: str) -> None:
         """Record that a cluster says that the slot has moved away."""
         self.counts["moved"] += 1
-        if self.decided.get(request_id) == group:
-            self.violated("moved means never", f"{request_id} in {group}")
-        self.never.add((group, request_id))
+        if self._decided_in(request_id) is group:
+            self.violated("moved means never", f"{request_id} in {group.name}")
+        self.never[group.name, request_id] = group.epoch
+
+    def _decided_in(self, request_id: str) -> Group | None:
+        """Return the cluster that has decided a request, and still knows of it."""
+        group, epoch = self.decided.get(request_id, (None, 0))
+        if group is None or group.is_lost or group.epoch != epoch:
+            return None
+        return group
+
+    def on_restored(self, group: Group) -> None:
+        """Compare: no code of an earlier state is live, wherever its user is now."""
+        if live := group.live_codes():
+            self.violated("void for good", f"live in {group.name}: {sorted(live)[:3]}")
+
+    def on_void(self, group: Group, codes: Iterable[str]) -> None:
+        """Record that a cluster goes on with a copy that lacks what was spent since."""
+        ended = set(codes)
+        if live := ended & group.live_codes():
+            self.violated("void for good", f"live in {group.name}: {sorted(live)[:3]}")
+        self.void |= ended
 
     def on_answer(self, request_id: str, decision: Decision) -> None:
         """Record that a caller has heard a decision."""
@@ -65,25 +105,17 @@ class GroupRules:
 
     def check_homes(self, groups: Sequence[Group], slots: Sequence[int]) -> None:
         """Compare: at each moment at most one cluster serves a slot with users."""
-        for slot in slots:
-            serving = [
-                group.name
-                for group in groups
-                if group.moves.serves(slot) and group.has_users(slot)
-            ]
-            if len(serving) > 1:
-                self.violated("one home", f"slot {slot}: {', '.join(serving)}")
+        serving = [slot for group in groups for slot in group.homes(slots)]
+        if len(serving) != len(set(serving)):
+            homes = {group.name: sorted(group.homes(slots)) for group in groups}
+            self.violated("one home", f"{homes}")
 
     def check_end(
         self, groups: Sequence[Group], slots: Sequence[int], codes: set[str]
     ) -> None:
         """Compare: nothing is lost, and what was accepted is used where it is now."""
         for slot in slots:
-            homes = [
-                group.name
-                for group in groups
-                if group.moves.serves(slot) and group.has_users(slot)
-            ]
+            homes = [group.name for group in groups if group.is_home(slot)]
             if len(homes) != 1:
                 self.violated("no user lost", f"slot {slot} is served by {homes}")
             for group in groups:
@@ -91,10 +123,12 @@ class GroupRules:
                     self.violated("no copy left", f"slot {slot} in {group.name}")
         used = set().union(*(group.used_codes() for group in groups))
         live = set().union(*(group.live_codes() for group in groups))
-        if both := used & live:
-            self.violated("spent once", f"used and live: {sorted(both)[:3]}")
-        if used != set(self.accepted):
-            wrong = used ^ set(self.accepted)
-            self.violated("spent once", f"used, or accepted: {sorted(wrong)[:3]}")
-        if lost := codes - used - live:
+        if both := (used | self.void) & live:
+            self.violated("spent once", f"used or void, and live: {sorted(both)[:3]}")
+        if wrong := used - set(self.accepted):
+            self.violated("spent once", f"used, never accepted: {sorted(wrong)[:3]}")
+        # A restore may forget what it accepted, but it voids that.
+        if wrong := set(self.accepted) - used - self.void:
+            self.violated("spent once", f"accepted, not used: {sorted(wrong)[:3]}")
+        if lost := codes - used - live - self.void:
             self.violated("no code lost", f"{sorted(lost)[:3]}")

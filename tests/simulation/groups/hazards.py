@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong: clusters without a quorum, and a thief who sends again what was sent."""
+
+import asyncio
+from functools import partial
+
+from tests.simulation.groups.estate import Estate
+from tests.simulation.groups.moves import MoveRefusedError, WaitingError
+
+
+class Hazards:
+    """Outages and thefts."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+
+    async def stop_clusters(self) -> None:
+        """Take the quorum of a cluster for a while."""
+        estate, rng = self._estate, self._estate.rng
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(1.0, 8.0))
+            group = rng.choice(estate.living)
+            group.is_up = False
+            await asyncio.sleep(rng.uniform(0.2, 4.0))
+            group.is_up = not group.is_lost
+            estate.rules.counts["outages"] += 1
+
+    async def steal(self) -> None:
+        """Send again what operators have sent: exports, orders and receipts."""
+        estate, rng = self._estate, self._estate.rng
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.05, 0.4))
+            group = rng.choice(estate.living)
+            pieces = [piece for name, piece in estate.pieces if name == group.name]
+            if not group.is_up or not estate.tickets:
+                continue
+            ticket, request = rng.choice(estate.tickets), estate.name("theft")
+            try:
+                match rng.randrange(4):
+                    case 0 | 1 if pieces:
+                        group.moves.take(rng.choice(pieces), request)
+                    case 2:
+                        group.moves.freeze(ticket, request)
+                    case _:
+                        group.moves.end(ticket, rng.choice(estate.receipts), request)
+            except MoveRefusedError:
+                estate.rules.counts["thefts refused"] += 1
+            except WaitingError as waiting:
+                # The other administrator believes that it is the operator's step. All
+                # know of a restore: then nobody approves a step of a move that it ended.
+                if rng.random() < 0.3 and not self._is_touched(ticket.move_id):
+                    estate.repeat_late(
+                        group, partial(group.approve, waiting.approval_id, request)
+                    )
+            estate.check_homes()
+
+    def _is_touched(self, move_id: str) -> bool:
+        return any(
+            moving.is_touched
+            for moving in self._estate.begun
+            if moving.move_id == move_id
+        )

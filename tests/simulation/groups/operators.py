@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Operators who move slots from one cluster to another, and sometimes give that up.
+
+If a cluster of a move is restored or lost, its operator stops, and leaves the move to
+`Recovery`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from tests.simulation.groups.estate import Estate, Moving, RestoredError
+from tests.simulation.groups.group import Group
+from tests.simulation.groups.moves import DELETED_AFTER_MS, MoveRefusedError
+
+T = TypeVar("T")
+
+
+class Operators:
+    """All operators who move slots."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+
+    async def move(self) -> None:
+        """Move one slot after the other, as long as anything goes wrong."""
+        estate, rng = self._estate, self._estate.rng
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.1, 2.0))
+            slot = rng.choice(estate.slots)
+            source = estate.groups[estate.table.owners[slot]]
+            target = rng.choice(estate.living)
+            moved = await self._move_slot(slot, source, target)
+            if moved and rng.random() < 0.6:  # It was a mistake: back, or on, at once.
+                await self._move_slot(
+                    slot, target, rng.choice([source, *estate.living])
+                )
+
+    async def _move_slot(self, slot: int, source: Group, target: Group) -> bool:
+        """Move a slot, or cancel that; return whether it has moved."""
+        estate = self._estate
+        if slot in estate.held or estate.restoring in (source, target):
+            return False
+        if source is target or source.is_lost or target.is_lost:
+            return False
+        moving = Moving(estate.name("move"), slot, source, target)
+        estate.begun.append(moving)
+        try:
+            return await self._run(moving)
+        except RestoredError:
+            estate.rules.counts["interrupted"] += 1
+            return False
+        finally:
+            moving.stopped.set()
+
+    async def _run(self, moving: Moving) -> bool:
+        estate, rng = self._estate, self._estate.rng
+        slot, source, target = moving.slot, moving.source, moving.target
+        move_id, key = moving.move_id, source.moves.key
+        try:
+            ticket = await estate.step(
+                target,
+                lambda request: target.moves.prepare(move_id, slot, key, request),
+            )
+        except MoveRefusedError:
+            return False
+        moving.ticket = ticket
+        estate.tickets.append(ticket)
+        hurried = False
+        try:
+            for step in (self._freeze, self._import):
+                await step(moving)
+                if rng.random() < 0.4:  # An operator in a hurry.
+                    estate.publish(slot, target, over=[source])
+                    hurried = True
+                await asyncio.sleep(rng.choice([0.0, 0.1, 2.0, 4.0]))
+                if rng.random() < 0.2:
+                    raise MoveRefusedError("the operator gives up")  # noqa: TRY301
+            receipt, over = await self._activate(moving), source
+        except MoveRefusedError:
+            receipt, over = await self._give_up(moving)
+            if hurried and over is target:
+                estate.publish(slot, source, over=[target])
+        if over is source:
+            estate.publish(slot, target, over=[source])
+        estate.rules.counts["moves" if over is source else "canceled"] += 1
+        estate.receipts.append(receipt)
+        await asyncio.sleep(rng.choice([0.0, 0.2, 2.0]))
+        try:
+            await self._step(
+                moving,
+                source,
+                lambda request: source.moves.end(ticket, receipt, request),
+                patient=True,
+            )
+            await asyncio.sleep(DELETED_AFTER_MS / 1000 + rng.choice([0.1, 3.0]))
+            if over is source:
+                await back_up_before_delete(estate, moving)
+            await self._step(
+                moving,
+                over,
+                lambda request: over.moves.delete(move_id, request),
+                patient=True,
+            )
+        except MoveRefusedError as error:
+            estate.rules.violated(
+                "a move ends as its target says", f"{move_id}: {error}"
+            )
+        return over is source
+
+    async def _freeze(self, moving: Moving) -> None:
+        ticket, source = moving.ticket, moving.source
+        assert ticket is not None
+        await self._step(
+            moving, source, lambda request: source.moves.freeze(ticket, request)
+        )
+
+    async def _import(self, moving: Moving) -> None:
+        source, target = moving.source, moving.target
+        pieces = await self._step(
+            moving,
+            source,
+            lambda request: source.moves.export(moving.move_id, request),
+        )
+        self._estate.pieces += [(target.name, piece) for piece in pieces]
+        # An operator may stop in the middle, and believe that all is imported.
+        if self._estate.rng.random() < 0.05:
+            pieces = pieces[:-1]
+        for piece in pieces:
+            await self._step(
+                moving,
+                target,
+                lambda request, piece=piece: target.moves.take(piece, request),
+            )
+
+    async def _activate(self, moving: Moving) -> bytes:
+        target = moving.target
+        return await self._step(
+            moving,
+            target,
+            lambda request: target.moves.activate(moving.move_id, request),
+        )
+
+    async def _give_up(self, moving: Moving) -> tuple[bytes, Group]:
+        """Cancel a move, or take the receipt of its activation, which was approved late."""
+        target = moving.target
+        try:
+            receipt = await self._step(
+                moving,
+                target,
+                lambda request: target.moves.cancel(moving.move_id, request),
+                patient=True,
+            )
+        except MoveRefusedError:
+            return await self._activate(moving), moving.source
+        return receipt, target
+
+    async def _step(
+        self,
+        moving: Moving,
+        group: Group,
+        step: Callable[[str], T],
+        *,
+        patient: bool = False,
+    ) -> T:
+        """Do a step of a move, unless another operator goes on with it."""
+        if moving.is_touched:
+            raise RestoredError(moving.move_id)
+        try:
+            result = await self._estate.step(group, step, patient=patient)
+        except MoveRefusedError as error:
+            if moving.is_touched:
+                raise RestoredError(moving.move_id) from error
+            raise
+        return result
+
+
+async def back_up_before_delete(estate: Estate, moving: Moving) -> None:
+    """
+    Keep no backup of the target that lacks the users of a move.
+
+    The source deletes its copy next: a restore of such a backup would lose the users.
+    """
+    target = moving.target
+    while True:
+        kept = [
+            backup
+            for backup in estate.backups.get(target.name, ())
+            if moving.move_id in backup.whole
+        ]
+        if target.is_lost:
+            raise RestoredError(target.name)
+        if kept or target.is_up:
+            break
+        await asyncio.sleep(0.5)
+    estate.backups[target.name] = kept or [target.back_up()]

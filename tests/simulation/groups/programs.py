@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Programs that sign users in, with the library's `AsyncRoutedAgent`.
+
+Passcodes name a code of a set: `2/17`. After a restore people have a new set, and some
+of them type a code of the old one.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import cast
+
+from sparecode_client import (
+    AsyncRoutedAgent,
+    Authentication,
+    Decision,
+    OutcomeUnknown,
+    Refused,
+    SlotTable,
+    SparecodeError,
+    Unavailable,
+    slot_of,
+)
+from sparecode_client.agent import AsyncAgent
+from sparecode_client.clusters.routes import LOOK_S
+from sparecode_client.clusters.slots import ClusterAddress
+from sparecode_node.domain.ids import SetId
+from tests.simulation.groups.estate import CODES, LATE_S, Estate, Lost
+from tests.simulation.groups.group import Group, NotHere
+from tests.simulation.groups.moves import REMEMBERED_S
+from tests.simulation.people import USERS, Try
+
+PROGRAMS = 3
+RESERVED = 4
+"""Codes of each set that are tried at the end alone."""
+WITHIN = timedelta(seconds=1)
+REPEATED_S = REMEMBERED_S - LATE_S - WITHIN.total_seconds() - 1.0
+"""A program begins no try later: the clusters must still remember the request then."""
+
+
+class Programs:
+    """The programs, and the slot table that each has on its disk."""
+
+    def __init__(self, estate: Estate, seconds: float) -> None:
+        self._estate = estate
+        self._began_s = estate.timeline.now
+        self._seconds = seconds
+        self._agents = [
+            AsyncRoutedAgent.over(self._reader(k), self._agent, timeout=WITHIN)
+            for k in range(PROGRAMS)
+        ]
+
+    def _reader(self, program: int) -> Callable[[], SlotTable]:
+        return lambda: self._estate.files[program]
+
+    def _agent(self, cluster: ClusterAddress) -> AsyncAgent:
+        group = self._estate.groups[cluster.name]
+        return cast("AsyncAgent", GroupAgent(self._estate, group))
+
+    async def sign_in(self, program: int) -> None:
+        """Sign users in, as long as anything goes wrong."""
+        estate, rng = self._estate, self._estate.rng
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.01, 0.6))
+            user = rng.choice(USERS)
+            # Programs try the same codes at about the same time.
+            done = (estate.timeline.now - self._began_s) / self._seconds
+            progress = int(done * (CODES - RESERVED)) + rng.randint(-1, 2)
+            number = estate.sets[user]
+            if number > 1 and rng.random() < 0.2:
+                # One that is not used, or one that an earlier state may not know as used.
+                number -= 1
+                progress += rng.choice([-3, -2, -1, 0, 8])
+            ordinal = min(CODES - RESERVED, max(1, progress))
+            await self._try(program, user, f"{number}/{ordinal}")
+
+    async def _try(self, program: int, user: str, code: str) -> Decision | None:
+        """Sign in, and retry now and then if the outcome is unknown."""
+        estate, rules = self._estate, self._estate.rules
+        request_id, cluster = estate.name("try"), ""
+        until_s = estate.timeline.now + REPEATED_S
+        while estate.timeline.now < until_s:
+            try:
+                answer = await self._agents[program].authenticate(
+                    user, code, request_id=request_id, cluster=cluster
+                )
+            except OutcomeUnknown as error:
+                rules.counts["unknown"] += 1
+                if estate.rng.random() < 0.2:
+                    return None
+                await asyncio.sleep(estate.rng.choice([0.1, 1.0, 6.0]))
+                if estate.rng.random() < 0.3:  # Another program goes on.
+                    program = estate.rng.randrange(PROGRAMS)
+                    cluster = error.cluster
+            except (Unavailable, Refused):
+                return None
+            else:
+                rules.on_answer(request_id, answer.decision)
+                return answer.decision
+        return None
+
+    async def deploy(self) -> None:
+        """Copy the slot table to the programs, late."""
+        estate = self._estate
+        while estate.is_faulty:
+            await asyncio.sleep(estate.rng.uniform(0.1, 3.0))
+            estate.files[estate.rng.randrange(PROGRAMS)] = estate.table
+
+    async def do_without_each_group(self) -> None:
+        """Without one cluster, its users wait; all others sign in."""
+        estate = self._estate
+        estate.files = [estate.table] * PROGRAMS
+        await asyncio.sleep(LOOK_S)  # Every program has the newest table.
+        for k, lost in enumerate(estate.living):
+            lost.is_up = False
+            for user in USERS:
+                home = estate.table.owners[slot_of(user)]
+                code = f"{estate.sets[user]}/{CODES - RESERVED + 1 + k}"
+                decision = await self._try(k % PROGRAMS, user, code)
+                if (decision is Decision.ACCEPTED) != (home != lost.name):
+                    estate.rules.violated(
+                        "a lost cluster stops its own users alone",
+                        f"{user} of {home} without {lost.name}: {decision}",
+                    )
+            lost.is_up = True
+
+
+class GroupAgent:
+    """Asks one cluster, as `AsyncAgent` does: until an answer, or the deadline."""
+
+    removed_nodes: frozenset[str] = frozenset()
+
+    def __init__(self, estate: Estate, group: Group) -> None:
+        self._estate = estate
+        self._group = group
+
+    async def authenticate(
+        self,
+        username: str,
+        passcode: str,
+        *,
+        client_address: str,
+        resource: str,
+        request_id: str,
+        within: timedelta,
+    ) -> Authentication:
+        del client_address, resource
+        number, _, ordinal = passcode.partition("/")
+        wanted = Try(username, SetId(f"{username}.{number}"), int(ordinal))
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + within.total_seconds()
+        in_doubt, last = False, "UNREACHABLE"
+        while loop.time() < deadline_s:
+            try:
+                decision = await self._estate.ask(
+                    self._group, lambda: self._decide(wanted, request_id)
+                )
+            except NotHere as answer:
+                if answer.moved:
+                    raise Refused("SLOT_MOVED", "the slot has moved away") from None
+                last = answer.reason
+            except Lost as loss:
+                in_doubt |= loss.sent
+            else:
+                return Authentication(
+                    decision=Decision(decision), authentication_id=request_id
+                )
+            await asyncio.sleep(0.3)
+        error: SparecodeError = Unavailable(last, "no node could answer")
+        if in_doubt:
+            error = OutcomeUnknown(request_id, "the outcome is unknown")
+        raise error
+
+    def _decide(self, wanted: Try, request_id: str) -> str:
+        rules = self._estate.rules
+        try:
+            decision, _ = self._group.decide(wanted, request_id)
+        except NotHere as answer:
+            if answer.moved:
+                rules.on_moved(self._group, request_id)
+            raise
+        rules.on_decided(self._group, request_id, wanted, decision)
+        return decision.value
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection."""

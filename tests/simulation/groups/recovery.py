@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Clusters that are restored from a backup, or lost for good, and what operators do then.
+
+They follow the table of docs/clusters.md, "If a cluster is lost or restored". One cluster
+is restored at a time, from a backup that is younger than the restore before.
+"""
+
+import asyncio
+
+from sparecode_node.domain.moves import ELSEWHERE, MoveState
+from tests.simulation.groups.estate import LATE_S, Estate, Moving
+from tests.simulation.groups.group import Group
+from tests.simulation.groups.moves import MoveRefusedError, WaitingError
+from tests.simulation.groups.operators import back_up_before_delete
+
+BACKUPS_KEPT = 6
+AGAIN_S = 2.0
+"""Seconds after which an operator tries a step again whose time has not come."""
+LEFT = (MoveState.LEAVING, MoveState.GONE)
+
+
+class Recovery:
+    """The operators who bring clusters back."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+        self._voided: set[int] = set()
+        """Slots whose users need new codes."""
+
+    async def back_up(self) -> None:
+        """Make backups, at any moment."""
+        estate, rng = self._estate, self._estate.rng
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.2, 2.0))
+            group = rng.choice(estate.living)
+            if group.is_up and group.is_open:
+                kept = estate.backups[group.name][-BACKUPS_KEPT + 1 :]
+                estate.backups[group.name] = [*kept, group.back_up()]
+
+    async def recover(self) -> None:
+        """Restore a cluster now and then, and lose one for good."""
+        estate, rng = self._estate, self._estate.rng
+        loses_one = rng.random() < 0.5
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(2.0, 10.0))
+            lost = await self._expendable() if loses_one else None
+            if not estate.is_faulty:
+                return
+            if lost is not None:
+                loses_one = False
+                await self._lose(lost)
+            else:
+                await self._restore(rng.choice(estate.living))
+
+    # --- A restore
+
+    async def _restore(self, group: Group) -> None:
+        """Restore a cluster from a backup, and open it once it serves no slot twice."""
+        estate, rng = self._estate, self._estate.rng
+        survivor = group.back_up()
+        backup = rng.choice([survivor, *estate.backups[group.name]])
+        slots = self._begin(group)
+        group.is_up = False
+        await asyncio.sleep(rng.uniform(0.1, 3.0))
+        group.restore(backup, "recover" if backup is survivor else "restore")
+        group.is_up = True
+        estate.rules.counts["restores"] += backup is not survivor
+        estate.rules.counts["recoveries"] += backup is survivor
+        estate.rules.on_restored(group)
+        slots |= {slot for slot in estate.slots if group.has_users(slot)}
+        estate.held |= slots
+        await self._let_stop(group)
+        for slot in sorted(slots):
+            await self._end_moves_from(group, slot)
+        for slot in sorted(slots):
+            if group.moves.serves(slot) and group.has_users(slot):
+                estate.rules.on_void(group, estate.codes_of(slot))
+                self._voided.add(slot)
+        await estate.step(group, group.open, patient=True)
+        await self._finish(group, slots)
+
+    def _begin(self, group: Group) -> set[int]:
+        """Stop all moves from and to a cluster; return the slots that ever moved so."""
+        estate = self._estate
+        estate.restoring = group
+        slots = {slot for slot in estate.slots if group.has_users(slot)}
+        for moving in self._moves_of(group):
+            moving.is_touched = True
+            slots.add(moving.slot)
+        estate.held |= slots
+        return slots
+
+    def _moves_of(self, group: Group, slot: int | None = None) -> list[Moving]:
+        return [
+            moving
+            for moving in self._estate.begun
+            if group in (moving.source, moving.target) and slot in (None, moving.slot)
+        ]
+
+    async def _let_stop(self, group: Group) -> None:
+        for moving in self._moves_of(group):
+            await moving.stopped.wait()
+
+    async def _finish(self, group: Group, slots: set[int]) -> None:
+        """Bring the slots home, issue new codes, and delete copies that are left."""
+        estate = self._estate
+        for _ in range(2):  # Until then an approval may come late.
+            await asyncio.gather(*(self._bring_home(group, slot) for slot in slots))
+            await asyncio.sleep(LATE_S + 0.1)
+        for slot in sorted(slots):
+            homes = [each for each in estate.living if each.is_home(slot)]
+            if len(homes) == 1:
+                estate.publish(slot, homes[0], over=list(estate.groups.values()))
+            if slot in self._voided and homes:
+                await estate.issue_anew(homes[0], slot)
+        self._voided.clear()
+        await asyncio.gather(*(self._delete_copies(slot) for slot in slots))
+        estate.back_up_all()
+        estate.held -= slots
+        estate.restoring = None
+
+    # --- A loss
+
+    async def _expendable(self) -> Group | None:
+        """Wait a moment for a cluster that can be lost during a move without a user."""
+        estate = self._estate
+        for _ in range(50):
+            for group in estate.rng.sample(estate.living, len(estate.living)):
+                is_target = any(
+                    moving.target is group
+                    and moving.ticket
+                    and not moving.stopped.is_set()
+                    for moving in estate.begun
+                )
+                if is_target and all(
+                    self._is_elsewhere(group, slot) for slot in estate.slots
+                ):
+                    return group
+            await asyncio.sleep(0.1)
+        return None
+
+    def _is_elsewhere(self, group: Group, slot: int) -> bool:
+        """Return whether the users of a slot are in another cluster, too, or not here."""
+        newest = group.moves.newest_of(slot)
+        if newest is None:
+            return not group.has_users(slot)
+        if newest.state in ELSEWHERE:
+            return True
+        return not group.has_users(slot) or any(
+            group.moves.state_of(moving.move_id)
+            in (MoveState.ACTIVE, MoveState.ARRIVING)
+            and _has_left(moving)
+            for moving in self._moves_of(group, slot)
+            if moving.target is group
+        )
+
+    async def _lose(self, group: Group) -> None:
+        """Lose a cluster for good: the sources of its moves take the users back."""
+        estate = self._estate
+        slots = self._begin(group)
+        group.is_up, group.is_lost = False, True
+        estate.rules.counts["losses"] += 1
+        await self._let_stop(group)
+        for slot in sorted(slots):
+            await self._end_moves_from(group, slot)
+        await self._finish(group, slots)
+
+    # --- Moves from the cluster
+
+    async def _end_moves_from(self, group: Group, slot: int) -> None:
+        """End the moves from a cluster as their targets say, before it serves the slot."""
+        for moving in self._moves_of(group, slot):
+            target, ticket = moving.target, moving.ticket
+            if moving.source is not group or ticket is None or target.is_lost:
+                continue
+            receipt = await self._decided(moving)
+            if receipt is None or group.is_lost:
+                continue
+            try:
+                known = group.moves.state_of(moving.move_id)
+                is_active = target.moves.state_of(moving.move_id) is MoveState.ACTIVE
+                if known is None and is_active:
+                    await self._estate.step(
+                        group,
+                        lambda request, ticket=ticket: group.moves.freeze(
+                            ticket, request
+                        ),
+                        patient=True,
+                    )
+                if known in (None, MoveState.LEAVING):
+                    await self._end(moving, receipt)
+            except MoveRefusedError:
+                continue  # The slot is not served here anyway.
+
+    async def _end(self, moving: Moving, receipt: bytes) -> None:
+        """End a move in its source. Raises `MoveRefusedError`."""
+        source, ticket = moving.source, moving.ticket
+        assert ticket is not None
+        await self._estate.step(
+            source,
+            lambda request: source.moves.end(ticket, receipt, request),
+            patient=True,
+        )
+        self._estate.rules.counts["ended by receipt"] += 1
+
+    async def _decided(self, moving: Moving) -> bytes | None:
+        """Let the target decide how a move ends, if it has not; return the receipt."""
+        target, move_id = moving.target, moving.move_id
+        match target.moves.state_of(move_id):
+            case MoveState.ARRIVING:
+                steps = [target.moves.activate, target.moves.cancel]
+                self._estate.rng.shuffle(steps)
+            case MoveState.ACTIVE:
+                steps = [target.moves.activate]
+            case MoveState.CANCELED:
+                steps = [target.moves.cancel]
+            case _:
+                return None
+        for step in steps:
+            try:
+                receipt = await self._estate.step(
+                    target,
+                    lambda request, step=step: step(move_id, request),
+                    patient=True,
+                )
+            except MoveRefusedError:
+                continue
+            self._estate.receipts.append(receipt)
+            return receipt
+        return None
+
+    # --- Moves to the cluster
+
+    async def _bring_home(self, group: Group, slot: int) -> None:
+        await self._end_moves_from(group, slot)
+        for moving in self._moves_of(group, slot):
+            if moving.target is group and moving.ticket is not None:
+                await self._settle(moving)
+
+    async def _settle(self, moving: Moving) -> None:
+        while True:
+            if await self._is_settled(moving):
+                return
+            await asyncio.sleep(AGAIN_S)
+
+    async def _is_settled(self, moving: Moving) -> bool:
+        """Do the next step of a move to the cluster; return whether none is left."""
+        group, source, move_id = moving.target, moving.source, moving.move_id
+        own = None if group.is_lost else group.moves.state_of(move_id)
+        there = None if source.is_lost else source.moves.state_of(move_id)
+        if own in (MoveState.ARRIVING, MoveState.ACTIVE, MoveState.CANCELED):
+            receipt = await self._decided(moving)
+            is_canceled = group.moves.state_of(move_id) is MoveState.CANCELED
+            awaits_end = there is MoveState.LEAVING or (there is None and is_canceled)
+            if receipt and awaits_end and not source.is_lost:
+                await self._end(moving, receipt)
+            return True
+        is_needed = there in LEFT and not self._has_moved_on(moving)
+        if own is MoveState.LOST and _decides(group, moving):
+            if is_needed and not _has_left(moving):
+                return await self._reclaim(group, moving)
+            await self._delete(group, moving)
+            return False
+        if is_needed and _has_left(moving):
+            return await self._reclaim(source, moving)
+        return True
+
+    def _has_moved_on(self, moving: Moving) -> bool:
+        """Return whether the cluster gave the users of a move to a third one."""
+        left = moving.source.moves.find(moving.move_id)
+        for later in self._moves_of(moving.target, moving.slot):
+            if later.source is moving.target and not later.target.is_lost:
+                arrived = later.target.moves.find(later.move_id)
+                if (
+                    left is not None
+                    and arrived is not None
+                    and arrived.state is MoveState.ACTIVE
+                    and (arrived.ended_at_ms or 0) > left.began_at_ms
+                ):
+                    return True
+        return False
+
+    async def _reclaim(self, group: Group, moving: Moving) -> bool:
+        """Let a cluster serve the slot of a move again; return whether it does."""
+        estate, request = self._estate, self._estate.name("request")
+        try:
+            await estate.insist(
+                group, lambda: group.moves.reclaim(moving.move_id, request)
+            )
+        except WaitingError as waiting:
+            approval = waiting.approval_id
+        except MoveRefusedError:
+            return False  # Ten minutes have not passed.
+        else:
+            return True  # The receipt of a canceled move came before.
+        request = estate.name("approval")
+        try:
+            await estate.insist(group, lambda: group.approve(approval, request))
+        except MoveRefusedError:
+            return False  # The move has changed meanwhile.
+        estate.rules.on_void(group, estate.codes_of(moving.slot))
+        estate.rules.counts["reclaims"] += 1
+        estate.publish(moving.slot, group, over=list(estate.groups.values()))
+        self._voided.add(moving.slot)
+        return True
+
+    # --- Copies that are left
+
+    async def _delete_copies(self, slot: int) -> None:
+        estate = self._estate
+        for group in estate.living:
+            while group.has_users(slot):
+                newest = group.moves.newest_of(slot)
+                if newest is None or newest.state not in ELSEWHERE:
+                    break
+                moving = next(
+                    each
+                    for each in estate.begun
+                    if each.move_id == newest.ticket.move_id
+                )
+                if not moving.stopped.is_set():
+                    break  # Its operator does it.
+                if newest.state is MoveState.GONE and not moving.target.is_lost:
+                    await back_up_before_delete(estate, moving)
+                if not await self._delete(group, moving):
+                    await asyncio.sleep(AGAIN_S)
+
+    async def _delete(self, group: Group, moving: Moving) -> bool:
+        try:
+            await self._estate.step(
+                group,
+                lambda request: group.moves.delete(moving.move_id, request),
+                patient=True,
+            )
+        except MoveRefusedError:
+            return False  # A day has not passed.
+        self._estate.rules.counts["copies deleted"] += 1
+        return True
+
+
+def _decides(group: Group, moving: Moving) -> bool:
+    """Return whether a move is the last one that has brought or taken users of its slot."""
+    newest = group.moves.newest_of(moving.slot)
+    return (
+        newest is not None
+        and newest.ticket.move_id == moving.move_id
+        and group.has_users(moving.slot)
+    )
+
+
+def _has_left(moving: Moving) -> bool:
+    """Return whether the source of a move still has the users."""
+    source = moving.source
+    return (
+        not source.is_lost
+        and source.moves.state_of(moving.move_id) in LEFT
+        and _decides(source, moving)
+    )
