@@ -54,10 +54,14 @@ class Moving:
     source: Group
     target: Group
     ticket: MoveTicket | None = None
-    is_touched: bool = False
-    """One of its clusters was restored or lost: its own operator leaves it alone."""
+    touched: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set if a cluster of it was restored or lost: its own operator leaves it alone."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once its own operator does nothing more."""
+
+    @property
+    def is_touched(self) -> bool:
+        return self.touched.is_set()
 
 
 class Estate:

@@ -48,7 +48,7 @@ from tests.simulation.people import KEY
 
 REMEMBERED_S = 20.0
 """How long requests are remembered and repeated: ten minutes (Q3), scaled to a run."""
-DELETED_AFTER_MS = 3_000
+DELETED_AFTER_MS = 8_000
 """How long users of slots that are gone are kept: a day, scaled to a run."""
 USERS_READ = 20
 HASH_BYTES = 32

@@ -7,6 +7,7 @@ If a cluster of a move is restored or lost, its operator stops, and leaves the m
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ class Operators:
 
     def __init__(self, estate: Estate) -> None:
         self._estate = estate
+        self.deletions: list[asyncio.Task[None]] = []
 
     async def move(self) -> None:
         """Move one slot after the other, as long as anything goes wrong."""
@@ -46,15 +48,20 @@ class Operators:
             return False
         moving = Moving(estate.name("move"), slot, source, target)
         estate.begun.append(moving)
+        over = None
         try:
-            return await self._run(moving)
+            over = await self._run(moving)
         except RestoredError:
             estate.rules.counts["interrupted"] += 1
-            return False
-        finally:
+        if over is None:
             moving.stopped.set()
+            return False
+        deletion = asyncio.get_running_loop().create_task(self._delete(moving, over))
+        self.deletions.append(deletion)
+        return over is source
 
-    async def _run(self, moving: Moving) -> bool:
+    async def _run(self, moving: Moving) -> Group | None:
+        """Move a slot; return the cluster that does not serve it, if that has ended."""
         estate, rng = self._estate, self._estate.rng
         slot, source, target = moving.slot, moving.source, moving.target
         move_id, key = moving.move_id, source.moves.key
@@ -64,7 +71,7 @@ class Operators:
                 lambda request: target.moves.prepare(move_id, slot, key, request),
             )
         except MoveRefusedError:
-            return False
+            return None
         moving.ticket = ticket
         estate.tickets.append(ticket)
         hurried = False
@@ -94,20 +101,36 @@ class Operators:
                 lambda request: source.moves.end(ticket, receipt, request),
                 patient=True,
             )
-            await asyncio.sleep(DELETED_AFTER_MS / 1000 + rng.choice([0.1, 3.0]))
-            if over is source:
+        except MoveRefusedError as error:
+            self._refused(moving, error)
+        return over
+
+    async def _delete(self, moving: Moving, over: Group) -> None:
+        """Delete the users in the cluster that they have left, after a day."""
+        estate = self._estate
+        wait_s = DELETED_AFTER_MS / 1000 + estate.rng.uniform(0.1, 4.0)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(moving.touched.wait(), wait_s)
+        try:
+            if over is moving.source and not moving.is_touched:
                 await back_up_before_delete(estate, moving)
             await self._step(
                 moving,
                 over,
-                lambda request: over.moves.delete(move_id, request),
+                lambda request: over.moves.delete(moving.move_id, request),
                 patient=True,
             )
+        except RestoredError:
+            estate.rules.counts["interrupted"] += 1
         except MoveRefusedError as error:
-            estate.rules.violated(
-                "a move ends as its target says", f"{move_id}: {error}"
-            )
-        return over is source
+            self._refused(moving, error)
+        finally:
+            moving.stopped.set()
+
+    def _refused(self, moving: Moving, error: MoveRefusedError) -> None:
+        self._estate.rules.violated(
+            "a move ends as its target says", f"{moving.move_id}: {error}"
+        )
 
     async def _freeze(self, moving: Moving) -> None:
         ticket, source = moving.ticket, moving.source

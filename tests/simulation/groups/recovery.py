@@ -86,7 +86,7 @@ class Recovery:
         estate.restoring = group
         slots = {slot for slot in estate.slots if group.has_users(slot)}
         for moving in self._moves_of(group):
-            moving.is_touched = True
+            moving.touched.set()
             slots.add(moving.slot)
         estate.held |= slots
         return slots

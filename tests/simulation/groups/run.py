@@ -79,6 +79,7 @@ class GroupsRun:
         for group in estate.living:
             group.is_up = True
         self._expect_end(tasks)
+        self._expect_end(self.operators.deletions)
         self._expect_end([self.loop.create_task(self.programs.do_without_each_group())])
         estate.check_homes()
         self.rules.check_end(estate.living, estate.slots, estate.codes)
