@@ -463,6 +463,23 @@ async def test_a_key_is_not_shown_until_running_members_know_it(
 
 
 @pytest.mark.asyncio
+async def test_a_key_is_not_shown_while_no_status_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(P5a) On a machine that is too busy to ask, any member may lack the record."""
+    async with one_node(tmp_path) as node:
+        own = Own(node)
+        await own.task.step()
+
+        async def never(**_: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(node.replicator, "status", never)
+        with pytest.raises(KeyNotRecordedError, match="not known"):
+            await own.task.replace("k2")
+
+
+@pytest.mark.asyncio
 async def test_the_former_key_that_is_shown_again_voids_no_new_one(
     tmp_path: Path,
 ) -> None:

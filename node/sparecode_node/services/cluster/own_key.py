@@ -133,7 +133,7 @@ class OwnKey:
     async def _until_applied(self) -> None:
         """Wait until every running member has applied the record."""
         passed = await self._replicator.read_barrier(timeout_s=ATTEMPT_S)
-        without: list[MemberStatus] = []
+        without: list[MemberStatus] | None = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._applied_s):
                 while True:
@@ -146,6 +146,8 @@ class OwnKey:
                     if not without:
                         return
                     await asyncio.sleep(POLL_S)
+        if without is None:
+            raise KeyNotRecordedError("it is not known which members have applied it")
         running = [each.node_id for each in without if each.reachable or each.busy]
         if running:
             raise KeyNotRecordedError(
