@@ -106,9 +106,11 @@ class Operators:
         return over
 
     async def _delete(self, moving: Moving, over: Group) -> None:
-        """Delete the users in the cluster that they have left, after a day."""
+        """Delete the users of a canceled import; or those who have left, after a day."""
         estate = self._estate
-        wait_s = DELETED_AFTER_MS / 1000 + estate.rng.uniform(0.1, 4.0)
+        wait_s = estate.rng.uniform(0.1, 3.0)
+        if over is moving.source:
+            wait_s += DELETED_AFTER_MS / 1000
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(moving.touched.wait(), wait_s)
         try:
