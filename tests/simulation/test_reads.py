@@ -53,8 +53,8 @@ def _read_on_deposed_leader(sim: Script, *, by_word: bool) -> list[ReadOutcome]:
     # It is slow to notice that it is cut off, the others are quick.
     sim.raft = RaftSettings(election_max_s=0.45, contact_s=3, step_down_s=3)
     with sim.world():
-        sim.run_for(2)
         deposed = sim.leading()
+        sim.run_for(2)  # The journals get their names: now a majority elects a leader.
         sim.isolate(deposed)
         sim.run_for(1.5)
         leader = next(n for n in sim.live() if n.leads and n is not deposed)
