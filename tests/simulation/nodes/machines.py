@@ -210,6 +210,13 @@ class SteppedEngine(InstallingEngine):
             turn = self._turn
             timeline.at(at, lambda: self._step(turn))
 
+    def stall(self, until: float) -> None:
+        """Do nothing until then. An earlier stall that would last longer ends, too."""
+        earlier, self.stalled_until = self.stalled_until, until
+        if until < earlier:
+            self._next_at = float("inf")
+            self._step_in(0.0)
+
     def _step(self, turn: int) -> None:
         machine = self._machine
         if turn != self._turn or machine.engine_thread is not self or self._stopping:
@@ -422,7 +429,7 @@ class Machine(Node):
     def stall(self, until: float) -> None:
         """Hold the engine's thread up, as a disk does that does not answer."""
         if self.engine_thread is not None:
-            self.engine_thread.stalled_until = until
+            self.engine_thread.stall(until)
 
 
 def _unused() -> Any:
