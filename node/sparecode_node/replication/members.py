@@ -94,6 +94,11 @@ class Configuration:
     def _by_id(self) -> dict[str, Member]:
         return {member.node_id: member for member in self.members}
 
+    def names_another_journal(self, node_id: str, journal_id: str) -> bool:
+        """Return whether it has a journal for this member, and not this one."""
+        member = self.member(node_id)
+        return member is not None and member.journal_id not in ("", journal_id)
+
     @property
     def is_named(self) -> bool:
         """Whether it knows the journals of all voters."""

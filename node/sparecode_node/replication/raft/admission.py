@@ -92,8 +92,7 @@ def refusal(
     """
     if peer in agreed.removed:
         return Refusal.REMOVED
-    member = newest.member(peer)
-    if member is not None and member.journal_id not in ("", journal_id):
+    if newest.names_another_journal(peer, journal_id):
         return Refusal.ANOTHER_JOURNAL
     return None
 

@@ -52,9 +52,8 @@ class Campaign:
 
     def _has_lost_its_journal(self) -> bool:
         """Return whether the configuration names another journal for this node."""
-        own = self.journal.configuration.member(self.journal.identity.node_id)
-        named = "" if own is None else own.journal_id
-        return named not in ("", self.journal.journal_id)
+        own, journal = self.journal.identity.node_id, self.journal.journal_id
+        return self.journal.configuration.names_another_journal(own, journal)
 
     def election_state(self, now: float) -> ElectionState:
         """Return what decides about a pre-vote on this node."""
