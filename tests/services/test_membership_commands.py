@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 from cryptography import x509
 
-from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.ids import NodeId, RequestId
+from sparecode_node.domain.membership import AuthorityKey, AuthorityKind
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.rpc.tickets import NotATicketError, from_text, to_text
 from sparecode_node.services.cluster.status import MemberStanding
 from sparecode_node.services.context import Anonymous
@@ -19,6 +21,8 @@ from sparecode_node.services.errors import (
     Refused,
 )
 from sparecode_node.services.secrets.tickets import door_of
+from sparecode_node.statemachine.commands import UnstampedCall
+from sparecode_node.statemachine.commands.membership import NoteAuthorityKeys
 from tests.services.one_node import OneNode
 
 pytestmark = pytest.mark.asyncio
@@ -202,6 +206,21 @@ async def test_a_removal_is_recorded_and_done(node: OneNode) -> None:
             node.admin(TICKET), node_id="n3", address="n3:7301"
         )
     assert refused.value.rejected.reason is Reason.MEMBER_REMOVED
+
+
+async def test_a_removal_names_what_is_due_though_this_node_is_behind(
+    node: OneNode,
+) -> None:
+    """(P6a) The primary has recorded the keys; this node has not applied them yet."""
+    node.replicator.lags = True
+    keys = tuple(
+        AuthorityKey(authority=kind, fingerprint="ab" * 32) for kind in AuthorityKind
+    )
+    noted = NoteAuthorityKeys(node_id=NodeId("n3"), keys=keys)
+    call = UnstampedCall.of_node(NodeId("n3"), noted, RequestId(""))
+    await node.replicator.propose(Proposal(call=call), timeout_s=1)
+    removal = await node.membership.remove_member(node.admin(REMOVE), node_id="n3")
+    assert sorted(removal.due_authorities) == sorted(AuthorityKind)
 
 
 async def test_an_admitted_node_is_listed_and_can_be_removed(node: OneNode) -> None:

@@ -228,7 +228,11 @@ class MembershipCommands:
             member=member_id in members,
             rotate_keys=rotate_keys,
         )
-        await self._proposer.propose(context, session, deadline, command)
+        result = await self._proposer.propose(context, session, deadline, command)
+        # Now: a node that removes itself applies nothing afterwards.
+        await self._replicator.wait_applied(
+            applied(result).index, timeout_s=deadline.left_s()
+        )
         if member_id in members:
             await self._remove(member_id, deadline)
         async with self._state.transaction() as transaction:
