@@ -18,7 +18,7 @@ from sparecode.v1 import sessions_pb2
 from sparecode_client.cli.commands import browser_login
 from tests.client import answers
 from tests.client.conftest import Cli
-from tests.client.fakes import NO_QUORUM, Failure
+from tests.client.fakes import NO_QUORUM, OUTCOME_UNKNOWN, Failure
 
 START, COLLECT = (
     "SessionService/StartBrowserLogin",
@@ -141,10 +141,10 @@ def test_a_node_without_the_address_of_a_console(
 def test_polls_slow_down(
     stranger: Cli, naps: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(RFC 8628, 3.5) After `slow_down`, and while no node answers."""
+    """(RFC 8628, 3.5) After `slow_down`, while no node answers, and if one is too late."""
     stranger.node.answer(START, STARTED)
     stranger.node.answer(COLLECT, TOO_FAST)
-    refused = [TOO_FAST, NO_QUORUM]
+    refused = [TOO_FAST, NO_QUORUM, OUTCOME_UNKNOWN]
 
     def nap(seconds: float) -> None:
         naps.append(seconds)
@@ -152,9 +152,11 @@ def test_polls_slow_down(
         del refused[:1]
 
     monkeypatch.setattr(browser_login, "sleep", nap)
-    result = stranger("--timeout", "2", "login", "--browser", "root")
+    result = stranger("--timeout", "5", "login", "--browser", "root")
     assert result.exit_code == 0, result.stderr
-    assert naps == [5, 10, 15]
+    assert naps == [5, 10, 15, 20]
+    *_, late, last = stranger.node.requests(COLLECT)
+    assert late.request_id == last.request_id
 
 
 @pytest.mark.parametrize(

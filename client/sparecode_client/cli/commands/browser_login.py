@@ -10,7 +10,12 @@ import typer
 from sparecode_client.blocking import Admin
 from sparecode_client.cli.terminal.settings import Settings
 from sparecode_client.cli.terminal.words import show_time
-from sparecode_client.errors import Overloaded, SparecodeError, Unavailable
+from sparecode_client.errors import (
+    OutcomeUnknown,
+    Overloaded,
+    SparecodeError,
+    Unavailable,
+)
 from sparecode_client.values.sessions import BrowserLogin, Session
 
 CLIENT_NAME_MAX = 64
@@ -44,21 +49,25 @@ def sign_in_through_browser(
 
 def _wait(admin: Admin, login: BrowserLogin) -> Session:
     began_s, interval_s = monotonic(), login.interval.total_seconds()
+    request_id: str | None = None
+    failure: SparecodeError
     while True:
         sleep(interval_s)
         try:
-            session = admin.collect_browser_login(login)
+            session = admin.collect_browser_login(login, request_id=request_id)
+        except OutcomeUnknown as error:
+            # The lost answer may have had the session: ask for the same one.
+            failure, request_id = error, error.request_id
         except (Overloaded, Unavailable) as error:
-            _give_up_late(began_s, error)
-            interval_s += SLOWER_S
+            failure, request_id = error, None
+        else:
+            if session is not None:
+                return session
+            request_id = None
             continue
-        if session is not None:
-            return session
-
-
-def _give_up_late(began_s: float, error: SparecodeError) -> None:
-    if monotonic() - began_s >= PATIENCE_S:
-        raise error
+        if monotonic() - began_s >= PATIENCE_S:
+            raise failure
+        interval_s += SLOWER_S
 
 
 def _show(settings: Settings, login: BrowserLogin) -> None:
