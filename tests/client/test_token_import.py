@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -88,7 +89,9 @@ async def test_import_without_progress_is_an_error(
         node.answer(IMPORT, ([], OUTCOME_UNKNOWN))
 
     with pytest.raises(OutcomeUnknown) as raised:
-        await admin.import_tokens(b"serial,seed\n", request_id=REQUEST_ID)
+        await admin.import_tokens(
+            b"serial,seed\n", request_id=REQUEST_ID, within=timedelta(seconds=3)
+        )
 
     assert raised.value.request_id == REQUEST_ID
 

@@ -128,6 +128,13 @@ class Estate:
                     return self.cluster.node(member.node_id)
             assert time.monotonic() < deadline, "no member leads"
 
+    def until_backed_up(self, index: int) -> None:
+        """Return once a backup up to this entry of the log is recorded."""
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        while (recorded := self.admin.get_status().last_backup_index) != index:
+            assert time.monotonic() < deadline, f"recorded is {recorded}"
+            time.sleep(0.1)
+
     def replicas(self) -> list[LocalNode]:
         """Return the other two."""
         primary = self.primary()

@@ -555,6 +555,12 @@ def test_a_super_administrator_replaces_the_key_and_takes_a_backup(
         content = archive.extractfile(MANIFEST)
         assert content is not None
         index = json.load(content)["manifest"]["index"]
+    estate.until_backed_up(index)
+    # The page asks by itself.
+    answer = page.wait_for_event(
+        "response", lambda each: "watching=1" in each.url, timeout=PATIENCE_MS
+    )
+    assert answer.ok
     expect(page.locator("#last")).to_contain_text(
         f"Up to log index {rendering.number(index)}",
         timeout=PATIENCE_MS,
