@@ -155,8 +155,6 @@ def test_polls_slow_down(
     result = stranger("--timeout", "5", "login", "--browser", "root")
     assert result.exit_code == 0, result.stderr
     assert naps == [5, 10, 15, 20]
-    *_, late, last = stranger.node.requests(COLLECT)
-    assert late.request_id == last.request_id
 
 
 @pytest.mark.parametrize(

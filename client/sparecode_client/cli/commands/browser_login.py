@@ -49,25 +49,21 @@ def sign_in_through_browser(
 
 def _wait(admin: Admin, login: BrowserLogin) -> Session:
     began_s, interval_s = monotonic(), login.interval.total_seconds()
-    request_id: str | None = None
-    failure: SparecodeError
     while True:
         sleep(interval_s)
         try:
-            session = admin.collect_browser_login(login, request_id=request_id)
-        except OutcomeUnknown as error:
-            # The lost answer may have had the session: ask for the same one.
-            failure, request_id = error, error.request_id
-        except (Overloaded, Unavailable) as error:
-            failure, request_id = error, None
-        else:
-            if session is not None:
-                return session
-            request_id = None
+            session = admin.collect_browser_login(login)
+        except (Overloaded, Unavailable, OutcomeUnknown) as error:
+            _give_up_late(began_s, error)
+            interval_s += SLOWER_S
             continue
-        if monotonic() - began_s >= PATIENCE_S:
-            raise failure
-        interval_s += SLOWER_S
+        if session is not None:
+            return session
+
+
+def _give_up_late(began_s: float, error: SparecodeError) -> None:
+    if monotonic() - began_s >= PATIENCE_S:
+        raise error
 
 
 def _show(settings: Settings, login: BrowserLogin) -> None:
