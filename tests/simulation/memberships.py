@@ -208,7 +208,8 @@ class Memberships:
         if len(voters) < 3 or others_lost:
             return
         node = self.world.nodes[self.rng.choice(voters)]
-        up = [self.world.nodes[v] for v in voters if self.world.nodes[v].is_up()]
+        # A process that is still opening its files is up, and has no journal yet.
+        up = [each for each in self.world.live() if each.node_id in voters]
         if len(up) < len(voters):
             return
         known = {

@@ -11,6 +11,7 @@ nodes recover, and all states are compared.
 import asyncio
 import contextlib
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -187,7 +188,8 @@ class NodesCluster(PeopleAtWork):
             power = self.rng.random() < 0.5 if cut is None else cut
             self.stop(node, power=power, cause="killed inside")
             return
-        expected = isinstance(cause, Fatal | StartRefusedError)
+        # As for a node, which tells an error of its state at the start in one line.
+        expected = isinstance(cause, Fatal | StartRefusedError | sqlite3.DatabaseError)
         if not expected:
             self.invariants.violated("no exception", f"{node.node_id}: {cause!r}")
         elif not node.disk.broken:
