@@ -82,12 +82,11 @@ async def test_sshd_signs_in_while_its_first_node_is_dead(
         await estate.primary(but=first)
         assert await machine.sign_in(USER, spent), machine.log
         assert not await machine.sign_in(USER, spent)
+        await next_steps(estate, machine)
+        await spray(estate, machine)
 
         first.start()
         estate.cluster.wait_ready(first)
-        # Each prompt costs seconds while the node that is asked first is dead.
-        await next_steps(estate, machine)
-        await spray(estate, machine)
         assert first.pid is not None
         os.kill(first.pid, signal.SIGSTOP)
         try:
