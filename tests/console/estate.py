@@ -21,6 +21,7 @@ from local_cluster.cluster import (
     free_ports,
 )
 from local_cluster.setup import set_up
+from local_cluster.story import until
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from sparecode_client import (
@@ -130,10 +131,10 @@ class Estate:
 
     def until_backed_up(self, index: int) -> None:
         """Return once a backup up to this entry of the log is recorded."""
-        deadline = time.monotonic() + PATIENCE.total_seconds()
-        while (recorded := self.admin.get_status().last_backup_index) != index:
-            assert time.monotonic() < deadline, f"recorded is {recorded}"
-            time.sleep(0.1)
+        until(
+            lambda: self.admin.get_status().last_backup_index == index,
+            f"a backup up to entry {index} is recorded",
+        )
 
     def replicas(self) -> list[LocalNode]:
         """Return the other two."""

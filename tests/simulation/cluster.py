@@ -7,7 +7,6 @@ Every run with the same seed is the same run.
 
 import contextlib
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -17,9 +16,7 @@ from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import (
-    Fatal,
     OutcomeUnknownError,
-    StartRefusedError,
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.proposals import Outcome
@@ -33,7 +30,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.keepers import Keepers
-from tests.simulation.machines import EPOCH_S, Node
+from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.point_faults import PointFaults
@@ -171,7 +168,7 @@ class SimCluster:
             if cut is None:
                 cut = self.rng.random() < 0.5 if self.power is None else self.power
             self._die(node, power=cut, cause="killed inside")
-        except (Fatal, StartRefusedError, sqlite3.DatabaseError) as error:
+        except ENDINGS as error:
             if not node.disk.broken:
                 kind = "starts unaided" if starting else "no halt"
                 self.invariants.violated(kind, f"{node.node_id}: {error}")

@@ -3,11 +3,13 @@
 
 import copy
 import random
+import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
+from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.admission import Refusal
@@ -29,6 +31,9 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 
 EPOCH_S = 1_800_000_000.0
+
+ENDINGS = (Fatal, StartRefusedError, sqlite3.DatabaseError)
+"""How a node ends by itself, and says why in one line (`daemon/node.py`)."""
 
 CLOCK_NEWS_S = FRESH_S + ANSWER_S
 """The greatest age of what a node knows of another's clock."""

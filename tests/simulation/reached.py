@@ -3,7 +3,7 @@
 
 STOPS = "Orderly stops do not happen: each process is killed. `tests/replication` and `tests/system` stop nodes."
 THREADS = "The simulation steps the threads itself; the real ones run in `tests/replication` and `tests/system`."
-OPERATORS = "Nobody asks for it: it is for operators and their pages (`tests/replication`, `tests/rpc`)."
+OPERATORS = "No run asks for it: it is for operators and their pages (`tests/replication`, `tests/rpc`)."
 GRPC = "gRPC and TLS are replaced by simulated connections; `tests/replication` and `tests/security` have the real ones."
 KEYS = "Keys, certificates and segments of the whole node are not part of these runs (`tests/services`, `tests/security`)."
 SKIPS = "No entry is skipped: that needs statements of operators (`tests/replication/test_skips.py`, `tests/system/test_poison_entry.py`)."

@@ -11,7 +11,6 @@ nodes recover, and all states are compared.
 import asyncio
 import contextlib
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -21,10 +20,8 @@ from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import (
-    Fatal,
     NotAppliedError,
     OutcomeUnknownError,
-    StartRefusedError,
 )
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.read_index import ReadPoint
@@ -38,7 +35,7 @@ from tests.simulation.disk import Killed
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Read, Submission
 from tests.simulation.keepers import drain
-from tests.simulation.machines import EPOCH_S, Node
+from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.nodes.bounds import Bounds
 from tests.simulation.nodes.channels import Wires
 from tests.simulation.nodes.faults import NodeFaults
@@ -188,9 +185,7 @@ class NodesCluster(PeopleAtWork):
             power = self.rng.random() < 0.5 if cut is None else cut
             self.stop(node, power=power, cause="killed inside")
             return
-        # As for a node, which tells an error of its state at the start in one line.
-        expected = isinstance(cause, Fatal | StartRefusedError | sqlite3.DatabaseError)
-        if not expected:
+        if not isinstance(cause, ENDINGS):
             self.invariants.violated("no exception", f"{node.node_id}: {cause!r}")
         elif not node.disk.broken:
             kind = "no halt" if node.replica is not None else "starts unaided"

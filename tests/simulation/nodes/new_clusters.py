@@ -277,11 +277,11 @@ class NewCluster:
         clocks = (node.wall_s() for node in world.live())
         now_ms = 1000 * min(clocks, default=float("inf"))
         ahead = {
-            what
-            for what, who in old.accepted.items()
-            if " step " in what
+            each.what
+            for who in old.accepted.values()
             for each in who.values()
-            if any(call.at_ms > now_ms for call in old.applied[each.index])
+            if not each.set_id
+            and any(call.at_ms > now_ms for call in old.applied[each.index])
         }
         world.rules.spent_before -= ahead
 
