@@ -13,6 +13,14 @@
 (* pre-vote, which only makes campaigns rarer, and handing over, which       *)
 (* leaves the pre-vote out.                                                  *)
 (*                                                                           *)
+(* A machine that is no voter receives and acknowledges entries like one:    *)
+(* that is a learner. `Add` makes it a voter.                                *)
+(*                                                                           *)
+(* A node may also adopt a newer term, step down, or sync and acknowledge    *)
+(* nothing. That is no action here: such a node does less than before, and   *)
+(* whatever it may do after that, a node that goes on may do as well. So     *)
+(* it adds states and no danger. `Trace` has these actions.                  *)
+(*                                                                           *)
 (* `Broken` names the protections that are taken out: a run with one of them *)
 (* must violate an invariant, else the model does not see it.                *)
 (*                                                                           *)
@@ -71,7 +79,8 @@ Configuration(entries) ==
     IF ConfiguredAt(entries) = 0 THEN First ELSE entries[ConfiguredAt(entries)].members
 
 Voters(n) == Configuration(log[n]).voters
-IsQuorum(some, voters) == 2 * Cardinality(some \cap voters) > Cardinality(voters)
+IsQuorum(some, voters) ==
+    2 * Cardinality(IF Kept("only voters are counted") THEN some \cap voters ELSE some) > Cardinality(voters)
 IsNamed(members) == \A v \in members.voters : members.names[v] # None
 
 (* Whether n refuses what m said in one of its lives. *)
@@ -115,11 +124,13 @@ SyncToCommit(n, index, newTerm, newVote, newLog) ==
 ---------------------------------------------------------------------------
 (* Elections *)
 
-(* A node whose own log names another journal for it has lost its earlier votes. *)
+(* A node whose own log names another journal for it has lost its earlier votes. It may have *)
+(* heard of newer terms before it campaigns, and may have led until then.                    *)
 Campaign(n) ==
-    /\ role[n] # "leader" /\ term[n] < MaxTerm /\ n \in Voters(n)
+    /\ n \in Voters(n)
     /\ ~Refuses(n, n, life[n]) \/ ~Kept("a node without its journal does not campaign")
-    /\ term' = [term EXCEPT ![n] = @ + 1]
+    /\ \E known \in {term[m] : m \in Nodes} :
+        known >= term[n] /\ known < MaxTerm /\ term' = [term EXCEPT ![n] = known + 1]
     /\ vote' = [vote EXCEPT ![n] = n]
     /\ role' = [role EXCEPT ![n] = "candidate"]
     /\ IF Kept("sync before voting") THEN OnDisk(n, term'[n], n, log[n]) ELSE UNCHANGED durable
@@ -139,19 +150,6 @@ Vote(n, m) ==
     /\ role' = [role EXCEPT ![n] = "follower"]
     /\ IF Kept("sync before voting") THEN OnDisk(n, term[m], m, log[n]) ELSE UNCHANGED durable
     /\ UNCHANGED <<log, life, commit, held, acks, sent, told, leads, history, bounds, reads>>
-
-(* n hears of a newer term in which it votes for nobody, or not yet. *)
-AdoptTerm(n) ==
-    /\ \E m \in Nodes : term[m] > term[n] /\ term' = [term EXCEPT ![n] = term[m]]
-    /\ vote' = [vote EXCEPT ![n] = None]
-    /\ role' = [role EXCEPT ![n] = "follower"]
-    /\ UNCHANGED <<durable, log, life, commit, held, facts, history, bounds, reads>>
-
-(* n has heard no quorum for too long, or its clock is wrong. *)
-StepDown(n) ==
-    /\ role[n] # "follower"
-    /\ role' = [role EXCEPT ![n] = "follower"]
-    /\ UNCHANGED <<term, vote, log, durable, life, commit, held, facts, history, bounds, reads>>
 
 Supporters(n) ==
     {n} \cup {v \in Nodes : \E each \in votes :
@@ -237,9 +235,8 @@ Sync(n) ==
     /\ ~AtOnce
     /\ <<term[n], vote[n], log[n], held[n]>> # <<diskTerm[n], diskVote[n], disk[n], {}>>
     /\ OnDisk(n, term[n], vote[n], log[n])
-    /\ \/ /\ acks' = Acknowledged(n, held[n])
-          /\ held' = [held EXCEPT ![n] = {}]
-       \/ UNCHANGED <<acks, held>>
+    /\ acks' = Acknowledged(n, held[n])
+    /\ held' = [held EXCEPT ![n] = {}]
     /\ UNCHANGED <<memory, life, role, commit, votes, sent, told, leads, history, bounds, reads>>
 
 AcknowledgeEarly(n) ==
@@ -366,7 +363,6 @@ Next ==
     \E n \in Nodes :
         \/ Campaign(n)
         \/ \E m \in Nodes : Vote(n, m)
-        \/ AdoptTerm(n) \/ StepDown(n)
         \/ Lead(n)
         \/ Propose(n)
         \/ \E leader \in leads, previous \in 0..MaxLog, count \in 0..1 :

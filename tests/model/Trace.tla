@@ -62,6 +62,24 @@ LeadsTo(step) ==
     /\ \/ held'[n] \subseteq held[n] \cup step.held
        \/ log'[n] # log[n]
 
+(* n hears of a newer term in which it votes for nobody, or not yet. *)
+AdoptTerm(n) ==
+    /\ \E m \in Nodes : term[m] > term[n] /\ term' = [term EXCEPT ![n] = term[m]]
+    /\ vote' = [vote EXCEPT ![n] = None]
+    /\ role' = [role EXCEPT ![n] = "follower"]
+    /\ UNCHANGED <<durable, log, life, commit, held, facts, history, bounds, reads>>
+
+(* n has heard no quorum for too long, or its clock is wrong. *)
+StepDown(n) ==
+    /\ role[n] # "follower"
+    /\ role' = [role EXCEPT ![n] = "follower"]
+    /\ UNCHANGED <<term, vote, log, durable, life, commit, held, facts, history, bounds, reads>>
+
+(* The acknowledgements follow later, or never. *)
+SyncAlone(n) ==
+    /\ OnDisk(n, term[n], vote[n], log[n])
+    /\ UNCHANGED <<memory, life, role, commit, held, facts, history, bounds, reads>>
+
 (* A message with an earlier commit index has come, and this one not yet. *)
 KnowsLess(step) ==
     LET n == step.node IN
@@ -100,6 +118,7 @@ Action(step) ==
           \/ \E leader \in leads, previous \in 0..Len(step.log), count \in 0..1 :
                 previous <= Len(sent[leader.term]) /\ Receive(n, leader, previous, count)
           \/ Sync(n)
+          \/ SyncAlone(n)
           \/ KnowsLess(step)
           \/ \E index \in 1..Len(step.log) : Commit(n, index)
           \/ Name(n)

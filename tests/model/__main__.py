@@ -18,7 +18,7 @@ from collections import Counter
 from typing import Any
 
 from tests.model.checker import check
-from tests.model.runs import BROKEN, OPEN, SOUND
+from tests.model.runs import BROKEN, SOUND
 from tests.model.traces import PROFILES, explain, record
 from tests.results import FOLDER, keep, now_and_here, row
 
@@ -193,11 +193,6 @@ def _checked(numbers: dict[str, Any]) -> list[str]:
             if name in runs
         ),
         "",
-        *(
-            f"*{each['name']}*: {OPEN.get(each['name'], 'The cause is not known.')}\n"
-            for each in sound
-            if each["violated"]
-        ),
         "## One protection taken out: a violated invariant is found",
         "",
         row("without", "bounds", "violated", "states until then", "date", "commit"),
