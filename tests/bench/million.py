@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-million.json")
     arguments = parser.parse_args()
-    command = f"make bench-million USERS={arguments.users}"
+    command = f"make bench-million MILLION={arguments.users}"
     console, report = Console(), Report(path=arguments.out, command=command)
     began = time.monotonic()
     bench = Bench(report, None, arguments.seconds, console)  # type: ignore[arg-type]

@@ -9,7 +9,9 @@ SOUND = {
     "reads": Setup(reads=1),
     "a member without its disk": Setup(wipes=1),
     "the first election": Setup(named=False, entries=3, wipes=1),
-    "a member that joins or leaves": Setup(newcomers=1, entries=3, changes=1),
+    "a member that joins, and one that leaves": Setup(
+        founders=2, newcomers=1, entries=4, changes=2
+    ),
     "members that leave one after another": Setup(entries=4, changes=2),
 }
 """Every state within these bounds keeps all invariants."""
