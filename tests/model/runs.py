@@ -10,7 +10,7 @@ SOUND = {
     "a member without its disk": Setup(wipes=1),
     "the first election": Setup(named=False, entries=3, wipes=1),
     "a member that joins, and one that leaves": Setup(
-        founders=2, newcomers=1, entries=4, changes=2
+        founders=2, newcomers=1, entries=3, changes=2
     ),
     "members that leave one after another": Setup(entries=4, changes=2),
 }
