@@ -6,9 +6,9 @@
 (* `Steps` is what one node after the other has become: its term, vote, log, *)
 (* role, the acknowledgements that wait for a sync, and what is on its disk. *)
 (* Each step must be some actions of that node, one after another; which,    *)
-(* the checker finds. What the network has carried is not in a step: an      *)
-(* action that needs a vote or an acknowledgement finds it only if an        *)
-(* earlier step has made it.                                                 *)
+(* the checker finds. A restart stands where the node died. What the network *)
+(* has carried is not in a step: an action that needs a vote or an           *)
+(* acknowledgement finds it only if an earlier step has made it.             *)
 (*                                                                           *)
 (* A node may know less of what is committed than `Replication` lets it:     *)
 (* that is safe. Knowing more is not, and is refused.                        *)
@@ -130,10 +130,26 @@ Explain(step) ==
        /\ Action(step) /\ LeadsTo(step) /\ vars' # vars
        /\ IF Becomes(step) THEN at' = at + 1 /\ inner' = 0 ELSE at' = at /\ inner' = inner + 1
 
+(* After a crash now, the node can be as the step says. *)
+IsLeft(step) ==
+    LET n == step.node IN
+    /\ disk[n] = step.log /\ diskTerm[n] = step.term /\ diskVote[n] = step.vote
+    /\ commit[n] >= step.commit
+
+(* A node may die inside a step, after actions that are seen on its disk alone. Each message *)
+(* that it sends is a step of its own, so nobody else has seen anything of these actions.    *)
 Restart(step) ==
-    /\ Crash(step.node) /\ Becomes(step)
-    /\ UNCHANGED asked
-    /\ at' = at + 1 /\ inner' = 0
+    LET n == step.node IN
+    IF IsLeft(step)
+    THEN /\ Crash(n) /\ Becomes(step)
+         /\ UNCHANGED asked
+         /\ at' = at + 1 /\ inner' = 0
+    ELSE /\ inner < step.most
+         /\ Action(step) /\ vars' # vars
+         /\ term'[n] <= step.term
+         /\ log'[n] = log[n] \/ IsPrefix(log'[n], step.log)
+         /\ Acked(n, step.term, acks') <= step.acked
+         /\ at' = at /\ inner' = inner + 1
 
 TraceInit == Init /\ at = 0 /\ inner = 0 /\ asked = {}
 

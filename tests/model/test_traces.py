@@ -21,6 +21,12 @@ def test_the_specification_allows_what_nodes_do(profile: Profile) -> None:
     assert explanation.first_refused is None, explanation
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_the_specification_allows_deaths_inside_a_step(seed: int) -> None:
+    explanation = explain(record(seed, seconds=4.0))
+    assert explanation.first_refused is None, explanation
+
+
 @pytest.mark.parametrize(
     "without",
     [

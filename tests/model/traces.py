@@ -4,7 +4,7 @@ Record what the nodes of a simulation become, step by step, for `Trace.tla`.
 
 The engine and the journal are the real ones. What the specification does not have is
 left out of these runs: compaction, changes of members but for their journals' names,
-disks that fail, and kills inside a step.
+and disks that fail for longer than one operation.
 """
 
 import re
@@ -78,7 +78,8 @@ class Recorder:
     steps: list[Step] = field(default_factory=list)
     _last: dict[str, Seen] = field(default_factory=dict)
     _disks: dict[str, Disk] = field(default_factory=dict)
-    _restarts: set[str] = field(default_factory=set)
+    _deaths: dict[str, int] = field(default_factory=dict)
+    """Nodes that are down, each with the place of its restart in the steps."""
     _acks: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def watch(self, journal: Journal, node: str) -> None:
@@ -93,8 +94,16 @@ class Recorder:
         self._disks[node] = self._content(journal)
 
     def stopped(self, node: str) -> None:
-        """Know that the node has lost its memory."""
-        self._restarts.add(node)
+        """
+        Keep a place for the restart of a node that dies now.
+
+        A node may die inside a step. What it wrote before that is known when it restarts,
+        and must be explained by what the other nodes had sent when it died.
+        """
+        if node not in self._deaths:  # A node may also die while it starts.
+            self._deaths[node] = len(self.steps)
+            # If the node never restarts, this step stays, and needs no action.
+            self.steps.append(Step("change", node, self._last[node]))
 
     def look(self, node: Node) -> None:
         """Record what the node has become, if that is news."""
@@ -102,12 +111,14 @@ class Recorder:
         seen = self._seen(node)
         last = self._last.get(name)
         self._last[name] = seen
-        if name in self._restarts:
-            self._restarts.discard(name)
-            self.steps.append(Step("restart", name, seen))
-        elif last is not None and seen != last:
-            news = sum(a != b for a, b in zip(last.log, seen.log, strict=False))
-            news += max(0, len(seen.log) - len(last.log))
+        if last is None:
+            return
+        news = sum(a != b for a, b in zip(last.log, seen.log, strict=False))
+        news += max(0, len(seen.log) - len(last.log))
+        if name in self._deaths:
+            step = Step("restart", name, seen, most=news + 6)
+            self.steps[self._deaths.pop(name)] = step
+        elif seen != last:
             self.steps.append(Step("change", name, seen, most=news + 6))
 
     def _seen(self, node: Node) -> Seen:
@@ -189,9 +200,6 @@ class RecordedCluster(SimCluster):
         super()._die(node, power=power, cause=cause)
         self.recorder.stopped(node.node_id)
 
-    def arm(self, node: str, operations: int) -> None:
-        """Do not kill inside a step."""
-
     def fail_disk(self, node: str) -> None:
         """Leave the disk as it is."""
 
@@ -221,6 +229,8 @@ def record(seed: int, *, seconds: float, profile: Profile | None = None) -> list
         for _ in range(round(seconds / STEP_S)):
             sim.step(faulty=True)
     sim.close()
+    # The simulation takes any exception for a death, the recorder's own too.
+    assert "no exception" not in sim.invariants.violations, sim.invariants.violations
     return sim.recorder.steps
 
 
