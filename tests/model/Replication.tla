@@ -274,11 +274,13 @@ Commit(n, index) ==
                    bounds, reads>>
 
 ---------------------------------------------------------------------------
-(* Members: one change at a time. *)
+(* Members: one change at a time, and after an entry of the own term (Ongaro's amendment of  *)
+(* 2015 to 4.1 of his thesis): then no earlier leader can win by a change of its own that is *)
+(* not committed.                                                                            *)
 
 MayChange(n) ==
     /\ Leads(n)
-    /\ KnowsCommit(n)
+    /\ KnowsCommit(n) \/ ~Kept("members change after an entry of the own term")
     /\ ConfiguredAt(log[n]) <= commit[n] \/ ~Kept("one change at a time")
 
 AppendMembers(n, members) ==
@@ -381,6 +383,9 @@ Next ==
 Spec == Init /\ [][Next]_vars
 
 Symmetry == Permutations(Nodes \ Founders) \cup Permutations(Founders)
+
+(* A bound for runs with a protection taken out, in which elections and proposals are enough. *)
+NothingArrives == acks = {} /\ \A n \in Nodes : held[n] = {}
 
 ---------------------------------------------------------------------------
 (* Invariants *)

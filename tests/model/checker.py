@@ -54,6 +54,12 @@ class Setup:
     changes: int = 0
     """Of the members."""
     reads: int = 0
+    silent: bool = False
+    """
+    No message of a leader arrives.
+
+    This leaves states out, so it is for runs with a protection taken out.
+    """
 
     def __str__(self) -> str:
         """Return the bounds in words: "3 members, 2 terms, 2 entries"."""
@@ -68,7 +74,8 @@ class Setup:
         }
         told = [f"{count} {name}" for name, count in counted.items() if count]
         unnamed = [] if self.named else ["journals without names"]
-        return ", ".join([f"{self.founders} members", *told, *unnamed])
+        silent = ["no message of a leader arrives"] if self.silent else []
+        return ", ".join([f"{self.founders} members", *told, *unnamed, *silent])
 
     def configuration(self, broken: Sequence[str] = ()) -> str:
         """Return TLC's configuration, with these protections taken out."""
@@ -93,6 +100,7 @@ class Setup:
                 "SYMMETRY Symmetry",
                 "CONSTANTS",
                 *(f"  {name} = {value}" for name, value in values.items()),
+                *(["CONSTRAINT NothingArrives"] if self.silent else []),
                 "INVARIANTS",
                 *(f"  {each}" for each in INVARIANTS),
                 "",

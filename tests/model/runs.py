@@ -35,6 +35,12 @@ BROKEN = {
     ),
     "only voters are counted": Setup(newcomers=1),
     "one change at a time": Setup(entries=4, changes=2),
+    # Two leaders, each with members of its own that no other node has heard of. It takes
+    # four founders: one change to three leaves no disjoint quorums, and of two founders,
+    # the second leader would need the vote of the first, which has the longer log.
+    "members change after an entry of the own term": Setup(
+        founders=4, terms=3, entries=3, changes=2, silent=True
+    ),
     "commit entries of the own term": Setup(terms=4),
 }
 """Protections: without one of them, an invariant must be violated within these bounds."""

@@ -26,6 +26,10 @@ def test_each_protection_of_the_specification_is_taken_out_in_a_run() -> None:
     assert SOUND
 
 
+def test_sound_runs_leave_no_states_out() -> None:
+    assert not any(setup.silent for setup in SOUND.values())
+
+
 @pytest.mark.parametrize(
     ("violated", "title"),
     [(None, "no invariant is violated"), ("NoSplit", "an invariant is violated")],
