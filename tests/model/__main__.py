@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.model.checker import check
+from tests.model.checker import INVARIANTS, check
 from tests.model.runs import BROKEN, SOUND
 from tests.model.traces import PROFILES, explain, record
 from tests.results import FOLDER, keep, now_and_here, row
@@ -25,6 +25,23 @@ from tests.results import FOLDER, keep, now_and_here, row
 PAGE = FOLDER / "model.md"
 TRACE_S = 4.0
 """How long a recorded run lasts, in its own time."""
+
+BOUNDS = {
+    "3 members, 2 terms, 2 entries": (
+        "so many members in the beginning, and at most so many terms, and entries in a"
+        " log; likewise crashes, changes of members, and reads."
+    ),
+    "newcomers": "machines that are not members in the beginning, and may become members.",
+    "wiped": "nodes that lose their disk and come back without it.",
+    "journals without names": (
+        "a new cluster, whose members do not know the ids of each other's journals yet."
+        " With these ids they notice that a member was wiped."
+    ),
+    "no message of a leader arrives": (
+        "nodes hear of votes alone. This makes the search for a violation shorter."
+    ),
+}
+"""The words of `Setup` for bounds, each with its meaning."""
 
 
 def main() -> int:
@@ -132,7 +149,7 @@ def page(results: dict[str, Any]) -> str:
         "",
     ]
     if "model" in results:
-        lines += _checked(results["model"])
+        lines += [*_checked(results["model"]), *_meanings()]
     if "traces" in results:
         lines += _explained(results["traces"])
     return "\n".join(lines)
@@ -215,6 +232,17 @@ def _checked(numbers: dict[str, Any]) -> list[str]:
             if missing
             else []
         ),
+    ]
+
+
+def _meanings() -> list[str]:
+    return [
+        "## What the words mean",
+        "",
+        *(f"* `{name}`: {meaning}" for name, meaning in INVARIANTS.items()),
+        "",
+        *(f"* *{bound}*: {meaning}" for bound, meaning in BOUNDS.items()),
+        "",
     ]
 
 

@@ -19,15 +19,23 @@ from pathlib import Path
 JAVA = shutil.which("java")
 MODULE = Path(__file__).with_name("Replication.tla")
 MODULES = (MODULE, Path(__file__).with_name("Trace.tla"))
-INVARIANTS = (
-    "OneLeaderATerm",
-    "NoSplit",
-    "LeadersHaveAll",
-    "CommittedIsAgreed",
-    "AcknowledgedIsOnDisk",
-    "OneVoteATerm",
-    "ReadsSeeEverything",
-)
+INVARIANTS = {
+    "OneLeaderATerm": "no term has two leaders.",
+    "NoSplit": "no two nodes commit different entries at the same index.",
+    "LeadersHaveAll": "a leader has every call that a leader of an earlier term has committed.",
+    "CommittedIsAgreed": (
+        "what a node takes for committed is in its log, and is what was committed."
+    ),
+    "AcknowledgedIsOnDisk": (
+        "what a node has acknowledged in a term stays on its disk during that term;"
+        " in runs without crashes: in its log."
+    ),
+    "OneVoteATerm": "no node votes for two candidates in a term.",
+    "ReadsSeeEverything": (
+        "a read returns a state that has everything committed before the read began."
+    ),
+}
+"""Each with its meaning."""
 _NAME = re.compile(r"MODULE (\w+)")
 _VIOLATED = re.compile(r"Invariant (\w+) is violated")
 _COUNTS = re.compile(r"(\d+) states generated, (\d+) distinct states found")
