@@ -127,6 +127,19 @@ def test_dead_links_are_replaced_before_grpc_notices(healthy: NodesCluster) -> N
     assert not healthy.effects[Effect.KEEPALIVE]
 
 
+def test_a_storm_ends_the_new_connections_of_its_machines_alone(
+    healthy: NodesCluster,
+) -> None:
+    """Else it would hold a core up that is left alone."""
+    healthy.wires.storms["n3"] = healthy.now + 60
+    channels = [Channel(healthy.wires, healthy.nodes["n1"], f"n{i}:7301") for i in "23"]
+    assert [pinged(healthy, channel) for channel in channels] == ["OK", "OK"]
+    assert [channel.get_state().name for channel in channels] == ["READY", "IDLE"]
+    healthy.faults.mend_between(["n2", "n3"])
+    assert pinged(healthy, channels[1]) == "OK"
+    assert channels[1].get_state().name == "READY"
+
+
 # --- Loops
 
 

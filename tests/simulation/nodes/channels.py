@@ -164,8 +164,8 @@ class Wires:
         self.serials = itertools.count()
         self.blocked: set[tuple[str, str]] = set()
         self.slowness = 0.0
-        self.storm_until = 0.0
-        """Until then, new connections end at once."""
+        self.storms: dict[str, float] = {}
+        """By machine: until then, its new connections end at once."""
 
     def ordered(self) -> list[Connection]:
         """Return the connections in an order that each run repeats."""
@@ -179,6 +179,11 @@ class Wires:
     def between(self, a: str, b: str) -> list[Connection]:
         """Return the connections of two machines."""
         return [c for c in self.ordered() if {e.node_id for e in c.ends} == {a, b}]
+
+    def in_storm(self, connection: Connection) -> bool:
+        """Return whether a storm goes on at either end."""
+        ends = (self.storms.get(end.node_id, 0.0) for end in connection.ends)
+        return self.timeline.now < max(ends)
 
     def cut(self, pairs: set[tuple[str, str]], *, seconds: float) -> None:
         """Block directions for a while."""
@@ -280,7 +285,7 @@ class Channel:
         for call, more, _ in pending:
             if not call.done():
                 self.connection.start(call, more)
-        if self.wires.timeline.now < self.wires.storm_until:
+        if self.wires.in_storm(self.connection):
             self.wires.count(Effect.SHORT_LIVED)
             connection = self.connection
             self.wires.timeline.after(

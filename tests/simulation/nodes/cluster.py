@@ -471,7 +471,6 @@ class NodesCluster(PeopleAtWork):
         for node in self.nodes.values():
             self.faults.mend(node)
         self.faults.mend_between(self.ids)
-        self.wires.storm_until = 0.0
         begin, next_at = self.now, self.now
         probe: Submission | None = None
         while self.now < begin + HEAL_S:

@@ -83,7 +83,7 @@ class NodeFaults:
         kind = rng.choice(self.link_kinds)
         target.trace(target.now, f"links of {ids}: {kind}")
         if kind in ("cut", "storm"):
-            self._disturb_all(kind, rng.choice(ids))
+            self._disturb_all(kind, rng.choice(ids), ids)
         if not connections or kind in ("cut", "storm"):
             return
         some = rng.sample(connections, rng.randint(1, len(connections)))
@@ -111,11 +111,13 @@ class NodeFaults:
         self._target.effects[effect] += 1
         connection.impair()
 
-    def _disturb_all(self, kind: str, node_id: str) -> None:
+    def _disturb_all(self, kind: str, node_id: str, ids: Sequence[str]) -> None:
+        """Cut one node off, or end all connections of it and all new ones of *ids*."""
         target, rng = self._target, self._target.rng
         if kind == "storm":
             target.effects[Effect.STORM] += 1
-            target.wires.storm_until = target.now + rng.uniform(0.3, 2)
+            until = target.now + rng.uniform(0.3, 2)
+            target.wires.storms.update(dict.fromkeys(ids, until))
             for connection in self._of([node_id]):
                 connection.close(SERVER)
             return
@@ -206,4 +208,6 @@ class NodeFaults:
         """End partitions among these machines; dead connections stay dead."""
         wires = self._target.wires
         wires.slowness = 0.0
+        for node_id in ids:
+            wires.storms.pop(node_id, None)
         wires.mend({(a, b) for a in ids for b in ids if a != b})

@@ -153,7 +153,7 @@ class NewCluster:
             self.world.stop(node, power=self.rng.random() < 0.5, cause="lost")
             node.restart_at = None
         self.world.faults.mend_between([node.node_id for node in machines])
-        self.world.wires.storm_until = 0.0
+        self.world.wires.storms.clear()
 
     # --- From a survivor
 
