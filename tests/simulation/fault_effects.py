@@ -96,6 +96,7 @@ class Effect(enum.Enum):
     KEEPALIVE = "dead connections ended by gRPC's own pings"
     LINK_REPLACED = "dead connections replaced by another one before that"
     DISK_SLOW = "disks that became slow for a while"
+    FORGIVEN = "times without hearing that were taken out of a silence"
     REFUSED = "calls answered as not applied"
     CORE_SILENT = "cores left alone with dead connections between them"
     CORE_WITHOUT_PRIMARY = "cores left alone without the primary"

@@ -53,7 +53,6 @@ REASONS: dict[str, str] = {
     "links/key_exchange.py": KEYS,
     "links/segment_exchange.py": KEYS,
     "links/member_keys.py": KEYS,
-    "raft/stalls.py": "The engine's thread looks for them, and the simulation steps the engine itself (`tests/replication/test_stalls.py`).",
     "replica/engine_thread.py": THREADS,
     "replica/observer.py": "No run collects metrics (`tests/metrics`).",
     "replica/replica.py: Replica.stop": STOPS,

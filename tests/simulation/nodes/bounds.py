@@ -8,7 +8,12 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Read, Submission
 
 BOUND_S = 3.0
-"""A caller that knows all nodes of the core is not without an answer for longer."""
+"""
+A caller that knows all nodes of the core is not without an answer for longer.
+
+Silence that a node of the core forgives (`raft.stalls`), because its disk was late, is in
+this time: callers wait meanwhile.
+"""
 
 BOUND_EACH_S = 5.0
 """And a caller of one node of it is not for longer, once the node has the log."""

@@ -147,7 +147,10 @@ class NodesCluster(PeopleAtWork):
         return next(n for n in self.nodes.values() if n.loop is loop)
 
     def _clock(self) -> float:
-        return self.current.engine_s() if self.current else self.now
+        if self.current:
+            return self.current.engine_s()
+        loop = asyncio._get_running_loop()
+        return loop.time() if loop is not None else self.now
 
     def _wall(self) -> float:
         return self.current.wall_s() if self.current else EPOCH_S + self.now

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
@@ -27,6 +26,7 @@ from sparecode_node.replication.links import transport
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.members import Member
+from sparecode_node.replication.raft.stalls import Stalls
 from sparecode_node.replication.replica.engine_thread import (
     Job,
     LoopCalls,
@@ -36,13 +36,14 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
-from tests.simulation.disk import Disk, File, Killed
-from tests.simulation.fault_effects import Effect
+from tests.simulation.disk import Killed
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.keepers import InstallingEngine, NodeSnapshots
 from tests.simulation.machines import EPOCH_S, Node, Store, _Applying
 from tests.simulation.nodes.channels import Channel, Server, Wires
 from tests.simulation.nodes.loops import NodeLoop, Timeline
+from tests.simulation.nodes.speeds import Speed, TimedDisk
 
 TLS = PeerTls(certificate=b"", key=b"", ca=b"")
 
@@ -64,44 +65,6 @@ class World(Protocol):
     cluster_id: str
 
     def died(self, node: "Machine", *, cause: BaseException) -> None: ...
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How long things take on one machine, and how fast its clock is."""
-
-    sync_s: float
-    apply_s: float
-    beside_s: float
-    rate: float
-
-    @classmethod
-    def drawn(cls, dice: random.Random) -> "Speed":
-        """Draw one of a usual machine, of a slow disk, or of a slow machine."""
-        return cls(
-            sync_s=dice.choice([0.0005, 0.0005, 0.002, 0.01, 0.04]),
-            apply_s=dice.choice([0.0002, 0.0002, 0.001, 0.005]),
-            beside_s=dice.choice([0.001, 0.01, 0.05, 0.3]),
-            rate=dice.choice([1.0, 1.0, 0.98, 1.02, 0.999]),
-        )
-
-
-class TimedDisk(Disk):
-    """A disk whose syncs take time."""
-
-    spend: Callable[[float], object] = staticmethod(lambda _seconds: None)
-    sync_s = 0.0
-
-    def copy(self) -> "TimedDisk":
-        other = super().copy()
-        assert isinstance(other, TimedDisk)
-        other.sync_s, other.spend = self.sync_s, self.spend
-        return other
-
-    def sync(self, file: File) -> None:
-        late = self.rng.random() < 0.01
-        self.spend(self.sync_s * self.rng.uniform(0.5, 20 if late else 2))
-        super().sync(file)
 
 
 class _TimedApplying(_Applying):
@@ -134,6 +97,16 @@ class _StepCalls(LoopCalls):
         loop.thread_late_s = 0.0
 
 
+class _CountedStalls(Stalls):
+    """Counts where time was taken out of a silence."""
+
+    effects: Effects
+
+    def _forgive(self, lost: float, now: float) -> None:
+        self.effects[Effect.FORGIVEN] += 1
+        super()._forgive(lost, now)
+
+
 class SteppedEngine(InstallingEngine):
     """The engine's thread, run step by step by the simulation."""
 
@@ -141,6 +114,7 @@ class SteppedEngine(InstallingEngine):
         super().__init__(*args, **more)
         self.node = self._machine = machine
         self._replica: Replica | None = None
+        self._stalls: Stalls | None = None
         self._turn = 0
         self._free_at = 0.0
         self._next_at = float("inf")
@@ -150,6 +124,7 @@ class SteppedEngine(InstallingEngine):
     async def start(self) -> None:
         """Open journal and state as the thread does."""
         self._calls = _StepCalls(self._machine)
+        self._show_life(self._machine.loop)
         with self._machine.engine():
             self._open(self._calls)
         self._thread = mock.sentinel.thread
@@ -169,7 +144,11 @@ class SteppedEngine(InstallingEngine):
             wall_ms=self._wall_ms,
             beside=self._beside,
         )
-        self._replica.engine.addOnTickCallback(self._published)
+        engine = self._replica.engine
+        engine.addOnTickCallback(self._published)
+        campaign, raft = engine.guard.campaign, self._config.raft
+        self._stalls = _CountedStalls(engine, campaign, raft)
+        self._stalls.effects = machine.sim.effects
         machine._count_conflicts(machine.journal)
         effects = machine.sim.effects
         lost = machine.had_entries - machine.journal.last_index
@@ -226,13 +205,15 @@ class SteppedEngine(InstallingEngine):
             machine.sim.timeline.at(until, lambda: self._step(turn))
             return
         self._next_at = float("inf")
-        replica = self._replica
-        if replica is None:
+        replica, stalls = self._replica, self._stalls
+        if replica is None or stalls is None:
             return
         with machine.engine() as spent:
             self._woken = False
             for _ in range(len(self._jobs)):
                 self._jobs.popleft()(replica)
+            # After the jobs: the real thread runs them at the end of a tick, in its poller.
+            self._look_for(stalls)
             replica.tick(0)
             behind = replica.engine.raftLastApplied < replica.engine.raftCommitIndex
             self._free_at = machine.sim.timeline.now + spent()
@@ -481,4 +462,4 @@ def patched(machine_of: Callable[[], Machine]) -> contextlib.ExitStack:
     return stack
 
 
-__all__ = ["Machine", "Speed", "patched"]
+__all__ = ["Machine", "patched"]

@@ -402,15 +402,18 @@ class EngineThread:
         # Before the engine waits: callers that wait for an index go on first.
         engine.addOnTickCallback(lambda: self._publish(replica, calls))
         stalls = Stalls(engine, engine.guard.campaign, self._config.raft)
-        deaf_after_s = BEAT_S + self._config.raft.heartbeat_s
         try:
             while not self._stopping:
-                at = now()
-                stalls.look(at, deaf=at - self._beaten_at_s > deaf_after_s)
+                self._look_for(stalls)
                 replica.tick(self._config.raft.tick_s)
         finally:
             engine.stop_listening(self._read_end)
             replica.stop()
+
+    def _look_for(self, stalls: Stalls) -> None:
+        """Take out of all silences what this node could not hear."""
+        at, deaf_after_s = now(), BEAT_S + self._config.raft.heartbeat_s
+        stalls.look(at, deaf=at - self._beaten_at_s > deaf_after_s)
 
     def _run_jobs(self, replica: Replica) -> None:
         os.read(self._read_end, 4096)
