@@ -5,12 +5,15 @@ import contextlib
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sparecode_node.replication.log.file import MARK, NAME
+from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.codes import scenario
-from tests.simulation.disk import Disk, Killed, StateFault
+from tests.simulation.disk import Disk, File, Killed, StateFault
 from tests.simulation.fault_effects import Effect
 from tests.simulation.files.cluster import FilesCluster
 from tests.simulation.files.kernel import PAGE, Cut, Folder
@@ -227,3 +230,35 @@ def test_a_seed_is_a_run() -> None:
             runs.append((sim.effects, sim.invariants.acked, digests, sim.now))
     assert runs[0] == runs[1]
     assert runs[0][0][Effect.CHECKPOINT]
+
+
+def test_a_machine_whose_last_batch_rots_before_its_mark_is_written_is_replaced() -> (
+    None
+):
+    """It takes the batch for torn. The others know that it has acknowledged it."""
+    long_log = replace(scenario(3), raft=RaftSettings())
+    with contextlib.closing(FilesCluster(1, long_log)) as sim:
+        with sim.world():
+            sim.set_up()
+            leader = sim.leader()
+            node = next(each for each in sim.live() if each.node_id != leader)
+            journal, mark = node.disk.names[NAME], bytes(node.disk.names[MARK].cached)
+            size, had = len(journal.cached), node.journal.last_index
+            sim.probe(sim.nodes[leader or ""], "request")
+            for _ in range(20):
+                sim.step(faulty=False)
+            assert node.journal.last_index > had
+            sim.crash(node.node_id, power=True)
+            journal.cached[size:] = bytes(len(journal.cached) - size)
+            journal.durable = bytes(journal.cached)
+            node.disk.names[MARK] = File(bytearray(mark), mark, in_place=True)
+            node.disk.rotten = True
+            sim.memberships.doubtful.add(node.node_id)
+            sim.boot(node)
+            assert node.is_up()
+            assert node.journal.last_index == had
+            assert sim.heal()
+            sim.check()
+        assert sim.effects[Effect.ROTTEN_REFUSED] == 1
+        assert sim.memberships.wiped == {node.node_id}
+        assert sim.invariants.violations == {}

@@ -3,8 +3,9 @@
 Disks that rot: what was synced is not what is read at the next start.
 
 At most one machine of a run at a time, and only while a majority of the others has what
-is needed. The machine may start and be right, or refuse aloud; then an operator replaces
-its disk, as the message says.
+is needed. The machine may start and be right, or refuse aloud; or another member refuses
+it, because it knows of promises that are no longer on this disk. Then an operator
+replaces the disk, as the message says.
 """
 
 import random
@@ -47,6 +48,7 @@ class RottingDisks:
     _copies: dict[str, tuple[object, Folder]] = field(default_factory=dict)
     """Of states, with the store each belongs to."""
     _refused: set[str] = field(default_factory=set)
+    """Machines that wait for an empty disk."""
 
     def act(self) -> None:
         """Do what the dice say."""
@@ -59,6 +61,7 @@ class RottingDisks:
 
     def replace_refused(self) -> None:
         """Give a machine whose disk was refused an empty one, once the others can."""
+        self._stop_those_that_others_refuse()
         for node_id in sorted(self._refused):
             node = self.world.nodes[node_id]
             node.restart_at = None  # It is started no more as it is.
@@ -75,6 +78,20 @@ class RottingDisks:
         if disk.rotten and not other_cause and node.node_id not in self._refused:
             self.world.effects[Effect.ROTTEN_REFUSED] += 1
             self._refused.add(node.node_id)
+
+    def _stop_those_that_others_refuse(self) -> None:
+        """
+        Stop a machine that runs, and may neither vote nor acknowledge any more.
+
+        A batch of the journal may rot before the kernel has written the mark that names
+        it. Then the machine takes it for torn, and only the other members know better.
+        """
+        for node_id, node in sorted(self.world.nodes.items()):
+            refused = node.is_up() and node.journal.boots.refused_by
+            if refused and node.disk.rotten and node_id not in self._refused:
+                self.world.effects[Effect.ROTTEN_REFUSED] += 1
+                self._refused.add(node_id)
+                self.world.crash(node_id, power=False)
 
     def _is_dispensable(self, node: Node) -> bool:
         """Return whether all others are up, know its journal, and have lost nothing."""
