@@ -79,6 +79,7 @@ class Effect(enum.Enum):
     STATE_SECTORS_KEPT = "unsynced sectors of a state kept"
     STATE_NAME_LOST = "unsynced names of a state's files lost"
     CHECKPOINT = "checkpoints"
+    CHECKPOINT_HELD_BACK = "checkpoints that a reader kept from copying all"
     ROTTEN = "disks that changed something they had reported as written"
     ROTTEN_REFUSED = "nodes that refused such a disk"
     ROTTEN_ACCEPTED = "nodes that did without what such a disk had changed"

@@ -19,6 +19,7 @@ from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.page_sums import LostWriteError, open_page_sums
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import write_snapshot
+from sparecode_node.statemachine.tables.schema import read_only_uri
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
 from tests.simulation.files.kernel import Folder
@@ -30,6 +31,11 @@ STATE = "state.db"
 
 CHECKPOINT_RATE = 0.15
 """After an entry. In production: after a number of pages, or some seconds."""
+
+READER_RATE = 0.2
+"""After an entry, a reader begins, as calls do and the copy of a snapshot."""
+READER_ENDS_RATE = 0.4
+"""After an entry, too. Until then SQLite copies no more than that reader may see."""
 
 BUSY_RATE = 0.3
 """A checkpoint that was asked for has not been run yet."""
@@ -79,6 +85,9 @@ class FileStore(MachineStore):
         self._checkpoints = Checkpoints(self.path, sums)
         self._open.callback(self._checkpoints.close)
         self._open.callback(self.db.close)
+        uri = read_only_uri(self.path)
+        self._reader = sqlite3.connect(uri, uri=True, isolation_level=None)
+        self._open.callback(self._reader.close)
         try:
             self._run_checkpoint()
         except CheckpointError as error:
@@ -102,6 +111,9 @@ class FileStore(MachineStore):
         try:
             self._checkpoints.run()
             process.disk.effects[Effect.CHECKPOINT] += 1
+            done = self._checkpoints
+            held_back = done.durable_index > 0 and not done._complete_at
+            process.disk.effects[Effect.CHECKPOINT_HELD_BACK] += held_back
         finally:
             process.in_checkpoint = False
 
@@ -110,7 +122,17 @@ class FileStore(MachineStore):
             results = self.machine.apply(index, calls)
             if self._rng.random() < CHECKPOINT_RATE:
                 self._checkpoint_or_stop()
+            self._read_for_some_entries()
         return results
+
+    def _read_for_some_entries(self) -> None:
+        """Begin or end what a call reads: SQLite keeps its log for that long."""
+        begins = not self._reader.in_transaction
+        if self._rng.random() < (READER_RATE if begins else READER_ENDS_RATE):
+            with self._looked_at():
+                self._reader.execute("BEGIN" if begins else "ROLLBACK")
+                if begins:  # It sees what there is at its first read.
+                    self._reader.execute("SELECT * FROM sqlite_schema").fetchone()
 
     def _checkpoint_or_stop(self) -> None:
         try:
