@@ -2,16 +2,23 @@
 """Every planted bug applies to the tree. Also: what counts as finding one."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.simulation import planted
-from tests.simulation.campaign import EVERY_FAULT_FROM_SEEDS, Outcome, Verdict
+from tests.simulation.campaign import (
+    EVERY_FAULT_FROM_SEEDS,
+    Campaign,
+    Outcome,
+    Verdict,
+)
 from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
 from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.hunt import broken_promises
 from tests.simulation.patches import patched
-from tests.simulation.planted import Bug
+from tests.simulation.planted import Bug, Finding
 
 BUGS = planted.bugs()
 
@@ -55,6 +62,38 @@ def test_code_that_falls_over_is_not_found(
 ) -> None:
     """Any bug that raises in each run would be found at once, and show nothing."""
     assert broken_promises(violations) == promises
+
+
+def test_a_bug_is_judged_by_its_own_seeds_and_its_own_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is red elsewhere in the tree says nothing about it."""
+
+    def found(title: str, seed: int | None = None, **more: Any) -> Finding:
+        return Finding(Bug(Path(title), title, "", **more), "invariant: k", seed)
+
+    files, outbox = {"files": "yes"}, {"outbox": "yes"}
+    findings = [
+        found("before the red seed", 6, options=files),
+        found("at the red seed", 7, options=files),
+        found("behind the red seed", 8, options=files),
+        found("of another campaign", 8, options=outbox),
+        found("whose test passes", test="green"),
+        found("whose test fails", test="red"),
+        found("that no seed has found", options=outbox),
+    ]
+
+    def run(self: Campaign, seeds: range) -> Outcome:
+        red = {7: {"k": "seen"}, 8: {"k": "seen"}} if self.files else {}
+        return Outcome(violations={s: seen for s, seen in red.items() if s in seeds})
+
+    monkeypatch.setattr(Campaign, "run", run)
+    monkeypatch.setattr(planted, "passes", lambda test: test == "green")
+    assert planted.green_without(findings) == {
+        "before the red seed",
+        "of another campaign",
+        "whose test passes",
+    }
 
 
 EVERYTHING = Outcome(
