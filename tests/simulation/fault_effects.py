@@ -136,6 +136,7 @@ IN_NODES = {
     Effect.MEMBER_REMOVED,
     Effect.CHANGE_FAILED,
     Effect.WIPED,
+    Effect.DISK_BACK,
     Effect.ELECTION,
     Effect.TERM,
     Effect.CONFLICT,

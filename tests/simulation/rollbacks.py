@@ -52,16 +52,18 @@ class DiskCopies:
 
     world: World
     rng: random.Random
+    copy_rate: float = COPY_RATE
+    back_rate: float = BACK_RATE
     _copies: dict[str, Copy] = field(default_factory=dict)
 
     def act(self) -> None:
         """Do what the dice say."""
-        if self.rng.random() < COPY_RATE:
+        if self.rng.random() < self.copy_rate:
             running = self.world.live()
             if running:
                 node = self.rng.choice(running)
                 self._copies.setdefault(node.node_id, copy_of(node))
-        if self.rng.random() < BACK_RATE and self._copies:
+        if self.rng.random() < self.back_rate and self._copies:
             self._put_back(self.rng.choice(sorted(self._copies)))
 
     def _put_back(self, node_id: str) -> None:

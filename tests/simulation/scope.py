@@ -14,7 +14,8 @@ each seed draws its faults, its bounds and its releases, and in half of them the
 | SQLite's files: lost and torn sectors, failing calls, kills and power cuts inside checkpoints | no: an earlier commit at most | simulated | no: an earlier commit at most | no: an earlier commit at most |
 | checkpoints and checksums of pages | no | real, in steps | no | no |
 | disks that rot | no | one machine at a time | no | no |
-| machines that return as an older copy, and members that come and go | yes | yes | in a third of the runs, without a core | yes |
+| members that come and go | yes | yes | in a third of the runs, without a core | yes |
+| machines that return as an older copy | yes | yes | in nearly all of the runs with members that come and go | yes |
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
 | queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |

@@ -64,6 +64,13 @@ PROBE_S = 0.5
 MEMBERS_RATE = 0.06
 """Of membership changes in a step, in the runs in which members come and go."""
 
+COPY_RATE = 0.2
+BACK_RATE = 0.3
+"""
+Of copied machines, and of tries to put one back, in a step of the same runs. Most tries
+come to nothing: the disks of all others must know that the copy is older.
+"""
+
 SHORT_LOG = RaftSettings(log_entries_max=24, log_entries_kept=6, member_stalled_s=5.0)
 
 
@@ -108,7 +115,7 @@ class NodesCluster(PeopleAtWork):
         rate = dice.choice([0.0, 0.0, MEMBERS_RATE])
         self.memberships = NodeMemberships(self, dice, rate, nodes)
         copies = random.Random(f"{seed} {nodes} whole copies")
-        self._copies = DiskCopies(self, copies)
+        self._copies = DiskCopies(self, copies, COPY_RATE, BACK_RATE)
         self.core: list[str] = []
 
     @property
