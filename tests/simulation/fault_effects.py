@@ -96,6 +96,7 @@ class Effect(enum.Enum):
     MESSAGE_HELD = "messages held back by a partition"
     KEEPALIVE = "dead connections ended by gRPC's own pings"
     LINK_REPLACED = "dead connections replaced by another one before that"
+    WAITED_FOR_BANDWIDTH = "milliseconds that messages took to be sent on slow links"
     DISK_SLOW = "disks that became slow for a while"
     FORGIVEN = "times without hearing that were taken out of a silence"
     REFUSED = "calls answered as not applied"

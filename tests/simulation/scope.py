@@ -19,6 +19,7 @@ each seed draws its faults, its bounds and its releases, and in half of them the
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
 | queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
+| bandwidth of links, and time of disks for a snapshot by its size | no | no | simulated | no |
 | channels of notices | no | no | no | real |
 | rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | no | no |
 | audit segments: archives, confirmations, removal by retention | in a third of the runs | no | no | no |

@@ -9,6 +9,7 @@ or ends, and a dead one is noticed by gRPC's own pings within four seconds.
 
 import asyncio
 import collections
+import functools
 import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
@@ -19,6 +20,12 @@ import grpc.aio
 
 from sparecode_node.replication.members import MEMBER_URI
 from tests.simulation.fault_effects import Effect
+from tests.simulation.nodes.bandwidth import (
+    FAST_BYTES_S,
+    MESSAGE_BYTES,
+    Bandwidth,
+    Line,
+)
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 
 CONNECT_S = 1.0
@@ -60,6 +67,7 @@ class Connection:
         self.swallowing = [False, False]
         """By the end that sends: whether its bytes are acknowledged, and lost."""
         self.damage_next = [False, False]
+        self._lines = [network.line(self.direction(end)) for end in (CLIENT, SERVER)]
         self._due = [0.0, 0.0]
         self._parked: tuple[list[Callable[[], object]], ...] = [], []
         self._numbers = itertools.count()
@@ -70,12 +78,31 @@ class Connection:
         """Return who sends to whom from that end."""
         return self.ends[end].node_id, self.ends[1 - end].node_id
 
-    def send(self, end: int, arrive: Callable[[], object]) -> None:
-        """Let something happen at the other end, after everything sent before."""
+    def send(
+        self, end: int, arrive: Callable[[], object], size: int = 0, call: int = -1
+    ) -> None:
+        """Let something happen at the other end, after all that the call sent before."""
         if not self._open[end]:
             return
+        line, size = self._lines[end], size + MESSAGE_BYTES
+        if line is None:
+            self._travel(end, arrive, size / FAST_BYTES_S)
+        else:
+            line.send(call, size, lambda: self._travel(end, arrive, 0.0))
+
+    async def sent(self, end: int, call: int) -> None:
+        """Wait until all that the call has sent is on its way: its window is full."""
+        line, loop = self._lines[end], self.ends[end].loop
+        if line is None:
+            await asyncio.sleep(0)
+            return
+        is_sent = loop.create_future()
+        line.send(call, 0, lambda: loop.call_soon(_resolve, is_sent))
+        await is_sent
+
+    def _travel(self, end: int, arrive: Callable[[], object], seconds: float) -> None:
         network = self.network
-        due = max(self._due[end], network.timeline.now + network.latency())
+        due = max(self._due[end], network.timeline.now + seconds + network.latency())
         self._due[end] = due
         network.timeline.at(due, lambda: self._arrive(end, arrive))
 
@@ -126,6 +153,8 @@ class Connection:
         """Close one end; the other one is told, if bytes get there."""
         if not self._open[end]:
             return
+        if line := self._lines[end]:
+            line.drop()
         if tell:
             if late_s:
                 self._due[end] = self.network.timeline.now + late_s
@@ -146,18 +175,26 @@ class Connection:
         call.number, call.connection = next(self._numbers), self
         self.calls[call.number] = call
         served = Served(self, call.number, self._server, **more)
-        self.send(CLIENT, served.begin)
+        size = len(more["request"] or b"")
+        self.send(CLIENT, served.begin, size, call.number)
 
 
 class Wires:
     """All connections, and the faults of the network between machines."""
 
     def __init__(
-        self, timeline: Timeline, rng: random.Random, count: Callable[[Effect], object]
+        self,
+        timeline: Timeline,
+        rng: random.Random,
+        count: Callable[..., object],
+        bandwidth: Bandwidth | None = None,
     ) -> None:
+        """*count* takes an effect, and how often it took place; without: once."""
         self.timeline = timeline
         self.rng = rng
         self.count = count
+        self._bandwidth = bandwidth
+        self._waited_s = 0.0
         self.processes: dict[str, Process] = {}
         """By address."""
         self.connections: set[Connection] = set()
@@ -170,6 +207,18 @@ class Wires:
     def ordered(self) -> list[Connection]:
         """Return the connections in an order that each run repeats."""
         return sorted(self.connections, key=lambda connection: connection.serial)
+
+    def line(self, direction: tuple[str, str]) -> Line | None:
+        """Return what carries a new connection's bytes; None: a fast link."""
+        bytes_s = self._bandwidth.of(direction) if self._bandwidth else FAST_BYTES_S
+        if bytes_s >= FAST_BYTES_S:
+            return None
+        return Line(self.timeline, bytes_s, self._waited)
+
+    def _waited(self, seconds: float) -> None:
+        before, self._waited_s = self._waited_s, self._waited_s + seconds
+        whole = int(self._waited_s * 1000) - int(before * 1000)
+        self.count(Effect.WAITED_FOR_BANDWIDTH, whole)
 
     def latency(self) -> float:
         """Return how long a message takes now."""
@@ -435,7 +484,7 @@ class Call:
         self.finish(code, why)
         if connection is not None:
             number = self.number
-            connection.send(CLIENT, lambda: _hang_up(connection, number))
+            connection.send(CLIENT, lambda: _hang_up(connection, number), call=number)
 
     def cancel(self) -> bool:
         if self.done():
@@ -503,7 +552,8 @@ class Call:
         if self.done() or self.connection is None:
             raise asyncio.InvalidStateError("the call is over")
         data, connection, number = self._encode(request), self.connection, self.number
-        connection.send(CLIENT, lambda: _take(connection, number, data))
+        arrive = functools.partial(_take, connection, number, data)
+        connection.send(CLIENT, arrive, len(data), number)
         await asyncio.sleep(0)
 
     def __aiter__(self) -> "Call":
@@ -521,6 +571,11 @@ class Call:
                 self.cancel()
                 raise
         return self._decode(self._messages.popleft())
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _hang_up(connection: Connection, number: int) -> None:
@@ -584,14 +639,14 @@ class Served:
         if self._task is not None and not self._task.done():
             self._task.cancel()
 
-    def _send(self, act: Callable[["Call"], object]) -> None:
+    def _send(self, act: Callable[["Call"], object], size: int = 0) -> None:
         connection, number = self._connection, self._number
 
         def arrive() -> None:
             if call := connection.calls.get(number):
                 act(call)
 
-        connection.send(SERVER, arrive)
+        connection.send(SERVER, arrive, size, number)
 
     def _end(self, code: grpc.StatusCode, why: str = "") -> None:
         if not self._is_over:
@@ -620,7 +675,7 @@ class Served:
         elif handler.response_streaming:
             async for each in handler.unary_stream(decode(self._request), self):
                 self._message(encode(each))
-                await asyncio.sleep(0)
+                await self._connection.sent(SERVER, self._number)
         else:
             answer = await handler.unary_unary(decode(self._request), self)
             self._message(encode(answer))
@@ -634,7 +689,7 @@ class Served:
             await self._news
 
     def _message(self, data: bytes) -> None:
-        self._send(lambda call: call.on_message(data))
+        self._send(lambda call: call.on_message(data), len(data))
 
     # --- The context of the handler
 

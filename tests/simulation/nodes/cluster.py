@@ -36,6 +36,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Read, Submission
 from tests.simulation.keepers import drain
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
+from tests.simulation.nodes.bandwidth import Bandwidth
 from tests.simulation.nodes.bounds import Bounds
 from tests.simulation.nodes.channels import Wires
 from tests.simulation.nodes.faults import NodeFaults
@@ -94,7 +95,10 @@ class NodesCluster(PeopleAtWork):
         self.faulty_s = FAULTY_S
         self.timeline = Timeline()
         self.wires = Wires(
-            self.timeline, self.rng, lambda effect: self.effects.update([effect])
+            self.timeline,
+            self.rng,
+            self._count,
+            Bandwidth(random.Random(f"{seed} {nodes} whole bandwidth")),
         )
         self.current: Machine | None = None
         self.starting: Machine | None = None
@@ -121,6 +125,9 @@ class NodesCluster(PeopleAtWork):
     @property
     def now(self) -> float:
         return self.timeline.now
+
+    def _count(self, effect: Effect, number: int = 1) -> None:
+        self.effects[effect] += number
 
     def close(self) -> None:
         """End what is left of all processes."""

@@ -36,6 +36,7 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.results import Result
+from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.disk import Killed
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
@@ -81,6 +82,28 @@ class _TimedApplying(_Applying):
     def checkpoint(self) -> int:
         self._machine.spend(self._machine.speed.sync_s)
         return super().checkpoint()
+
+
+class _TimedSnapshots(NodeSnapshots):
+    """Snapshots, which take as long as they are large."""
+
+    def __init__(self, node: "Machine") -> None:
+        super().__init__(node)
+        self._machine = node
+
+    def write(self, target: Path) -> SnapshotFacts:
+        facts = super().write(target)
+        self._spend_on(target)
+        return facts
+
+    def read(self, snapshot: Path) -> SnapshotFacts:
+        facts = super().read(snapshot)
+        self._spend_on(snapshot)
+        return facts
+
+    def _spend_on(self, snapshot: Path) -> None:
+        size = len(self._machine.disk.read(str(snapshot).partition(":")[2]))
+        self._machine.spend(size / self._machine.speed.bytes_s)
 
 
 class _StepCalls(LoopCalls):
@@ -380,7 +403,7 @@ class Machine(Node):
             open_state=_unused,
             read_digest=lambda: (0, ""),
             read_head=lambda: (0, ""),
-            snapshots=NodeSnapshots(self),
+            snapshots=_TimedSnapshots(self),
             on_fatal=lambda _message: None,
         )
         self.engine_thread = replicator._engine  # type: ignore[assignment]

@@ -16,6 +16,8 @@ class Speed:
     apply_s: float
     beside_s: float
     rate: float
+    bytes_s: float
+    """What a worker thread reads or writes of a snapshot in a second."""
 
     @classmethod
     def drawn(cls, dice: random.Random) -> "Speed":
@@ -25,6 +27,7 @@ class Speed:
             apply_s=dice.choice([0.0002, 0.0002, 0.001, 0.005]),
             beside_s=dice.choice([0.001, 0.01, 0.05, 0.3]),
             rate=dice.choice([1.0, 1.0, 0.98, 1.02, 0.999]),
+            bytes_s=dice.choice([200e6, 200e6, 5e6, 500e3]),
         )
 
 
