@@ -10,7 +10,7 @@ import pytest
 
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine import audit
-from sparecode_node.statemachine.commands.keys import ActivateKey, RetireKey
+from sparecode_node.statemachine.commands.keys import RetireKey
 from sparecode_node.statemachine.results import Authenticated
 from sparecode_node.statemachine.tables import archives, segments
 from tests.simulation import sealed
@@ -208,14 +208,6 @@ class CodesCluster(SimCluster, PeopleAtWork):
             if any(isinstance(each, Authenticated) for each in tried.outcomes):
                 break
         return tried
-
-    def activate_key(self, node: Node, command: ActivateKey) -> None:
-        """Activate a key, as an administrator who has just signed in."""
-        session = self._name("open.")
-        self._sign_in(node, session)
-        if node.is_up():
-            name = f"key {command.fingerprint.decode()}"
-            self._admin(node, command, name, session)
 
     def spawn_on(self, node: Node, work: Coroutine[Any, Any, None]) -> None:
         """Run background work in the process of a node."""

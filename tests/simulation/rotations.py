@@ -52,10 +52,12 @@ END_S = 30.0
 class World(Protocol):
     """The cluster."""
 
-    now: float
-    invariants: Invariants
     trace: Any
 
+    @property
+    def now(self) -> float: ...
+    @property
+    def invariants(self) -> Invariants: ...
     def live(self) -> list[Any]: ...
     def activate_key(self, node: Any, command: ActivateKey) -> object: ...
     def spawn_on(self, node: Any, work: Coroutine[Any, Any, None]) -> object: ...
@@ -164,6 +166,10 @@ class Rotations:
         """See that nothing is sealed with a retired key on a machine (P5)."""
         retired = [each.key_id for each in _store(node).keys().retired]
         check_unused(self.world.invariants, node, retired)
+
+    def retired_on(self, node: Node) -> int:
+        """Return how many keys are retired on a machine."""
+        return len(_store(node).keys().retired)
 
     def all_retired(self, node: Node) -> bool:
         """Return whether no key is aging that may be retired by now."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.statemachine.commands import Command, UnstampedCall
+from sparecode_node.statemachine.commands.keys import ActivateKey
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
 from tests.simulation.people import (
@@ -198,6 +199,14 @@ class PeopleAtWork(abc.ABC):
     ) -> Submission:
         made = call_of(command, request, content=request, session=session)
         return self.propose(node, request, lambda: made)
+
+    def activate_key(self, node: Node, command: ActivateKey) -> None:
+        """Activate a key, as an administrator who has just signed in."""
+        session = self._name("open.")
+        self._sign_in(node, session)
+        if node.is_up():
+            name = f"key {command.fingerprint.decode()}"
+            self._admin(node, command, name, session)
 
     def guess_of(self, node: Node, name: str) -> UnstampedCall:
         """Return a guess: being refused is an answer too."""
