@@ -23,7 +23,6 @@ from tests.fault_points import record as fault_points
 from tests.results import ROOT
 from tests.simulation import report
 from tests.simulation.campaign import (
-    EVERY_FAULT_FROM_SEEDS,
     Campaign,
     Outcome,
     Verdict,
@@ -96,6 +95,7 @@ def main() -> int:
         outbox=wanted.outbox,
         files=wanted.files,
         mixed=wanted.mixed,
+        lost=wanted.lost,
     )
     verdict = replace(verdict, seconds=kept.seconds)
     kept.forget()
@@ -182,7 +182,10 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
     )
     table.add_column("took effect", justify="right")
     for effect in effects_of(
-        whole=campaign.whole, files=campaign.files, mixed=campaign.mixed
+        whole=campaign.whole,
+        files=campaign.files,
+        mixed=campaign.mixed,
+        lost=campaign.lost,
     ):
         number = outcome.effects[effect]
         style = "red" if effect in verdict.absent_effects else None
@@ -212,14 +215,19 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
             f"a core left alone: at most {outcome.longest_s:.1f} s without an answer,"
             f" and {outcome.longest_each_s:.1f} s without one of each of its nodes"
         )
+    if campaign.mixed:
+        console.print(
+            f"the highest index: {outcome.highest_index:,};"
+            f" the longest log: {outcome.longest_log:,} entries"
+        )
     for effect in verdict.absent_effects:
         console.print(f"[red]failed: there were no {effect.value}[/]")
     for comparison in verdict.absent_comparisons:
         console.print(f"[red]failed: nothing to check: no {comparison.value}[/]")
-    if outcome.seeds < EVERY_FAULT_FROM_SEEDS:
+    if not verdict.is_due(of_mixes=campaign.mixed):
         console.print(
-            f"[yellow]fewer than {EVERY_FAULT_FROM_SEEDS} schedules: a fault that"
-            " never took effect does not count as a failure[/]"
+            f"[yellow]only {outcome.seeds} schedules: a fault that never took effect"
+            " does not count as a failure[/]"
         )
     if not outcome.violations:
         console.print(f"[green]0 of {outcome.seeds:,} schedules broke a promise[/]")

@@ -26,6 +26,13 @@ from tests.simulation.work import PeopleAtWork
 EVERY_FAULT_FROM_SEEDS = 200
 """In this many schedules every fault takes effect; in fewer, a rare one may not."""
 
+MIXED_FROM_SEEDS = 20
+LOST_FROM_SEEDS = 40
+"""
+And in this many all that is of mixed runs alone: crowds, bounds, older releases, long
+logs, lost clusters. They take longer, so there are never 200 of them.
+"""
+
 CHUNK = 5
 """Seeds that a process takes at a time."""
 
@@ -48,6 +55,10 @@ class Outcome:
     """The longest time for which a core left alone gave no answer."""
     longest_each_s: float = 0.0
     """And the longest time of one node of a core."""
+    highest_index: int = 0
+    """The newest entry that a node of a long run has applied."""
+    longest_log: int = 0
+    """The most entries that one had in its log at one moment."""
 
     def add(self, other: "Outcome") -> None:
         """Take in what other seeds have shown."""
@@ -61,6 +72,8 @@ class Outcome:
         self.strikes.update(other.strikes)
         self.longest_s = max(self.longest_s, other.longest_s)
         self.longest_each_s = max(self.longest_each_s, other.longest_each_s)
+        self.highest_index = max(self.highest_index, other.highest_index)
+        self.longest_log = max(self.longest_log, other.longest_log)
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,9 @@ class Campaign:
         if isinstance(sim, NodesCluster):
             outcome.longest_s = sim.bounds.longest_s
             outcome.longest_each_s = sim.bounds.longest_each_s
+        if isinstance(sim, MixedCluster):
+            outcome.highest_index = sim.highest_index
+            outcome.longest_log = sim.longest_log
         if rules.violations:
             outcome.violations[seed] = rules.violations
         return outcome
@@ -174,20 +190,30 @@ class Verdict:
     """Of simulated files of the state, too."""
     mixed: bool = False
     """Of long runs, in some of which the cluster is lost."""
+    lost: bool = False
+    """Of short runs like these, in all of which it is lost."""
+
+    def is_due(self, *, of_mixes: bool) -> bool:
+        """Return whether the seeds are so many that nothing of a kind may be absent."""
+        mixes = LOST_FROM_SEEDS if self.lost else MIXED_FROM_SEEDS
+        return self.outcome.seeds >= (mixes if of_mixes else EVERY_FAULT_FROM_SEEDS)
 
     @property
     def absent_effects(self) -> list[Effect]:
         """Faults that should have taken effect, and never did."""
-        if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
-            return []
-        wanted = effects_of(whole=self.whole, files=self.files, mixed=self.mixed)
-        return [effect for effect in wanted if not self.outcome.effects[effect]]
+        wanted = effects_of(
+            whole=self.whole, files=self.files, mixed=self.mixed, lost=self.lost
+        )
+        return [
+            effect
+            for effect in wanted
+            if self.is_due(of_mixes=effect.of_mixes)
+            and not self.outcome.effects[effect]
+        ]
 
     @property
     def absent_comparisons(self) -> list[Comparison]:
         """Checks that never had anything to compare: they have shown nothing."""
-        if self.outcome.seeds < EVERY_FAULT_FROM_SEEDS:
-            return []
         wanted = comparisons_of(
             whole=self.whole,
             recording=self.recording,
@@ -195,7 +221,12 @@ class Verdict:
             files=self.files,
             mixed=self.mixed,
         )
-        return [c for c in wanted if not self.outcome.comparisons[c]]
+        return [
+            c
+            for c in wanted
+            if self.is_due(of_mixes=c.of_new_clusters)
+            and not self.outcome.comparisons[c]
+        ]
 
     @property
     def holds(self) -> bool:
@@ -214,9 +245,10 @@ def timed(
     outbox: bool = False,
     files: bool = False,
     mixed: bool = False,
+    lost: bool = False,
 ) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
     seconds = time.monotonic() - begin
-    return Verdict(outcome, seconds, recording, whole, outbox, files, mixed)
+    return Verdict(outcome, seconds, recording, whole, outbox, files, mixed, lost)

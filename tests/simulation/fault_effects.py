@@ -104,11 +104,47 @@ class Effect(enum.Enum):
     CORE_WITHOUT_PRIMARY = "cores left alone without the primary"
     STALL = "engines whose thread was held up while the loop went on"
 
+    CROWD = "crowds of callers"
+    UPGRADED = "nodes upgraded from an older release"
+    LEVEL_RAISED = "feature levels raised while callers came"
+    KEY_RETIRED = "keys retired after all seals were replaced"
+    LONG_RUN = "runs that committed more than 2,000 entries"
+    LONG_LOG = "logs that had more than 2,000 entries at once"
+
+    CALLERS_FULL = "callers refused: too many waited on the node"
+    MATCHING_FULL = "callers refused: too many tokencodes waited to be matched"
+    FORWARDS_FULL = "callers refused: too many calls waited for the primary"
+    PROPOSALS_FULL = "proposals refused by a primary whose queue was full"
+    READS_FULL = "reads refused by a primary on which too many waited"
+    CHANGES_FULL = "changes of members refused because another one waited"
+    INBOX_FULL = "jobs refused by an engine with a full inbox"
+    LINK_FULL = "links reset because their queue was full"
+    MESSAGE_CALLS_FULL = "forwarded messages with as many calls as fit"
+    MESSAGE_BYTES_FULL = "forwarded messages with as many bytes as fit"
+    ENTRY_FULL = "entries with as many calls as fit"
+    APPEND_FULL = "appends with as many bytes as fit"
+    WINDOW_FULL = "times that a follower's window was full"
+    BEHIND = "looks at a node that had not caught up"
+
+    TOLD_UNKNOWN = "callers told that the outcome is unknown"
+    TOLD_NO_PRIMARY = "callers told that no primary is there"
+    TOLD_NO_QUORUM = "callers told that no quorum is there"
+    TOLD_CLOCK = "callers told that a clock differs"
+    TOLD_OLDER_MEMBER = "callers told that a member is too old for their call"
+    TOLD_OVERLOADED = "callers told to come again later"
+    TOLD_REMOVED = "callers told that their node was removed"
+
     @property
     def of_nodes(self) -> bool:
         """Belongs to whole nodes and the connections between them alone."""
         names = list(Effect)
         return names.index(self) >= names.index(Effect.CONNECTION_SILENT)
+
+    @property
+    def of_mixes(self) -> bool:
+        """Belongs to long runs of whole nodes alone."""
+        names = list(Effect)
+        return names.index(self) >= names.index(Effect.STALL)
 
     @property
     def of_files(self) -> bool:
@@ -151,18 +187,40 @@ IN_NODES = {
 """The other effects that must occur to whole nodes, too."""
 
 
+IN_LOST = {
+    Effect.STALL,
+    Effect.READS_FULL,
+    Effect.LINK_FULL,
+    Effect.MESSAGE_CALLS_FULL,
+    Effect.ENTRY_FULL,
+    Effect.APPEND_FULL,
+    Effect.WINDOW_FULL,
+    Effect.BEHIND,
+    Effect.TOLD_UNKNOWN,
+    Effect.TOLD_NO_PRIMARY,
+    Effect.TOLD_NO_QUORUM,
+    Effect.TOLD_CLOCK,
+    Effect.TOLD_OVERLOADED,
+}
+"""The effects of long runs that must occur in short ones whose cluster is lost, too."""
+
+
 def effects_of(
-    *, whole: bool, files: bool = False, mixed: bool = False
+    *, whole: bool, files: bool = False, mixed: bool = False, lost: bool = False
 ) -> list[Effect]:
     """Return the effects that a campaign must have, of engines or of whole nodes."""
-    if whole:
-        return [
-            effect
-            for effect in Effect
-            if (effect.of_nodes or effect in IN_NODES)
-            and (mixed or effect is not Effect.STALL)
-        ]
-    return [e for e in Effect if not e.of_nodes and (files or not e.of_files)]
+    if not whole:
+        return [e for e in Effect if not e.of_nodes and (files or not e.of_files)]
+    of_mixes = {
+        e for e in Effect if e.of_mixes and mixed and (not lost or e in IN_LOST)
+    }
+    return [
+        effect
+        for effect in Effect
+        if effect in of_mixes
+        or (effect.of_nodes and not effect.of_mixes)
+        or effect in IN_NODES
+    ]
 
 
 Effects = collections.Counter[Effect]

@@ -43,6 +43,11 @@ _TIMES = (
     ("longest time without one of each of its nodes", "longest_each_s"),
 )
 
+_LENGTHS = (
+    ("highest index of an applied entry", "highest_index"),
+    ("entries in the longest log", "longest_log"),
+)
+
 
 def enough(campaign: Campaign, seeds: int) -> bool:
     """Return whether a campaign has enough seeds for the page."""
@@ -77,10 +82,15 @@ def record_campaign(campaign: Campaign, first: int, verdict: Verdict) -> None:
             "violations": len(outcome.violations),
             "longest_s": round(outcome.longest_s, 2),
             "longest_each_s": round(outcome.longest_each_s, 2),
+            "highest_index": outcome.highest_index,
+            "longest_log": outcome.longest_log,
             "effects": {
                 effect.name: outcome.effects[effect]
                 for effect in effects_of(
-                    whole=verdict.whole, files=verdict.files, mixed=verdict.mixed
+                    whole=verdict.whole,
+                    files=verdict.files,
+                    mixed=verdict.mixed,
+                    lost=verdict.lost,
                 )
             },
             "comparisons": {
@@ -168,6 +178,11 @@ def page(results: dict[str, Any]) -> str:
         )
         for title, key in _TIMES
         if any(c.get("whole") for c in campaigns)
+    ]
+    lines += [
+        row(title, *(f"{c[key]:,}" if c.get(key) else "" for c in campaigns))
+        for title, key in _LENGTHS
+        if any(c.get(key) for c in campaigns)
     ]
     if any("comparisons" in campaign for campaign in campaigns):
         lines += ["", *_compared(campaigns)]

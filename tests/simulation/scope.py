@@ -21,7 +21,7 @@ each seed draws its faults, its bounds and its releases, and in half of them the
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
 | bandwidth of links, and time of disks for a snapshot by its size | no | no | simulated | no |
 | channels of notices | no | no | no | real |
-| rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | no | no |
+| rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | in some runs of `make sim-mixed` | no |
 | audit segments: archives, confirmations, removal by retention | in a third of the runs | no | no | no |
 | a new cluster from a survivor or from a backup | no | no | in half of `make sim-mixed`, and all of `make sim-lost` | no |
 | an engine's thread held up while the loop answers | no | no | in half of `make sim-mixed`; elsewhere as long as its disk takes | no |

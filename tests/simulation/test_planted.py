@@ -10,6 +10,8 @@ import pytest
 from tests.simulation import planted
 from tests.simulation.campaign import (
     EVERY_FAULT_FROM_SEEDS,
+    LOST_FROM_SEEDS,
+    MIXED_FROM_SEEDS,
     Campaign,
     Outcome,
     Verdict,
@@ -128,6 +130,27 @@ def test_a_campaign_in_which_a_fault_never_bit_has_failed(
     assert not failed.holds
     fewer = replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1)
     assert Verdict(fewer, 1.0, whole=whole, files=files).holds
+
+
+@pytest.mark.parametrize(
+    ("effect", "lost"),
+    [
+        (effect, lost)
+        for lost in (False, True)
+        for effect in effects_of(whole=True, mixed=True, lost=lost)
+    ],
+)
+def test_a_campaign_of_long_runs_in_which_one_never_bit_has_failed(
+    effect: Effect, lost: bool
+) -> None:
+    """As few seeds as go to the page are enough for what long runs are made for."""
+    seeds = LOST_FROM_SEEDS if lost else MIXED_FROM_SEEDS
+    effects = EVERYTHING.effects - Effects({effect: 1})
+    most = replace(EVERYTHING, seeds=seeds, effects=effects)
+    verdict = Verdict(most, 1.0, whole=True, mixed=True, lost=lost)
+    assert verdict.absent_effects == ([effect] if effect.of_mixes else [])
+    fewer = replace(most, seeds=seeds - 1)
+    assert Verdict(fewer, 1.0, whole=True, mixed=True, lost=lost).holds
 
 
 @pytest.mark.parametrize("effect", Effect)

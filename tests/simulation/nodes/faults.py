@@ -52,6 +52,12 @@ class NodeFaults:
         self._disks = rng.choice([0.0, 0.0, 0.01])
         self._slowness = rng.choice([0.0, 0.0, 0.1])
 
+    def rarely(self) -> None:
+        """Let links and nodes fail a few times in a minute only."""
+        self._links = min(self._links, 0.01)
+        self._nodes = min(self._nodes, 0.005)
+        self._slowness = 0.0
+
     def act(self, ids: Sequence[str], core: Sequence[str] = ()) -> None:
         """Do what the dice say to these nodes, and to no link within the core."""
         target = self._target

@@ -2,46 +2,73 @@
 """
 Long runs of whole nodes, each with a mix of its own: faults, timings, bounds, releases.
 
-Each seed draws which faults there are and how often, how long the log may become, how
-many callers come at once, and which nodes begin with a release that knows an older
-feature level. So rare pairs of faults meet, and a log has thousands of entries.
+Each seed draws which faults there are and how often, how many callers come at once,
+which queues and windows are small, whether keys are rotated, and which nodes begin with
+a release that knows an older feature level. So rare pairs of faults meet. In every
+fourth seed the log has more than two thousand entries before it is compacted: there each
+call is an entry, and few things go wrong.
 """
 
-import collections
 import contextlib
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from sparecode_node.replication.errors import (
+    ClockError,
+    NoPrimaryError,
+    NoQuorumError,
+    OlderMemberError,
+    OutcomeUnknownError,
+    OverloadedError,
+    RemovedError,
+)
+from sparecode_node.replication.raft import proposals
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.statemachine.feature_level import NEWEST
+from tests.simulation.fault_effects import Effect
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
-from tests.simulation.nodes.cluster import MEMBERS_RATE, NodesCluster
+from tests.simulation.nodes import queue_bounds
+from tests.simulation.nodes.cluster import CALL_S, MEMBERS_RATE, STEP_S, NodesCluster
 from tests.simulation.nodes.machines import Machine
 from tests.simulation.nodes.new_clusters import NewCluster
 from tests.simulation.people import FOUNDING, beginning
+from tests.simulation.rotations import END_S, RATES, EngineClock, Rotations
 
 OLDEST = 1
 """The feature level of the oldest release that may take part."""
 
-BOUNDS = {
-    "PROPOSALS_QUEUED_MAX": 64,
-    "READS_WAITING_MAX": 48,
-    "WAITING_MAX": 48,
-    "CALLS_PER_ENTRY_MAX": 16,
-    "WINDOW_ENTRIES": 8,
-    "ENTRIES_BEHIND_MAX": 8,
-    "APPEND_BYTES_MAX": 4096,
-    "FORWARD_BYTES_MAX": 8192,
-}
-"""Of queues and windows: so small that a crowd of callers fills them."""
+ROTATING = 0.4
+"""Of the runs in which no cluster is lost: those in which keys are rotated."""
+
+LONG_EACH = 4
+"""One seed of so many has a log of thousands of entries."""
+LONG = 2000
+"""More entries than this are many."""
+LONG_S = 60.0
+LONG_ENTRIES = 2600
+"""Committed by then, callers come as in other runs."""
+LONG_LOG_ENTRIES = 2600
+"""A longer log is compacted; some nodes begin earlier than others."""
+LONG_CROWD = 24
+"""Callers that wait at once until there are enough entries."""
+
+TOLD: tuple[tuple[type[Exception], Effect], ...] = (
+    (OutcomeUnknownError, Effect.TOLD_UNKNOWN),
+    (NoPrimaryError, Effect.TOLD_NO_PRIMARY),
+    (NoQuorumError, Effect.TOLD_NO_QUORUM),
+    (ClockError, Effect.TOLD_CLOCK),
+    (OlderMemberError, Effect.TOLD_OLDER_MEMBER),
+    (OverloadedError, Effect.TOLD_OVERLOADED),
+    (RemovedError, Effect.TOLD_REMOVED),
+)
+"""What callers hear instead of a result."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +87,29 @@ class Mix:
     """Queues and windows are small."""
     link_kinds: frozenset[str]
     node_kinds: frozenset[str]
+    is_long: bool = False
+    """It goes on until the log has had thousands of entries, or the time is over."""
+
+    @classmethod
+    def of_seed(cls, seed: int, nodes: int) -> "Mix":
+        """Return the mix of a seed: every fourth one has a long log."""
+        mix = cls.drawn(random.Random(f"{seed} {nodes} mix"))
+        if seed % LONG_EACH:
+            return mix
+        return replace(
+            mix,
+            is_long=True,
+            seconds=LONG_S,
+            log_entries=LONG_LOG_ENTRIES,
+            crowd=0,
+            members=0.0,
+            bounds=False,
+        )
 
     @classmethod
     def drawn(cls, dice: random.Random) -> "Mix":
+        """Draw one without a long log."""
+
         def some(*kinds: str) -> frozenset[str]:
             return frozenset(kind for kind in kinds if dice.random() < 0.6)
 
@@ -86,7 +133,7 @@ class MixedCluster(NodesCluster):
 
     def __init__(self, seed: int, nodes: int = 3, mix: Mix | None = None) -> None:
         """*mix*: instead of a drawn one."""
-        mix = mix or Mix.drawn(random.Random(f"{seed} {nodes} mix"))
+        mix = mix or Mix.of_seed(seed, nodes)
         self.mix = mix
         super().__init__(seed, nodes)
         self.faulty_s = mix.seconds
@@ -95,26 +142,52 @@ class MixedCluster(NodesCluster):
             log_entries_kept=mix.log_entries // 4,
             member_stalled_s=5.0,
         )
-        self.memberships.rate = mix.members
+        # Another operator asks meanwhile: a change of members waits behind another one.
+        self.memberships.rate = mix.members * (3 if mix.bounds else 1)
         self.faults.link_kinds = sorted(mix.link_kinds)
         stalls = random.Random(f"{seed} {nodes} stalls").choice([[], ["stall"]])
         self.faults.node_kinds = [*sorted(mix.node_kinds), *stalls]
-        self.refusals: collections.Counter[str] = collections.Counter()
-        """What callers were told whose calls were not applied."""
         dice = random.Random(f"{seed} {nodes} new cluster")
         self.new_cluster = NewCluster.drawn(self, dice)
+        self.rotations: Rotations | None = None
+        keys = random.Random(f"{seed} {nodes} keys")
+        if self.new_cluster is None and keys.random() < ROTATING:
+            self.rotations = Rotations(self, keys, keys.choice(RATES))
+        self.highest_index = 0
+        """The newest entry that a node has applied."""
+        self.longest_log = 0
+        """The most entries that a node had in its log at one moment."""
+        self._level = 0
         self.begun_at = 0
         """The entry from which on a state has the users of the run."""
+        if mix.is_long:
+            self._hasten()
         self._older = (
             set(self.ids[: self.rng.randint(1, nodes)]) if mix.upgrades else set()
         )
 
+    def _hasten(self) -> None:
+        """Let no machine be slow, and few things go wrong: else entries are too few."""
+        for node in self.nodes.values():
+            node.speed = replace(
+                node.speed,
+                sync_s=min(node.speed.sync_s, 0.002),
+                apply_s=min(node.speed.apply_s, 0.001),
+            )
+            node.disk.sync_s = node.speed.sync_s
+        self.faults.rarely()
+
     @contextlib.contextmanager
     def world(self) -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+            if self.rotations:
+                stack.enter_context(self.rotations.at_work())
             if self.mix.bounds:
-                for name, bound in BOUNDS.items():
-                    _patch_everywhere(patch, name, bound)
+                queue_bounds.shrink(patch)
+            if self.mix.is_long:
+                # Else a crowd's calls share few entries.
+                patch.setattr(proposals, "CALLS_PER_ENTRY_MAX", 1)
+            queue_bounds.count_all(patch, self.wires.count)
             with super().world():
                 yield
 
@@ -146,6 +219,7 @@ class MixedCluster(NodesCluster):
         self.begun_at = max(n.store.state.applied_index for n in self.live())
 
     def _upgrade(self, node_id: str) -> None:
+        self.effects[Effect.UPGRADED] += 1
         self._older.discard(node_id)
         self.stop(self.nodes[node_id], power=False, cause="upgraded")
 
@@ -158,22 +232,52 @@ class MixedCluster(NodesCluster):
         super().step()
         if self.new_cluster:
             self.new_cluster.look()
+        if self.rotations:
+            self.rotations.look()
+        self._measure()
         for node in self.live():
             if node.raising_in != node.life and node.replicator is not None:
                 node.raising_in = node.life
                 node.spawn(raise_feature_level(node.replicator, SystemEntropy()))
 
+    def _measure(self) -> None:
+        """Look how long logs are, and at which level the cluster is."""
+        live = self.live()
+        level = max((n.store.state.feature_level for n in live), default=0)
+        if self.mix.upgrades and 0 < self._level < level:
+            self.effects[Effect.LEVEL_RAISED] += 1
+        self._level = max(self._level, level)
+        index = max((n.store.state.applied_index for n in live), default=0)
+        length = max((len(n.journal) for n in live), default=0)
+        self.effects[Effect.LONG_RUN] += self.highest_index <= LONG < index
+        self.effects[Effect.LONG_LOG] += self.longest_log <= LONG < length
+        self.highest_index = max(self.highest_index, index)
+        self.longest_log = max(self.longest_log, length)
+
     def callers(self) -> None:
         super().callers()
+        if self.rotations:
+            self.rotations.act()
         if self.new_cluster:
             self.new_cluster.act()
         up = [n for n in self.live() if not n.is_paused()]
+        if self.mix.is_long and self.highest_index < LONG_ENTRIES:
+            self._fill_the_log(up)
         if up and self.mix.crowd and self.rng.random() < self.mix.crowd_rate:
+            self.effects[Effect.CROWD] += 1
             node = self.rng.choice(up)
             for _ in range(self.mix.crowd):
                 self.ask_something(node)
                 if self.rng.random() < 0.3:
                     self.read(node)
+
+    def _fill_the_log(self, up: list[Machine]) -> None:
+        """Let callers come as fast as they are answered, if there is a primary."""
+        leading = [node for node in up if node.leads]
+        newest = self.invariants.submissions[-2 * LONG_CROWD :]
+        waiting = sum(not (each.outcomes or each.node_died) for each in newest)
+        for _ in range(LONG_CROWD - waiting if leading else 0):
+            self.ask_something(self.rng.choice([*leading, *leading, *up]))
 
     def _before_healing(self) -> None:
         """Lose the cluster, in some runs, and begin another one."""
@@ -181,10 +285,12 @@ class MixedCluster(NodesCluster):
             self.new_cluster.begin()
 
     def told(self, outcome: Any) -> None:
-        if isinstance(outcome, Exception):
-            self.refusals[f"{type(outcome).__name__}: {outcome}"] += 1
+        for kind, effect in TOLD:
+            self.effects[effect] += isinstance(outcome, kind)
 
     def _check(self) -> None:
+        if self.rotations:
+            self._end_rotations(self.rotations)
         super()._check()
         if self.mix.upgrades:
             for node in self.live():
@@ -194,19 +300,35 @@ class MixedCluster(NodesCluster):
                         "progress", f"{node.node_id} is at level {level}"
                     )
 
+    # --- Rotations of keys
+
+    def _end_rotations(self, rotations: Rotations) -> None:
+        """Let each key be retired that is due; nothing is sealed with it then."""
+        end = self.now + END_S
+        while self.now < end and not all(map(rotations.all_retired, self.live())):
+            self.step()
+        for _ in range(round(CALL_S / STEP_S)):
+            self.step()
+        belonging = [self.nodes[i] for i in self.memberships.belonging()]
+        rotations.check(belonging)
+        self.effects[Effect.KEY_RETIRED] += max(map(rotations.retired_on, belonging))
+
+    def spawn_on(self, node: Machine, work: Coroutine[Any, Any, None]) -> None:
+        """Run background work in the process of a node."""
+        node.spawn(work)
+
+    def replicator_of(self, node: Machine) -> Any:
+        return node.replicator
+
+    def clock_of(self, node: Machine) -> EngineClock:
+        return EngineClock(node, node.loop.time)
+
 
 def lost_cluster(seed: int, nodes: int = 3) -> MixedCluster:
     """Return a short run whose cluster is lost in any case, and begins again."""
     dice = random.Random(f"{seed} {nodes} lost")
     mix = replace(Mix.drawn(dice), seconds=4.0, crowd=0, upgrades=False)
     sim = MixedCluster(seed, nodes, mix)
+    sim.rotations = None
     sim.new_cluster = NewCluster(sim, dice, dice.choice(["recover", "restore"]))
     return sim
-
-
-def _patch_everywhere(patch: pytest.MonkeyPatch, name: str, bound: int) -> None:
-    """Set a bound in each module that has imported it."""
-    for module in tuple(sys.modules.values()):
-        known = getattr(module, "__name__", "").startswith("sparecode_node.replication")
-        if known and name in vars(module):
-            patch.setattr(module, name, bound)
