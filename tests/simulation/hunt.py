@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--profile")
     parser.add_argument("--recording", action="store_true")
     parser.add_argument("--whole", choices=["yes"])
+    parser.add_argument("--mixed", choices=["yes"])
     parser.add_argument("--lost", choices=["yes"])
     parser.add_argument("--outbox", choices=["yes"])
     parser.add_argument("--files", choices=["yes"])
@@ -62,6 +63,7 @@ def main() -> int:
             nodes=wanted.nodes,
             recording=wanted.recording,
             whole=bool(wanted.whole),
+            mixed=bool(wanted.mixed),
             lost=bool(wanted.lost),
             outbox=bool(wanted.outbox),
             files=bool(wanted.files),

@@ -65,6 +65,7 @@ class Bug:
             nodes=int(self.options.get("nodes", "3")),
             profile=Profile[profile] if profile else None,
             whole="whole" in self.options,
+            mixed="mixed" in self.options,
             lost="lost" in self.options,
             outbox="outbox" in self.options,
             files="files" in self.options,
