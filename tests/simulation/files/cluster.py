@@ -17,12 +17,25 @@ from tests.simulation.scenarios import Scenario
 
 FAULT_RATE = 0.01
 """Of faults in a step, where the disks are not the subject."""
-MORE_FAULTS_RATE = 0.05
+MORE_FAULTS_RATE = 0.1
+SYNCS_RATE = 0.3
+"""Of syncs among the calls that fail."""
+MORE_SYNCS_RATE = 0.6
+"""Where the disks are the subject."""
 DEATHS = ("killed inside", "killed", "wiped", "put back to an older copy")
 """Of a process that has not stopped itself."""
 
 CALLS_MAX = 120
 """Calls that go well before the one that does not."""
+SYNCS_MAX = 3
+"""The same of syncs with something to write: so many are in a checkpoint."""
+
+CUT_AFTER_ERROR_RATE = 0.02
+"""
+Of power cuts, per step, while a process goes on after a call has failed.
+
+What it should have stopped for is seen only then, and errors of disks come in company.
+"""
 
 
 class FilesCluster(CodesCluster):
@@ -47,6 +60,7 @@ class FilesCluster(CodesCluster):
     def step(self, *, faulty: bool) -> None:
         if faulty:
             self._spoil()
+            self._cut_power_after_errors()
             self._rot.act()
         self._rot.replace_refused()
         super().step(faulty=faulty)
@@ -56,6 +70,13 @@ class FilesCluster(CodesCluster):
             self._rot.stopped(node)
         super()._die(node, power=power, cause=cause)
 
+    def _cut_power_after_errors(self) -> None:
+        for node_id in self.ids:
+            node = self.nodes[node_id]
+            goes_on = node.is_up() and node.disk.hurt
+            if goes_on and self._dice.random() < CUT_AFTER_ERROR_RATE:
+                self.crash(node_id, power=True)
+
     def _spoil(self) -> None:
         """Plan a failing call, or a kill inside one."""
         dice = self._dice
@@ -63,10 +84,13 @@ class FilesCluster(CodesCluster):
         if dice.random() >= (MORE_FAULTS_RATE if much else FAULT_RATE):
             return
         node = self.nodes[dice.choice(self.ids)]
-        sync = dice.random() < 0.3
-        many = 10 if sync or dice.random() < 0.5 else CALLS_MAX
+        if node.disk.state_fault is not None:
+            return  # That one is still to come.
+        disks = self.faults.profile is Profile.DISKS
+        sync = dice.random() < (MORE_SYNCS_RATE if disks else SYNCS_RATE)
+        many = 10 if dice.random() < 0.5 else CALLS_MAX
         node.disk.state_fault = StateFault(
-            dice.randrange(many),
+            dice.randrange(SYNCS_MAX if sync else many),
             kills=dice.random() < 0.5,
             checkpoint=dice.random() < 0.5,
             sync=sync,

@@ -106,7 +106,8 @@ class Process:
 
     def syncs(self, name: str) -> int:
         was_dead = self.dead
-        error = self.enter(sqlite_vfs.IOERR_FSYNC, sync=True)
+        writes = bool(self.folder.tracked(name).pending)  # Else it is hardly a sync.
+        error = self.enter(sqlite_vfs.IOERR_FSYNC, sync=writes)
         if not error and self.disk.failing and not self.quiet:
             error = sqlite_vfs.IOERR_FSYNC
             self.disk.effects[Effect.SYNC_FAILED] += 1

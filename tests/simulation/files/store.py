@@ -29,7 +29,7 @@ from tests.simulation.sqlite_store import DAMAGED, MachineStore
 
 STATE = "state.db"
 
-CHECKPOINT_RATE = 0.15
+CHECKPOINT_RATE = 0.3
 """After an entry. In production: after a number of pages, or some seconds."""
 
 READER_RATE = 0.2
