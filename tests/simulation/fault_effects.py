@@ -102,6 +102,7 @@ class Effect(enum.Enum):
     REFUSED = "calls answered as not applied"
     CORE_SILENT = "cores left alone with dead connections between them"
     CORE_WITHOUT_PRIMARY = "cores left alone without the primary"
+    FETCHED_BESIDE_WRITES = "snapshots installed while the others went on writing"
     STALL = "engines whose thread was held up while the loop went on"
 
     CROWD = "crowds of callers"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tests.simulation.nodes.loops import Timeline
 
 FAST_BYTES_S = 50e6
-SLOW_BYTES_S = 40e3, 100e3, 300e3
+SLOW_BYTES_S = 150e3, 300e3, 600e3
 FRAME_BYTES = 16 * 1024
 MESSAGE_BYTES = 64
 """Of a message, beside what it says."""

@@ -39,9 +39,9 @@ class Bounds:
 
     def excuse(self, node_id: str, now: float) -> None:
         """
-        Begin again to count for a node that fetches a snapshot.
+        Begin again to count for a node while one of the core fetches a snapshot.
 
-        It knows what is committed, but has it only then: on a slow disk, that takes long.
+        On a slow disk, or over a slow link, that takes long.
         """
         self._answered_at[node_id] = now
 

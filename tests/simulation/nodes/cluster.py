@@ -40,6 +40,7 @@ from tests.simulation.nodes.bandwidth import Bandwidth
 from tests.simulation.nodes.bounds import Bounds
 from tests.simulation.nodes.channels import Wires
 from tests.simulation.nodes.faults import NodeFaults
+from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.nodes.machines import Machine, patched
 from tests.simulation.nodes.memberships import NodeMemberships
@@ -111,6 +112,8 @@ class NodesCluster(PeopleAtWork):
         }
         self.wires.processes.update({n.address: n for n in self.nodes.values()})
         self.faults = NodeFaults(self)
+        fetches = random.Random(f"{seed} {nodes} whole fetches")
+        self.fetches = Fetches(self, fetches)
         self.points = PointFaults(self, random.Random(f"{seed} {nodes} points"))
         self.working: Machine | None = None
         """The machine of the worker thread that runs now."""
@@ -401,7 +404,7 @@ class NodesCluster(PeopleAtWork):
             self._before_healing()
             self.trace(self.now, "everything heals")
             if not self._heal():
-                self.invariants.violated("progress", self._describe())
+                self.invariants.violated("progress", self.describe())
             self._check()
         self.effects[Effect.TERM] += max((n.term for n in self.live()), default=0)
 
@@ -441,6 +444,7 @@ class NodesCluster(PeopleAtWork):
         outside = [i for i in self.ids if i not in self.core]
         self.trace(self.now, f"{self.core} are left alone")
         self.points.allow(outside)
+        are_away = self.fetches.take_away(outside)
         for node_id in self.core:
             self.faults.mend(self.nodes[node_id])
         self.faults.mend_between(self.core)
@@ -450,12 +454,13 @@ class NodesCluster(PeopleAtWork):
             self.effects[Effect.CORE_SILENT] += 1
             self.faults.silence(self.core)
         for node_id in outside:
-            if self.rng.random() < 0.7:
+            if self.rng.random() < 0.7 and not are_away:
                 self.stop(self.nodes[node_id], power=self.rng.random() < 0.5, cause="k")
         self.bounds.begin(self.now, self.core)
         next_at = self.now
         for _ in range(round(CORE_S / STEP_S)):
-            self.faults.act(outside, core=self.core)
+            if not are_away:
+                self.faults.act(outside, core=self.core)
             if self.now >= next_at:
                 next_at += PROBE_EACH_S
                 self._probe()
@@ -464,6 +469,9 @@ class NodesCluster(PeopleAtWork):
             self.step()
             self._see_answers()
         self.core = []
+        if are_away:
+            self.points.allow(())
+            self.fetches.come_back(outside)
 
     def _probe(self) -> None:
         for node_id in self.core:
@@ -474,13 +482,14 @@ class NodesCluster(PeopleAtWork):
                 )
 
     def _see_answers(self) -> None:
-        for node_id in self.core:
-            node = self.nodes[node_id]
-            if node.replicator and node.replicator.replica_status.snapshot_source:
+        replicators = (self.nodes[node_id].replicator for node_id in self.core)
+        # The core is a bare majority: none of it can write without the one that fetches.
+        if any(each and each.replica_status.snapshot_source for each in replicators):
+            for node_id in self.core:
                 self.bounds.excuse(node_id, self.now)
         comparisons = self.invariants.comparisons
         comparisons[Comparison.CORE] += self.bounds.take_answers(self.now)
-        self.bounds.check(self.invariants, self.now, self._describe)
+        self.bounds.check(self.invariants, self.now, self.describe)
 
     # --- The end
 
@@ -517,7 +526,7 @@ class NodesCluster(PeopleAtWork):
         belonging = self.memberships.belonging()
         self.invariants.check_states([self.nodes[i] for i in belonging])
 
-    def _describe(self) -> str:
+    def describe(self) -> str:
         lines = []
         for node in self.nodes.values():
             seen: object = "down"

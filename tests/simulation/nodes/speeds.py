@@ -25,7 +25,7 @@ class Speed:
         return cls(
             sync_s=dice.choice([0.0005, 0.0005, 0.002, 0.01, 0.04]),
             apply_s=dice.choice([0.0002, 0.0002, 0.001, 0.005]),
-            beside_s=dice.choice([0.001, 0.01, 0.05, 0.3]),
+            beside_s=dice.choice([0.001, 0.01, 0.05, 0.1]),
             rate=dice.choice([1.0, 1.0, 0.98, 1.02, 0.999]),
             bytes_s=dice.choice([200e6, 200e6, 5e6, 500e3]),
         )

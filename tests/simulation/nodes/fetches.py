@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A member that was away for too long fetches a snapshot while the others go on writing.
+
+A run ends with all writes, and then every fetch ends, too. So in some runs the machines
+outside of the core stay away until its log is compacted without them. Then they come
+back, and everything is in good health, but the others write, so that they would take
+the next snapshot before a slow link has carried one.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.fault_effects import Effect
+
+AWAY_RATE = 0.4
+"""Of the runs with a core."""
+
+BOUND_S = 25.0
+"""A member that comes back has, within this time, what was applied when it came."""
+
+WRITE_RATE = 0.3
+"""
+In a step. The log becomes longer than its bound before a slow fetch ends, but not than
+what is kept for a member (`KEPT_LOG_FACTOR`): beyond that, nobody promises anything.
+"""
+
+WRITE_S = 0.5
+"""A call that takes longer is given up; others have begun by then."""
+
+
+@dataclass
+class Fetches:
+    """Keeps machines away, and lets them come back."""
+
+    world: Any
+    dice: random.Random
+    longest_s: float = 0.0
+
+    def take_away(self, outside: Sequence[str]) -> bool:
+        """Let these machines be away, in some runs; return whether they are."""
+        if self.dice.random() >= AWAY_RATE:
+            return False
+        for node_id in outside:
+            node = self.world.nodes[node_id]
+            self.world.stop(node, power=self.dice.random() < 0.5, cause="away")
+            node.restart_at = None
+        return True
+
+    def come_back(self, outside: Sequence[str]) -> None:
+        """See that they have in time what they have missed, while the others write."""
+        world = self.world
+        wanted = max((n.store.state.applied_index for n in world.live()), default=0)
+        for node_id in outside:
+            world.faults.mend(world.nodes[node_id])
+            world.nodes[node_id].restart_at = world.now
+        world.faults.mend_between(world.ids)
+        world.trace(world.now, f"{outside} come back, and lack entries to {wanted}")
+        begin, before = world.now, world.effects[Effect.SNAPSHOT_INSTALLED]
+        while behind := self._behind(outside, wanted):
+            if world.now - begin > BOUND_S:
+                world.invariants.violated("fetch ends", f"{behind}; {world.describe()}")
+                break
+            writers = [n for n in world.live() if n.node_id not in outside]
+            if writers and self.dice.random() < WRITE_RATE:
+                world.probe(self.dice.choice(writers), WRITE_S)
+            world.step()
+        installed = world.effects[Effect.SNAPSHOT_INSTALLED] - before
+        world.effects[Effect.FETCHED_BESIDE_WRITES] += installed
+        self.longest_s = world.now - begin
+
+    def _behind(self, outside: Sequence[str], wanted: int) -> list[str]:
+        nodes = [self.world.nodes[node_id] for node_id in outside]
+        return [
+            node.node_id
+            for node in nodes
+            if node.replica is None or node.store.state.applied_index < wanted
+        ]
