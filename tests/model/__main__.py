@@ -28,7 +28,7 @@ TRACE_S = 4.0
 
 BOUNDS = {
     "3 members, 2 terms, 2 entries": (
-        "so many members in the beginning, and at most so many terms, and entries in a"
+        "the number of members in the beginning, and the most terms, and entries in a"
         " log; likewise crashes, changes of members, and reads."
     ),
     "newcomers": "machines that are not members in the beginning, and may become members.",

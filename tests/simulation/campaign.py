@@ -194,7 +194,7 @@ class Verdict:
     """Of short runs like these, in all of which it is lost."""
 
     def is_due(self, *, of_mixes: bool) -> bool:
-        """Return whether the seeds are so many that nothing of a kind may be absent."""
+        """Return whether there are enough seeds that nothing of a kind may be absent."""
         mixes = LOST_FROM_SEEDS if self.lost else MIXED_FROM_SEEDS
         return self.outcome.seeds >= (mixes if of_mixes else EVERY_FAULT_FROM_SEEDS)
 

@@ -28,7 +28,7 @@ DEATHS = ("killed inside", "killed", "wiped", "put back to an older copy")
 CALLS_MAX = 120
 """Calls that go well before the one that does not."""
 SYNCS_MAX = 3
-"""The same of syncs with something to write: so many are in a checkpoint."""
+"""The same of syncs with something to write: that is how often one is in a checkpoint."""
 
 CUT_AFTER_ERROR_RATE = 0.02
 """

@@ -48,7 +48,7 @@ ROTATING = 0.4
 """Of the runs in which no cluster is lost: those in which keys are rotated."""
 
 LONG_EACH = 4
-"""One seed of so many has a log of thousands of entries."""
+"""One seed of this many has a log of thousands of entries."""
 LONG = 2000
 """More entries than this are many."""
 LONG_S = 60.0
