@@ -11,16 +11,13 @@ from tests.results import FOLDER, keep, now_and_here, row
 
 PAGE = FOLDER / "fault-points.md"
 
-NOT_STRUCK: dict[Point, str] = {}
-"""Points at which no recorded run has acted, each with the reason."""
-
 EXPLANATION = (
     "The product names the places at which a crash, a delay or an error has a meaning"
     " of its own (`sparecode_node/fault_points.py`). Runs kill the process there, cut"
     " the power, raise an error, or let time pass, and every check of the run must"
     " hold all the same. A node in production cannot be told to do so: only code in"
-    " its process can. `tests/fault_points` fails if a point is in the code and no run"
-    " below has acted at it, unless the reason is at the end of this page."
+    " its process can. `tests/fault_points` fails if a point is in the code and neither a"
+    " run below nor a directed test has acted at it."
 )
 
 WRITTEN_BY = (
@@ -121,13 +118,6 @@ def page(results: dict[str, Any]) -> str:
         "",
         "The numbers are actions at the point. The last column: a directed test acts there.",
     ]
-    if unstruck(results):
-        lines += ["", "## Points without an action", ""]
-        lines += [
-            f"* *{point.name.lower().replace('_', ' ')}*: {reason}"
-            for point, reason in NOT_STRUCK.items()
-            if point in unstruck(results)
-        ]
     return "\n".join(lines) + "\n"
 
 

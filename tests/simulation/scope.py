@@ -3,18 +3,26 @@
 
 SCOPE = """## What is simulated, and what is not
 
-Four kinds of runs share the engine, the journal and the proposals of the product. None of them has all of a node. `make sim-mixed` is the third kind, for longer:
-each seed draws its faults, its bounds and its releases, and in half of them the cluster is lost, and a new one begins. `make sim-lost` is the same for short runs that lose it in any case.
+Four kinds of runs share the engine, the journal and the proposals of the product. None of them has all of a node:
+
+* `make sim` has engines with their journals and states, and is fast: thousands of seeds.
+* `make sim-disks` adds SQLite's files, on disks that lose, tear and change what was written.
+* `make sim-nodes` has whole nodes: links, queues, threads, and time that passes. In two thirds of its runs a majority of the members (the *core*) is left alone
+  after a while: faults go on for the other members and their links, for ever, and the core must go on answering.
+* `make sim-outbox` adds channels of notices and their receivers.
+
+`make sim-mixed` has whole nodes for longer: each seed draws its faults, its bounds and its releases, and in half of them the cluster is lost, and a new one begins.
+`make sim-lost` is the same for short runs that lose it in any case.
 
 | part of a node | `make sim` | `make sim-disks` | `make sim-nodes` | `make sim-outbox` |
 | --- | --- | --- | --- | --- |
 | engine, journal, acknowledgements | real | real | real | real |
 | journal's disk: lost, torn and dropped bytes, lost names | simulated | simulated | simulated | simulated |
 | state machine | real | real | real | real |
-| SQLite's files: lost and torn sectors, failing calls, kills and power cuts inside checkpoints | no: an earlier commit at most | simulated | no: an earlier commit at most | no: an earlier commit at most |
+| SQLite's files: lost and torn sectors, failing calls, kills and power cuts inside checkpoints | no: a power cut takes the state back to an earlier commit | simulated | no, as in `make sim` | no, as in `make sim` |
 | checkpoints and checksums of pages | no | real, in steps | no | no |
 | disks that rot | no | one machine at a time | no | no |
-| members that come and go | yes | yes | in a third of the runs, without a core | yes |
+| members that come and go | yes | yes | in the third of the runs that have no core | yes |
 | machines that return as an older copy | yes | yes | in nearly all of the runs with members that come and go | yes |
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
 | queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
