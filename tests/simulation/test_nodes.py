@@ -140,6 +140,21 @@ def test_a_storm_ends_the_new_connections_of_its_machines_alone(
     assert channels[1].get_state().name == "READY"
 
 
+def test_a_machine_that_is_mended_goes_on_at_once(healthy: NodesCluster) -> None:
+    """Else one that was paused before would hold a core up that is left alone."""
+    leader = healthy.leader()
+    assert leader is not None
+    leader.pause(healthy.now + 60)
+    waiting = healthy.probe(leader, 90.0)
+    for _ in range(100):
+        healthy.step()
+    assert not waiting.outcomes
+    healthy.faults.mend(leader)
+    for _ in range(4):
+        healthy.step()
+    assert waiting.outcomes
+
+
 # --- Loops
 
 

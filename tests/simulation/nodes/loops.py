@@ -70,7 +70,9 @@ class NodeLoop(asyncio.AbstractEventLoop):
         self._awake = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self.is_dead = False
-        self.paused_until = 0.0
+        self._paused_until = 0.0
+        self._held: list[Callable[[], object]] = []
+        """What waits for the end of a pause."""
         self.thread_late_s = 0.0
         """How far the engine's thread, which calls now, is ahead of this moment."""
         self._thread_due = 0.0
@@ -100,6 +102,35 @@ class NodeLoop(asyncio.AbstractEventLoop):
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Do nothing: it is skipped when it is due."""
+
+    # --- Pauses
+
+    @property
+    def paused_until(self) -> float:
+        """Until when the process stands still."""
+        return self._paused_until
+
+    @paused_until.setter
+    def paused_until(self, until: float) -> None:
+        # What is held goes on then, not when an earlier, longer pause would have ended:
+        # otherwise a process that is mended stands still all the same.
+        self._paused_until = until
+        if self._held:
+            self._timeline.at(until, self._go_on)
+
+    def _hold(self, event: Callable[[], object]) -> bool:
+        """Return whether there is a pause; *event* then happens at its end."""
+        if self._timeline.now >= self._paused_until:
+            return False
+        self._held.append(event)
+        self._timeline.at(self._paused_until, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        if self._timeline.now >= self._paused_until:
+            held, self._held = self._held, []
+            for event in held:
+                event()
 
     # --- Running
 
@@ -134,11 +165,10 @@ class NodeLoop(asyncio.AbstractEventLoop):
     def _wake(self) -> None:
         if not self._awake and not self.is_dead:
             self._awake = True
-            self._timeline.at(self.paused_until, self._turn)
+            self._timeline.at(self._timeline.now, self._turn)
 
     def _turn(self) -> None:
-        if not self.is_dead and self._timeline.now < self.paused_until:
-            self._timeline.at(self.paused_until, self._turn)
+        if not self.is_dead and self._hold(self._turn):
             return
         self._awake = False
         if self.is_dead:
@@ -216,8 +246,7 @@ class NodeLoop(asyncio.AbstractEventLoop):
         def work() -> None:
             if self.is_dead:
                 return
-            if self._timeline.now < self.paused_until:
-                self._timeline.at(self.paused_until, work)
+            if self._hold(work):
                 return
             outcome: list[Any] = []
 

@@ -216,8 +216,12 @@ class SteppedEngine(InstallingEngine):
         """Do nothing until then. An earlier stall that would last longer ends, too."""
         earlier, self.stalled_until = self.stalled_until, until
         if until < earlier:
-            self._next_at = float("inf")
-            self._step_in(0.0)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Run now, not when a stall or a pause was to end."""
+        self._next_at = float("inf")
+        self._step_in(0.0)
 
     def _step(self, turn: int) -> None:
         machine = self._machine
@@ -427,8 +431,15 @@ class Machine(Node):
         self.replica = None
 
     def pause(self, until: float) -> None:
-        """Stop the process for a while, without its knowing."""
+        """
+        Stop the process for a while, without its knowing.
+
+        An earlier pause that would last longer ends, too: no node of the core is paused.
+        """
+        ends_early = self.is_paused() and until < self.paused_until
         self.paused_until = self.loop.paused_until = until
+        if ends_early and self.engine_thread is not None:
+            self.engine_thread.go_on()
 
     def stall(self, until: float) -> None:
         """Hold the engine's thread up, as a disk does that does not answer."""
