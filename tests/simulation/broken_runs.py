@@ -2,6 +2,7 @@
 """Runs in which something is wrong in one way, made by hand: of the log and its members."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,11 +18,14 @@ from sparecode_node.statemachine.results import (
 )
 from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
+from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Invariants, Read, Submission, Wish
 from tests.simulation.keepers import check_installed
 from tests.simulation.memberships import Memberships
 from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
+from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
+from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.scenarios import Scenario
 
 Broken = Callable[[], Invariants]
@@ -392,6 +396,29 @@ def a_core_that_answers_nothing() -> Invariants:
 @breaks("each of the core answers")
 def a_core_of_which_one_node_answers() -> Invariants:
     return core(n1=True, n2=False)
+
+
+@breaks("fetch ends")
+def a_member_that_does_not_catch_up() -> Invariants:
+    world = SimpleNamespace(
+        now=0.0,
+        ids=["n1", "n2"],
+        nodes={"n2": SimpleNamespace(node_id="n2", replica=None)},
+        invariants=Invariants(),
+        effects=Counter[Effect](),
+        faults=SimpleNamespace(mend=lambda _node: None, mend_between=lambda _ids: None),
+        live=list,
+        trace=lambda *_: None,
+        describe=str,
+    )
+
+    def step() -> None:
+        world.now += FETCH_BOUND_S / 2
+
+    world.step = step
+    Fetches(world, random.Random(1)).come_back(["n2"])
+    assert world.now > FETCH_BOUND_S
+    return world.invariants
 
 
 @breaks("progress")

@@ -8,7 +8,7 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 * `make sim` has engines with their journals and states, and is fast: thousands of seeds.
 * `make sim-disks` adds SQLite's files, on disks that lose, tear and change what was written.
 * `make sim-nodes` has whole nodes: links, queues, threads, and time that passes. In two thirds of its runs a majority of the members (the *core*) is left alone
-  after a while: faults go on for the other members and their links, for ever, and the core must go on answering.
+  after a while: faults go on for the other members and their links, forever, and the core must go on answering.
 * `make sim-outbox` adds channels of notices and their receivers.
 
 `make sim-mixed` has whole nodes for longer: each seed draws its faults, its bounds and its releases, and in half of them the cluster is lost, and a new one begins.

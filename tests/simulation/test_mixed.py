@@ -78,7 +78,7 @@ def test_an_engine_is_held_up_while_its_loop_goes_on() -> None:
     with contextlib.closing(MixedCluster(0, mix=mix)) as sim:
         sim.new_cluster = None
         sim.faults.node_kinds = ["stall"]
-        sim.faults._nodes = 0.1
+        sim.faults._nodes = 0.2
         sim.run()
     assert sim.invariants.violations == {}
     assert sim.effects[Effect.STALL] > 3
