@@ -62,6 +62,8 @@ class Memberships:
     rate: float
     """The rate of membership changes, per step."""
     founders: int
+    repeats: int = 0
+    """How often an impatient administrator asks for the same again, at once."""
     configuration: Configuration = field(default_factory=Configuration)
     """The newest that is known to be committed."""
     wiped: set[str] = field(default_factory=set)
@@ -130,7 +132,8 @@ class Memberships:
         if self.rng.random() < 0.15:
             self._wipe_one()
         elif change := self._wanted():
-            self._ask(change)
+            for _ in range(1 + self.repeats):
+                self._ask(change)
 
     def _wanted(self) -> Change | None:
         result, rng = self.configuration, self.rng

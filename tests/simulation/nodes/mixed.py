@@ -144,6 +144,7 @@ class MixedCluster(NodesCluster):
         )
         # Another operator asks meanwhile: a change of members waits behind another one.
         self.memberships.rate = mix.members * (3 if mix.bounds else 1)
+        self.memberships.repeats = 2 if mix.bounds else 0
         self.faults.link_kinds = sorted(mix.link_kinds)
         stalls = random.Random(f"{seed} {nodes} stalls").choice([[], ["stall"]])
         self.faults.node_kinds = [*sorted(mix.node_kinds), *stalls]
