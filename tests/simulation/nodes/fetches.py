@@ -24,7 +24,7 @@ BOUND_S = 25.0
 WRITE_RATE = 0.3
 """
 In a step. The log becomes longer than its bound before a slow fetch ends, but not than
-what is kept for a member (`KEPT_LOG_FACTOR`): beyond that, nobody promises anything.
+what is kept for a member (`KEPT_LOG_FACTOR`): beyond that, nothing is promised.
 """
 
 WRITE_S = 0.5
@@ -37,7 +37,6 @@ class Fetches:
 
     world: Any
     dice: random.Random
-    longest_s: float = 0.0
 
     def take_away(self, outside: Sequence[str]) -> bool:
         """Let these machines be away, in some runs; return whether they are."""
@@ -69,7 +68,6 @@ class Fetches:
             world.step()
         installed = world.effects[Effect.SNAPSHOT_INSTALLED] - before
         world.effects[Effect.FETCHED_BESIDE_WRITES] += installed
-        self.longest_s = world.now - begin
 
     def _behind(self, outside: Sequence[str], wanted: int) -> list[str]:
         nodes = [self.world.nodes[node_id] for node_id in outside]

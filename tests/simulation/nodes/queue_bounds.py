@@ -86,46 +86,30 @@ def count_all(patch: pytest.MonkeyPatch, count: Count) -> None:
         (Replica, "status", _behind),
     )
     for look in before:
-        _look_before(patch, *look, count)
+        _look_at(patch, look, count, after=False)
     for look in after:
-        _look_after(patch, *look, count)
+        _look_at(patch, look, count, after=True)
     patch.setattr(Call, "write", _writing_with_flow_control(Call.write))
 
 
-def _look_before(
-    patch: pytest.MonkeyPatch,
-    owner: type,
-    name: str,
-    seen: Callable[..., Effect | None],
-    count: Count,
+def _look_at(
+    patch: pytest.MonkeyPatch, look: Look, count: Count, *, after: bool
 ) -> None:
-    """Let *seen* look at the arguments of each call."""
+    """Let a look see the arguments of each call; *after* it, first its result, too."""
+    owner, name, seen = look
     real = getattr(owner, name)
 
-    @functools.wraps(real)
-    def wrapped(*args: Any, **more: Any) -> Any:
-        if effect := seen(*args):
+    def note(effect: Effect | None) -> None:
+        if effect:
             count(effect)
-        return real(*args, **more)
-
-    patch.setattr(owner, name, wrapped)
-
-
-def _look_after(
-    patch: pytest.MonkeyPatch,
-    owner: type,
-    name: str,
-    seen: Callable[..., Effect | None],
-    count: Count,
-) -> None:
-    """Let *seen* look at the result of each call, and at its arguments."""
-    real = getattr(owner, name)
 
     @functools.wraps(real)
     def wrapped(*args: Any, **more: Any) -> Any:
+        if not after:  # The call may raise.
+            note(seen(*args))
         result = real(*args, **more)
-        if effect := seen(result, *args):
-            count(effect)
+        if after:
+            note(seen(result, *args))
         return result
 
     patch.setattr(owner, name, wrapped)
