@@ -3,8 +3,8 @@
 Bugs that a developer might write, planted one by one: `make sim-planted`.
 
 Each is a patch in `planted/`, applied to a copy of the tree. The invariants must find
-it in some seed, or the directed test that its header names must fail. The same seeds
-and tests must pass in the tree as it is. Code that crashes does not count as found (see
+it in some seed. Where no seed can, the header says why, and the directed test that it
+names must fail. The same seeds and tests must pass in the tree as it is. Code that crashes does not count as found (see
 `hunt`).
 
     python -m tests.simulation.planted [WORD ...]
@@ -52,6 +52,8 @@ class Bug:
     why: str
     test: str = ""
     """A directed test; if there is none, the simulation finds it."""
+    no_seed: str = ""
+    """Why only the test finds it."""
     seeds: int = 0
     options: dict[str, str] = field(default_factory=dict)
 
@@ -95,7 +97,9 @@ def read(path: Path) -> Bug:
             fields[name] = value.strip()
     kind, *rest = fields["Found by"].split()
     if kind == "test":
-        return Bug(path, fields["Bug"], fields["Why"], test=rest[0])
+        return Bug(
+            path, fields["Bug"], fields["Why"], test=rest[0], no_seed=fields["No seed"]
+        )
     options = dict(word.split("=") for word in rest)
     seeds = int(options.pop("seeds"))
     return Bug(path, fields["Bug"], fields["Why"], seeds=seeds, options=options)
@@ -254,6 +258,7 @@ def _row(finding: Finding, *, green: bool) -> dict[str, str]:
         "found_by": finding.found_by or "nothing",
         "seed": "" if finding.seed is None else str(finding.seed),
         "without": without,
+        "no_seed": finding.bug.no_seed,
     }
 
 

@@ -14,7 +14,7 @@ from tests.results import FOLDER, keep, now_and_here, row
 from tests.simulation.campaign import Campaign, Verdict
 from tests.simulation.comparisons import Comparison, comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
-from tests.simulation.reached import reason_for
+from tests.simulation.reached import reason_for, reason_for_branch
 from tests.simulation.scope import SCOPE
 
 PAGE = FOLDER / "simulation.md"
@@ -191,20 +191,7 @@ def page(results: dict[str, Any]) -> str:
     if inherited := results.get("inherited"):
         lines += ["", *_of_inherited(inherited)]
     if planted := results.get("planted"):
-        lines += ["", "## Planted bugs", ""]
-        lines += [
-            _of_planted(planted),
-            "",
-            row("bug", "found by", "seed", "same seeds without the bug", "commit"),
-            row("---", "---", "---:", "---", "---"),
-        ]
-        lines += [
-            row(
-                *(each[name] for name in ("bug", "found_by", "seed", "without")),
-                each.get("commit", planted.get("commit")),
-            )
-            for each in planted["rows"]
-        ]
+        lines += ["", *_of_planted(planted)]
     return "\n".join(lines) + "\n"
 
 
@@ -212,13 +199,13 @@ def _of_branches(branches: dict[str, Any]) -> list[str]:
     modules = branches["modules"]
     reached = sum(each["branches_reached"] for each in modules)
     everything = sum(each["branches"] for each in modules)
-    kinds = ", ".join(f"`{kind}`" for kind in branches["kinds"])
+    kinds = ", ".join(f"{n} of `{kind}`" for kind, n in branches["kinds"].items())
     return [
         "## Branches of `replication/` that seeds reach",
         "",
         (
             f"`make sim-coverage`, {branches['date']}, commit {branches['commit']}:"
-            f" {branches['seeds']} seeds each of {kinds} reach {reached:,} of"
+            f" seeds, {kinds}, reach {reached:,} of"
             f" {everything:,} branches ({100 * reached // everything} %)."
         ),
         "",
@@ -229,6 +216,10 @@ def _of_branches(branches: dict[str, Any]) -> list[str]:
         "Why no seed enters these functions:",
         "",
         *_reasons(modules),
+        "",
+        "Branches that no seed takes, in the functions that seeds enter:",
+        "",
+        *_reasons_of_branches(modules),
     ]
 
 
@@ -238,7 +229,7 @@ def _of_module(module: dict[str, Any]) -> str:
         f"{module['reached']} of {module['statements']}",
         f"{module['branches_reached']} of {module['branches']}",
         ", ".join(f"`{name}`" for name in module["never"]),
-        ", ".join(f"`{name}`" for name in module["partly"]),
+        ", ".join(f"`{name}`" for name in sorted({p[0] for p in module["partly"]})),
     )
 
 
@@ -252,6 +243,20 @@ def _reasons(modules: Sequence[dict[str, Any]]) -> list[str]:
     return [
         f"* {', '.join(f'`{m}` ({n})' for m, n in counts.items())}: {reason}"
         for reason, counts in by_reason.items()
+    ]
+
+
+def _reasons_of_branches(modules: Sequence[dict[str, Any]]) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for each in modules:
+        for name, begin, end in each["partly"]:
+            reason = reason_for_branch(each["module"], name, end) or "Not known."
+            branch = f"  * `{each['module']}`, `{name}`: `{begin}` to `{end}`"
+            by_reason.setdefault(reason, []).append(branch)
+    return [
+        line
+        for reason, branches in by_reason.items()
+        for line in (f"* {reason}", *branches)
     ]
 
 
@@ -320,14 +325,39 @@ def _number(numbers: dict[str, int], name: str) -> str:
     return f"{numbers[name]:,}" if name in numbers else ""
 
 
-def _of_planted(planted: dict[str, Any]) -> str:
+def _of_planted(planted: dict[str, Any]) -> list[str]:
     rows = planted["rows"]
-    result = sum(each["found"] == "yes" for each in rows)
-    dates = sorted(each.get("date", planted.get("date")) for each in rows)
-    return (
-        f"`make sim-planted`, {dates[0]} to {dates[-1]}:"
-        f" {result} of {planted.get('known', len(rows))} found."
-    )
+    found = sum(each["found"] == "yes" for each in rows)
+    dates = sorted(each["date"] for each in rows)
+    by_seed = [each for each in rows if not each["no_seed"]]
+    return [
+        "## Planted bugs",
+        "",
+        (
+            f"`make sim-planted`, {dates[0]} to {dates[-1]}:"
+            f" {found} of {planted['known']} found. {len(by_seed)} are hunted with seeds."
+            " A hunt ends at the first seed in which an invariant, named here, is broken."
+        ),
+        "",
+        row("bug", "broken invariants", "seed", "same seeds without the bug", "commit"),
+        row("---", "---", "---:", "---", "---"),
+        *(_of_bug(each) for each in by_seed),
+        "",
+        "A directed test finds the others. It runs with the bug and without it:",
+        "",
+        row("bug", "why no seed finds it", "test", "without the bug", "commit"),
+        row("---", "---", "---", "---", "---"),
+        *(
+            row(*(e[n] for n in ("bug", "no_seed", "found_by", "without", "commit")))
+            for e in rows
+            if e["no_seed"]
+        ),
+    ]
+
+
+def _of_bug(bug: dict[str, str]) -> str:
+    found_by = bug["found_by"].removeprefix("invariant: ")
+    return row(bug["bug"], found_by, bug["seed"], bug["without"], bug["commit"])
 
 
 def _command(campaign: dict[str, Any]) -> str:

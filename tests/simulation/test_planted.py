@@ -35,6 +35,7 @@ def test_a_planted_bug_applies_to_the_tree(bug: Bug) -> None:
     assert bug.title
     assert bug.why
     assert bug.seeds or (planted.ROOT / bug.test.partition("::")[0]).exists()
+    assert bug.seeds or bug.no_seed
 
 
 def test_there_are_enough_planted_bugs() -> None:
