@@ -196,6 +196,13 @@ def a_change_answered_twice() -> Invariants:
     return seen
 
 
+@breaks("answered in time")
+def a_late_answer() -> Invariants:
+    seen = Invariants()
+    seen.check_late(submission(), now=11.0, slack=0.5)
+    return seen
+
+
 def waiting(**kinds: list[Any]) -> Invariants:
     seen = Invariants(**kinds)
     seen.check_answers(10.0, 1.0)

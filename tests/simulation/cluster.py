@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from pysyncobj import syncobj
 
@@ -19,7 +20,8 @@ from sparecode_node.replication.errors import (
     OutcomeUnknownError,
 )
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.raft.proposals import Outcome
+from sparecode_node.replication.raft import sender
+from sparecode_node.replication.raft.proposals import EXPIRE_S, Outcome
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import UnstampedCall
@@ -38,12 +40,21 @@ from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
 
 PROPOSAL_S = 3.0
+IMPATIENT = 0.15
+"""How often a caller waits no longer than for a slow entry."""
+IMPATIENT_S = 0.02, 0.3
+ANSWER_LATE_S = EXPIRE_S + 0.3
+"""How late a node that was not paused answers a caller whose deadline has passed."""
 PAUSE_MAX_S = 2.0
 HEAL_S = 40.0
 """
 For a cluster without faults to work again, and to agree. A node with slow threads fetches
 a snapshot for ten seconds, and twice if the first one was spoiled.
 """
+SMALL_BYTES = 1
+"""As the most of an append: then it has one entry."""
+SMALL_WINDOW = 3
+"""Of entries on the way to a follower."""
 LOOK_EACH = 5
 """Steps between two comparisons of all logs: compaction takes what they share."""
 
@@ -85,6 +96,11 @@ class SimCluster:
         self.power: bool | None = None
         """Whether the power is cut when a node is killed; None: as the dice say."""
         self._requests = 0
+        self._faulty = False
+        """Whether this step may have faults, and impatient callers."""
+        sizes = random.Random(f"{seed} {scenario.nodes} sizes")
+        self.append_bytes = sizes.choice([sender.APPEND_BYTES_MAX, SMALL_BYTES])
+        self.window = sizes.choice([sender.WINDOW_ENTRIES, SMALL_WINDOW])
         keepers = random.Random(f"{seed} {scenario.nodes} keepers")
         self.keepers = Keepers(self, keepers)
 
@@ -92,6 +108,7 @@ class SimCluster:
         """Close the databases of the machines."""
         for node in self.nodes.values():
             node.store.close()
+        self._copies.close()
 
     def _invariants(self) -> Invariants:
         return Invariants()
@@ -104,7 +121,7 @@ class SimCluster:
         time.time = self._wall  # No caller should ask; one that does gets a node's own.
         random.seed(self.rng.random())  # The engine draws election timeouts here.
         try:
-            with self.keepers.at_work():
+            with self.keepers.at_work(), self._small_messages():
                 for node in self.nodes.values():
                     if risk and self.rng.random() < risk:
                         self.arm(node.node_id, self.rng.randint(0, 12))
@@ -114,6 +131,15 @@ class SimCluster:
         finally:
             syncobj.monotonicTime, time.time = clock, wall
             random.setstate(state)
+
+    @contextlib.contextmanager
+    def _small_messages(self) -> Iterator[None]:
+        """In half of the runs each, let messages and windows be small: logs are short."""
+        with (
+            mock.patch.object(sender, "APPEND_BYTES_MAX", self.append_bytes),
+            mock.patch.object(sender, "WINDOW_ENTRIES", self.window),
+        ):
+            yield
 
     def _wall(self) -> float:
         return self._current.wall_s() if self._current else EPOCH_S + self.now
@@ -196,7 +222,7 @@ class SimCluster:
         node.replica = None
         self.keepers.end(node, power=power)
         node.disk.fuse = None
-        node.disk.failing = node.disk.hurt = False
+        node.disk.failing = node.disk.hurt = node.disk.unable = False
         node.disk.state_fault = None
         self.network.node_stopped(node.node_id)
         if power:
@@ -258,6 +284,9 @@ class SimCluster:
         self.trace(self.now, f"{node}: every sync fails")
         self.nodes[node].disk.failing = True
 
+    def spoil_apply(self, node: str) -> None:
+        self.nodes[node].disk.unable = True
+
     def fill_disk(self, node: str, seconds: float) -> None:
         self.trace(self.now, f"{node}: the disk is full for {seconds:.2f} s")
         disk = self.nodes[node].disk
@@ -280,7 +309,10 @@ class SimCluster:
         """Propose a call once, and keep its outcome."""
         made = make()
         attempt = f"{node.node_id}.{node.life}.{len(self.invariants.submissions)}"
-        submission = Submission(request_id, attempt, self.now + PROPOSAL_S, made)
+        patience_s = PROPOSAL_S
+        if self._faulty and self.rng.random() < IMPATIENT:
+            patience_s = self.rng.uniform(*IMPATIENT_S)
+        submission = Submission(request_id, attempt, self.now + patience_s, made)
         self.invariants.submissions.append(submission)
         if not made.session_id.startswith("open"):
             made = replace(made, session_id=SessionId(attempt))
@@ -289,7 +321,7 @@ class SimCluster:
             node,
             lambda replica: replica.submit(
                 proposal,
-                timeout_s=PROPOSAL_S,
+                timeout_s=patience_s,
                 callback=lambda o: self._answered(node, submission, o),
             ),
         )
@@ -335,6 +367,8 @@ class SimCluster:
             self.now, f"{node.node_id} answers {submission.request_id}: {outcome!r}"
         )
         self.invariants.on_outcome(submission, outcome)
+        if node.paused_until < submission.deadline:
+            self.invariants.check_late(submission, self.now, ANSWER_LATE_S)
 
     def client(self) -> None:
         """Propose something new, or something old again under its request id."""
@@ -366,6 +400,7 @@ class SimCluster:
 
     def step(self, *, faulty: bool) -> None:
         self.now += STEP_S
+        self._faulty = faulty
         self.points.allow(self.ids if faulty else ())
         for node in self.nodes.values():
             if node.restart_at is not None and self.now >= node.restart_at:
@@ -398,6 +433,7 @@ class SimCluster:
         if node.term not in self.invariants.leaders:
             self.effects[Effect.ELECTION] += 1
             self.memberships.on_leader(node)
+            self.invariants.promises.on_leader(node)
             self.trace(self.now, f"{node.node_id} leads in term {node.term}")
         self.invariants.check_leader(node)
 
@@ -408,6 +444,7 @@ class SimCluster:
             self.trace(self.now, f"{node.node_id} leads no more")
         node.led = node.leads
         self.memberships.look_at(node)
+        self.invariants.promises.look_at(node, self.nodes)
 
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""

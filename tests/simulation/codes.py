@@ -34,8 +34,8 @@ from tests.simulation.work import PeopleAtWork
 
 KEEP_EACH = 20
 """Steps between two looks at the sealed segments."""
-TRIES = 20
-"""Of a code at the end, each answered, or the node has died."""
+TRY_S = 10.0
+"""For a decision about a code at the end; a new primary has no quorum for a moment."""
 RETAINING = 3
 """One seed in this number has archives and a retention."""
 ARCHIVE_EACH = 8
@@ -198,7 +198,8 @@ class CodesCluster(SimCluster, PeopleAtWork):
     def _tried(self, wanted: Try) -> Submission | None:
         """Try a code until there is a decision; return the last try."""
         tried: Submission | None = None
-        for _ in range(TRIES):
+        end = self.now + TRY_S
+        while self.now < end:
             self.step(faulty=False)
             if (leader := self.leader()) is None:
                 continue

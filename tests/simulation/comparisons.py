@@ -30,6 +30,16 @@ class Comparison(enum.Enum):
     INSTALLED = "installed snapshots that were newer, committed and complete"
     HEALED = "clusters that wrote and read again after healing"
 
+    VOTE = "votes, each the only one of its journal in a term"
+    VOTE_KEPT = "starts of voters that still had their last vote"
+    CAMPAIGN = "candidates that enough voters had wanted"
+    ELECTED = "leaders with the votes of enough voters"
+    ACKNOWLEDGED = "acknowledged entries that were the leader's"
+    COMMITTED = "commit indexes of leaders that a majority had on disk"
+    STAMPED = "stamps of primaries that had applied what came before"
+    CHANGE_BEGUN = "looks at a change of members that was not committed yet"
+    CONFIRMED = "confirmations of a leader in the term of the member that confirms"
+
     REFERENCE = "states compared with a machine that never failed"
     TOLD = "acknowledged requests found at their index"
     REPEATED = "retries with the same answer"
@@ -59,7 +69,11 @@ class Comparison(enum.Enum):
     OLD_MEMBER = "looks at a member of the old cluster, which counts no more"
 
     CORE = "calls and reads of a core left alone, each answered"
+    WAITED = "syncs that an engine's thread waited for, of its journal alone"
+    TURN = "snapshots written in good health while most members wrote none"
     CORE_TIME = "looks at a core that was never without answers for too long"
+
+    ROT_NAMED = "journals that lacked a synced batch, and were refused"
 
     @property
     def of_codes(self) -> bool:
@@ -100,7 +114,9 @@ class Comparison(enum.Enum):
     @property
     def of_nodes(self) -> bool:
         """Needs whole nodes."""
-        return self in (Comparison.CORE, Comparison.CORE_TIME)
+        names = list(Comparison)
+        begin, end = Comparison.CORE, Comparison.CORE_TIME
+        return names.index(begin) <= names.index(self) <= names.index(end)
 
 
 def comparisons_of(
@@ -117,6 +133,7 @@ def comparisons_of(
     without_archives = files or outbox or whole
     wanted = [c for c in wanted if not (without_archives and c.of_archives)]
     wanted = [c for c in wanted if not (files and c.of_segments)]
+    wanted = [c for c in wanted if files or c is not Comparison.ROT_NAMED]
     if whole or files or outbox:
         wanted = [c for c in wanted if not c.of_keys]
     if whole:

@@ -5,6 +5,7 @@ import errno
 import math
 import random
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.log.storage import AppendFile, MarkFile
@@ -48,6 +49,11 @@ class File:
     """Written over itself: after a power cut it is the old or the new, or torn."""
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """Ranges that a failed sync has marked as clean: cached, and never written."""
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether a power cut would leave it as it is read now."""
+        return self.durable == self.cached and not self.dropped
 
     def drop(self) -> int:
         """Take what is not on disk for clean, after a failure; return how much."""
@@ -99,6 +105,10 @@ class Disk:
         """The next one, where the state has simulated files (`files`)."""
         self.hurt = False
         """A call on the files of the state has failed in this process."""
+        self.unable = False
+        """The machine cannot apply the next entry, as if its memory were bad."""
+        self.violated: Callable[[str, str], object] = lambda _kind, _seen: None
+        """Called with what a process must not do with a disk, and what it has done."""
         self.rotten = False
         """It has lost, or changed, something that it had reported as written."""
 
@@ -116,6 +126,7 @@ class Disk:
         def copied_names(names: dict[str, File]) -> dict[str, File]:
             return {name: files[id(file)] for name, file in names.items()}
 
+        other.violated = self.violated
         other.names = copied_names(self.names)
         other._names_since = [copied_names(names) for names in self._names_since]
         return other
@@ -124,6 +135,13 @@ class Disk:
     def broken(self) -> bool:
         """Whether a node may rightly stop because of this disk."""
         return self.failing or self.full or self.hurt or self.rotten
+
+    def check_holds(self, name: str) -> None:
+        """See that a file which promises are made from outlasts a power cut now."""
+        file = self.names.get(name)
+        known = self._names_since[0].get(name)
+        if file is None or known is not file or not file.is_on_disk:
+            self.violated("promises are on disk", self.where(name))
 
     def burn(self, effect: Effect = Effect.KILL_IN_FILE_OPERATION) -> None:
         """Come nearer to a kill that is planned."""
@@ -195,6 +213,9 @@ class Disk:
 
     def rename(self, source: str, target: str) -> None:
         self.burn()
+        if not self.names[source].is_on_disk:
+            seen = f"{self.where(target)} is a new name of unsynced bytes"
+            self.violated("names of synced bytes", seen)
         self.names[target] = self.names.pop(source)
         self._names_changed()
         self.burn()

@@ -71,6 +71,8 @@ class Effect(enum.Enum):
     POINT_ERROR = "errors at a fault point"
     POINT_DELAY = "delays at a fault point"
 
+    APPLY_FAILED = "entries that one machine could not apply"
+
     STATE_CALL_FAILED = "calls on a state's files that failed once"
     KILL_IN_STATE_CALL = "killed inside a call on a state's files"
     KILL_IN_CHECKPOINT = "killed inside a checkpoint"
@@ -103,6 +105,7 @@ class Effect(enum.Enum):
     CORE_SILENT = "cores left alone with dead connections between them"
     CORE_WITHOUT_PRIMARY = "cores left alone without the primary"
     FETCHED_BESIDE_WRITES = "snapshots installed while the others went on writing"
+    HANDED_OVER = "primaries that operators moved to another node"
     STALL = "engines whose thread was held up while the loop went on"
 
     CROWD = "crowds of callers"

@@ -43,6 +43,7 @@ class Target(Protocol):
     def pause(self, node: str, seconds: float) -> None: ...
     def arm(self, node: str, operations: int) -> None: ...
     def fail_disk(self, node: str) -> None: ...
+    def spoil_apply(self, node: str) -> None: ...
     def fill_disk(self, node: str, seconds: float) -> None: ...
     def jump_clock(self, node: str, seconds: float) -> None: ...
 
@@ -126,13 +127,20 @@ class Faults:
             target.crash(node or rng.choice(running), power=rng.random() < 0.5)
         if self._chance(0.012, Profile.POWER, 0.03):
             target.arm(rng.choice(running), rng.randint(0, 12))
-        if self._chance(0.001, Profile.DISKS, 0.02):
-            target.fail_disk(rng.choice(running))
-        if self._chance(0.001, Profile.DISKS, 0.01):
-            target.fill_disk(rng.choice(running), rng.uniform(0.1, 2))
+        self._disturb_work(running)
         if self._chance(0.002, Profile.CLOCKS, 0.03):
             target.jump_clock(rng.choice(running), rng.choice(JUMPS_S))
         if self._chance(0.002, Profile.POWER, 0.012):
             target.effects[Effect.ALL_DOWN] += 1
             for node in target.running():
                 target.crash(node, power=rng.random() < 0.8)
+
+    def _disturb_work(self, running: list[str]) -> None:
+        """Let the disk or the memory of a machine be bad."""
+        rng, target = self.target.rng, self.target
+        if self._chance(0.001, Profile.DISKS, 0.02):
+            target.fail_disk(rng.choice(running))
+        if rng.random() < 0.006:
+            target.spoil_apply(rng.choice(running))
+        if self._chance(0.001, Profile.DISKS, 0.01):
+            target.fill_disk(rng.choice(running), rng.uniform(0.1, 2))

@@ -14,6 +14,7 @@ from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.promises import Promises
 from tests.simulation.sqlite_store import DAMAGED
 
 
@@ -105,6 +106,11 @@ class Invariants:
     stamped_ms: int = 0
     """The time that the newest entry was stamped with."""
     on_violation: Callable[[str, str], object] = lambda _kind, _seen: None
+    promises: Promises = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let the promises report here."""
+        self.promises = Promises(self)
 
     def violated(self, kind: str, seen: str) -> None:
         """Remember the first violation of each kind."""
@@ -257,6 +263,13 @@ class Invariants:
             late = now > each.deadline + slack
             if late and not each.outcomes and not each.node_died:
                 self.violated("answered in time", f"{each}")
+
+    def check_late(self, submission: Submission, now: float, slack: float) -> None:
+        """Check that an answer that has just come was not late."""
+        if now > submission.deadline + slack:
+            self.violated(
+                "answered in time", f"{now - submission.deadline} s: {submission}"
+            )
 
     # --- When it is over
 

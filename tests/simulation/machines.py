@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import Fatal, StartRefusedError
+from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.admission import Refusal
@@ -29,6 +30,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
+from tests.simulation.promises import PROMISES
 
 EPOCH_S = 1_800_000_000.0
 
@@ -178,6 +180,7 @@ class _Applying:
     def install(self, snapshot: str) -> None:
         self._node.disk.burn()
         body = self._node.disk.read(snapshot.partition(":")[2])
+        self._node.invariants.promises.on_install(self._node, self.applied_index)
         self._node.store.install(body)
         self._node.disk.burn()
         self._node.sim.effects[Effect.SNAPSHOT_INSTALLED] += 1
@@ -187,6 +190,7 @@ class _Applying:
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
+        self._fail_if_unable()
         replica = self._node.replica
         term = replica.engine.raftCurrentTerm if replica else 0
         entry_term = replica.engine.journal.term_at(index) if replica else None
@@ -196,6 +200,13 @@ class _Applying:
         results = self._node.store.state.apply(index, calls)
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         return results
+
+    def _fail_if_unable(self) -> None:
+        disk = self._node.disk
+        if disk.unable:
+            disk.unable, disk.hurt = False, True
+            self._node.sim.effects[Effect.APPLY_FAILED] += 1
+            raise ArithmeticError("this machine computes wrongly")
 
 
 class Node:
@@ -234,7 +245,12 @@ class Node:
         return self.sim.invariants
 
     def _new_disk(self) -> Disk:
-        return Disk(self.node_id, self.sim.rng, self.sim.effects)
+        disk = Disk(self.node_id, self.sim.rng, self.sim.effects)
+        disk.violated = self._violated
+        return disk
+
+    def _violated(self, kind: str, seen: str) -> None:
+        self.invariants.violated(kind, seen)
 
     @property
     def clock_s(self) -> float:
@@ -267,6 +283,7 @@ class Node:
         voters = self.journal.configuration.voters
         clocks = self.sim.clocks(voters, self.sim.now - CLOCK_NEWS_S)
         self.sim.invariants.on_stamp(self.node_id, self.clock_s, clocks)
+        self.invariants.promises.on_stamp(self)
         return tuple(p.call.stamped(at_ms) for p in proposals)
 
     # --- What the invariants look at
@@ -332,7 +349,15 @@ class Node:
 
     def send(self, peer: str, message: Message) -> None:
         """Be the wire of the replica."""
+        self.promised(peer, message)
         self.sim.network.send(self.node_id, peer, message)
+
+    def promised(self, peer: str, message: Message) -> None:
+        """Judge what it says to another member."""
+        if self.replica is not None:  # Else it starts, and has no journal yet.
+            if message["type"] in PROMISES:
+                self.disk.check_holds(NAME)
+            self.invariants.promises.on_send(self, peer, message, self.sim.nodes)
 
     def start(self) -> None:
         self.life += 1
@@ -373,6 +398,7 @@ class Node:
 
     def wipe(self, store: Store) -> None:
         """Lose the disk, and get an empty one."""
+        self.invariants.promises.forget(self.node_id)
         self.store.close()
         self.store = store
         self.disk = self._new_disk()
@@ -380,6 +406,7 @@ class Node:
 
     def put_back(self, disk: Disk, store: Store) -> None:
         """Return to what the machine was at an earlier time."""
+        self.invariants.promises.forget(self.node_id)
         self.store.close()
         self.disk, self.store = disk, store
         self.had_entries = self.had_applied = 0

@@ -108,6 +108,15 @@ class Memberships:
         """Return the members that have what they need to be some."""
         return [i for i in self.configuration.ids if i not in self.wiped]
 
+    def is_asked(self) -> bool:
+        """
+        Return whether a change may still begin that was asked for.
+
+        If it removes a voter, no other one can be lost at the same time.
+        """
+        wishes = self.world.invariants.wishes
+        return any(not (each.outcomes or each.node_died) for each in wishes)
+
     def check(self) -> None:
         """See that what was acknowledged of the members is so, or has gone further."""
         result = self.configuration
@@ -208,7 +217,7 @@ class Memberships:
         """Wipe a machine whose journal all others know by name, if they do without."""
         voters = sorted(self.configuration.voters)
         others_lost = (self.wiped | self.doubtful) & set(self.configuration.ids)
-        if len(voters) < 3 or others_lost:
+        if len(voters) < 3 or others_lost or self.is_asked():
             return
         node = self.world.nodes[self.rng.choice(voters)]
         # A process that is still opening its files is up, and has no journal yet.

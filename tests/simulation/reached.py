@@ -12,7 +12,6 @@ PYSYNCOBJ = (
 )
 TESTS = "Tests alone call it."
 TYPES = "It is there for the type checker alone."
-HANDOVER = "Rare: the primary itself is to be removed, and hands over first (`tests/replication/test_handover.py`, `tests/replication/test_membership_requests.py`)."
 DISK = "The journal is on a simulated disk; `tests/replication/test_journal.py` has a real one."
 
 REASONS: dict[str, str] = {
@@ -79,19 +78,6 @@ REASONS: dict[str, str] = {
     "cluster_replicator.py: ClusterReplicator.status": OPERATORS,
     "cluster_replicator.py: ClusterReplicator._own_status": OPERATORS,
     "errors.py: StoppingError.__init__": STOPS,
-    "calls/membership_requests.py: MembershipRequests.transfer": HANDOVER,
-    "calls/membership_requests.py: MembershipRequests._hand_over": HANDOVER,
-    "calls/membership_requests.py: MembershipRequests._primary_after": HANDOVER,
-    "calls/membership_requests.py: MembershipRequests._ask_to_hand_over": HANDOVER,
-    "calls/membership_requests.py: MembershipRequests.answer_transfer": HANDOVER,
-    "cluster_replicator.py: ClusterReplicator.transfer_primary": HANDOVER,
-    "links/peer_service.py: PeerServicer.TransferPrimary": HANDOVER,
-    "raft/campaign.py: Campaign.call_up": HANDOVER,
-    "raft/guard.py: Guard._receive_hand_over": HANDOVER,
-    "raft/handover.py: HandOver.submit": HANDOVER,
-    "raft/handover.py: _not_ready": HANDOVER,
-    "raft/handover.py: is_complete": HANDOVER,
-    "replica/replica.py: Replica.transfer": HANDOVER,
     "cluster_replicator.py: ClusterReplicator.replica_status": OPERATORS,
     "raft/membership_changes.py: _spelled": "Rare: a learner that has been added is added again, after an unknown outcome (`tests/replication/test_membership_changes.py`).",
     "log/format.py: FormatError.__init__": "Rare: a journal has rotted where no torn tail can be (`tests/replication/test_journal.py`).",
@@ -107,6 +93,12 @@ REASONS: dict[str, str] = {
 """Module, or module and function, or a folder with "/" at its end -> why."""
 
 
+LAST_CHECK = "A last check: it stops a node of which another protection has failed."
+
+BRANCHES: dict[str, str] = {}
+"""Module and function that seeds enter -> why they take not all of its branches."""
+
+
 def reason_for(module: str, name: str) -> str | None:
     """Return why no seed enters a function; None: nothing is known."""
     outer = ".".join(name.split(".")[:2])
@@ -115,3 +107,11 @@ def reason_for(module: str, name: str) -> str | None:
             return REASONS[key]
     folders = [key for key in REASONS if key.endswith("/") and module.startswith(key)]
     return REASONS[max(folders, key=len)] if folders else None
+
+
+def reason_for_branch(module: str, name: str, target: str) -> str | None:
+    """Return why no seed goes from a function to a line; None: nothing is known."""
+    known = BRANCHES.get(f"{module}: {name}") or reason_for(module, name)
+    if known is None and target.startswith("raise Fatal"):
+        return LAST_CHECK
+    return known

@@ -35,8 +35,8 @@ def heal(world: World, seconds: float) -> bool:
     """
     for node in world.nodes.values():
         node.disk.fuse = node.disk.state_fault = None
-        node.disk.failing = node.disk.full = False
-        node.paused_until = 0.0
+        node.disk.failing = node.disk.full = node.disk.unable = False
+        node.paused_until = min(node.paused_until, world.now)
         node.set_clock(0.0)
         if node.restart_at is not None:
             node.restart_at = world.now

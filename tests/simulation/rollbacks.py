@@ -62,9 +62,15 @@ class DiskCopies:
             running = self.world.live()
             if running:
                 node = self.rng.choice(running)
-                self._copies.setdefault(node.node_id, copy_of(node))
+                if node.node_id not in self._copies:
+                    self._copies[node.node_id] = copy_of(node)
         if self.rng.random() < self.back_rate and self._copies:
             self._put_back(self.rng.choice(sorted(self._copies)))
+
+    def close(self) -> None:
+        """Close the copies that were not put back."""
+        for each in self._copies.values():
+            each.store.close()
 
     def _put_back(self, node_id: str) -> None:
         """Put a copy back that is so old that every other voter's disk knows of it."""
@@ -72,7 +78,7 @@ class DiskCopies:
         voters = members.configuration.voters
         lost = (members.wiped | members.doubtful) & set(members.configuration.ids)
         others = [nodes[voter] for voter in voters - {node_id}]
-        if node_id not in voters or len(voters) < 3 or lost:
+        if node_id not in voters or len(voters) < 3 or lost or members.is_asked():
             return
         copy, live = self._copies[node_id], self.world.live()
         if not all(other in live for other in others):

@@ -18,6 +18,7 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 | --- | --- | --- | --- | --- |
 | engine, journal, acknowledgements | real | real | real | real |
 | journal's disk: lost, torn and dropped bytes, lost names | simulated | simulated | simulated | simulated |
+| promises between members, judged when they are made | yes | yes | yes | yes |
 | state machine | real | real | real | real |
 | SQLite's files: lost and torn sectors, failing calls, kills and power cuts inside checkpoints | no: a power cut takes the state back to an earlier commit | simulated | no, as in `make sim` | no, as in `make sim` |
 | checkpoints and checksums of pages | no | real, in steps | no | no |
@@ -27,6 +28,7 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
 | queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
+| snapshots in turns, in good health | no | no | in a fifth of the runs | no |
 | bandwidth of links, and time of disks for a snapshot by its size | no | no | simulated | no |
 | channels of notices | no | no | no | real |
 | rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | in some runs of `make sim-mixed` | no |

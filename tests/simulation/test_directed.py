@@ -4,7 +4,11 @@
 import pytest
 
 from sparecode_node.replication.errors import OutcomeUnknownError
-from sparecode_node.replication.settings import WINDOW_ENTRIES, RaftSettings
+from sparecode_node.replication.settings import (
+    APPEND_BYTES_MAX,
+    WINDOW_ENTRIES,
+    RaftSettings,
+)
 from tests.replication.recording_state import call
 from tests.simulation.cluster import SimCluster
 from tests.simulation.machines import Node
@@ -23,6 +27,7 @@ class Script(SimCluster):
         super().__init__(seed, scenario)
         self.network.hiccups = 0.0
         self.keepers.beside_s = [0.0]
+        self.append_bytes, self.window = APPEND_BYTES_MAX, WINDOW_ENTRIES
 
     def run_for(self, seconds: float) -> None:
         for _ in range(round(seconds * 50)):

@@ -15,6 +15,7 @@ from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.codes import scenario
 from tests.simulation.disk import Disk, File, Killed, StateFault
 from tests.simulation.fault_effects import Effect
+from tests.simulation.files import store
 from tests.simulation.files.cluster import FilesCluster
 from tests.simulation.files.kernel import PAGE, Cut, Folder
 from tests.simulation.files.processes import Process, Processes
@@ -263,3 +264,19 @@ def test_a_machine_whose_last_batch_rots_before_its_mark_is_written_is_replaced(
         assert sim.effects[Effect.ROTTEN_REFUSED] == 1
         assert sim.memberships.wiped == {node.node_id}
         assert sim.invariants.violations == {}
+
+
+def test_a_run_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folders are in memory: thousands of runs would fill it."""
+    made: list[Path] = []
+    real = store.new_folder
+
+    def new_folder() -> Path:
+        made.append(real())
+        return made[-1]
+
+    monkeypatch.setattr(store, "new_folder", new_folder)
+    with contextlib.closing(FilesCluster(3, scenario(3))) as sim:
+        sim.run()
+    assert len(made) > 3  # One for each machine, and for copies.
+    assert not any(folder.exists() for folder in made)

@@ -19,6 +19,7 @@ from tests.simulation import sqlite_store
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
 from tests.simulation.broken_new_clusters import NEW_CLUSTER_RUNS
 from tests.simulation.broken_outbox import OUTBOX_RUNS
+from tests.simulation.broken_promises import PROMISED_RUNS
 from tests.simulation.broken_rotations import ROTATED_RUNS
 from tests.simulation.broken_runs import (
     BROKEN,
@@ -98,6 +99,7 @@ def test_no_check_is_left_out_here() -> None:
     assert kinds == BROKEN.keys()
     assert NEW_CLUSTER_RUNS
     assert OUTBOX_RUNS
+    assert PROMISED_RUNS
     assert ROTATED_RUNS
 
 

@@ -73,11 +73,11 @@ SEEDS_MAX = 30
 @pytest.mark.parametrize(
     ("point", "action", "campaign", "first"),
     [
-        (Point.ENTRIES_CUT, Action.POWER, ENGINES, 6),
-        (Point.SNAPSHOT_COMPLETE, Action.ERROR, ENGINES, 3),
-        (Point.INSTALL, Action.POWER, ENGINES, 3),
-        (Point.INSTALL_COPY, Action.KILL, ENGINES, 3),
-        (Point.INSTALL_REBASED, Action.POWER, ENGINES, 3),
+        (Point.ENTRIES_CUT, Action.POWER, ENGINES, 2),
+        (Point.SNAPSHOT_COMPLETE, Action.ERROR, ENGINES, 37),
+        (Point.INSTALL, Action.POWER, ENGINES, 37),
+        (Point.INSTALL_COPY, Action.KILL, ENGINES, 37),
+        (Point.INSTALL_REBASED, Action.POWER, ENGINES, 37),
         (Point.CALLED_UP, Action.KILL, MEMBERS, 14),
         (Point.SNAPSHOT_LENT, Action.KILL, WHOLE, 1),
     ],

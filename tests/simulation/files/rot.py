@@ -13,16 +13,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from sparecode_node.replication.log.file import MARK, NAME
+from sparecode_node.replication.log.format import (
+    FormatError,
+    read_batches,
+    read_file_header,
+    read_mark,
+)
+from tests.simulation.comparisons import Comparison
+from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.files.kernel import Folder, Rot, Tracked
 from tests.simulation.files.store import FileStore
+from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 
-ROT_RATE = 0.01
+ROT_RATE = 0.05
 COPY_RATE = 0.02
 OF_JOURNAL = 0.3
 STATE_BACK = 0.15
+
+
+class Starting(Protocol):
+    """A machine that perhaps runs."""
+
+    node_id: str
+
+    def is_up(self) -> bool: ...
 
 
 class World(Protocol):
@@ -100,7 +118,7 @@ class RottingDisks:
         others = [nodes[voter] for voter in sorted(voters - {node.node_id})]
         others_lost = (members.wiped | members.doubtful) - {node.node_id}
         lost = others_lost & set(members.configuration.ids)
-        if node.node_id not in voters or len(voters) < 3 or lost:
+        if node.node_id not in voters or len(voters) < 3 or lost or members.is_asked():
             return False
         if not all(other.is_up() for other in others):
             return False
@@ -123,9 +141,12 @@ class RottingDisks:
         self.world.effects[Effect.ROTTEN] += 1
         self.world.trace(self.world.now, f"{node.node_id}: {what}")
         node.disk.rotten = True
+        node.invariants.promises.forget(node.node_id)
         self.world.memberships.doubtful.add(node.node_id)
+        lacks = lacks_synced_batches(node.disk)
         self.world.boot(node)
         self.world.effects[Effect.ROTTEN_ACCEPTED] += node.is_up()
+        check_started(node.invariants, node, lacks=lacks)
 
     def _spoil_state(self, folder: Folder) -> str:
         if not folder.names:  # Lost in the power cut: nothing was synced yet.
@@ -155,6 +176,28 @@ class RottingDisks:
         node.store.folder.put_back(copy, self.rng)
         self.world.effects[Effect.STATE_BACK] += 1
         return "the state is an older copy"
+
+
+def lacks_synced_batches(disk: Disk) -> bool:
+    """Return whether the journal on a disk ends before a batch that its mark names."""
+    files = disk.names
+    if NAME not in files or MARK not in files:
+        return False
+    data = bytes(files[NAME].durable)
+    try:
+        salt = read_file_header(data)
+        last = max((batch.sequence for batch in read_batches(data, salt)), default=0)
+    except FormatError:
+        return True
+    return read_mark(bytes(files[MARK].durable), salt) > last
+
+
+def check_started(invariants: Invariants, node: Starting, *, lacks: bool) -> None:
+    """See that no node starts with a journal that lacks what was on its disk."""
+    invariants.comparisons[Comparison.ROT_NAMED] += lacks and not node.is_up()
+    if lacks and node.is_up():
+        seen = f"{node.node_id} starts, and its mark names more than its journal has"
+        invariants.violated("rot is noticed", seen)
 
 
 def _copy(node: Node) -> Folder:

@@ -51,7 +51,7 @@ class FileStore(MachineStore):
     def __init__(self, processes: Processes, rng: random.Random) -> None:
         self._processes = processes
         self._rng = rng
-        self.folder = Folder(_new_folder())
+        self.folder = Folder(new_folder())
         self._process: Process | None = None
         self._open = contextlib.ExitStack()
         self._is_open = False
@@ -214,7 +214,7 @@ class FileStore(MachineStore):
             yield
 
 
-def _new_folder() -> Path:
+def new_folder() -> Path:
     """Return a folder in memory, if there is such a file system here."""
     memory = Path("/dev/shm")  # noqa: S108 - its folders have names of their own.
     where = memory if memory.is_dir() else None

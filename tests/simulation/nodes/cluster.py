@@ -44,6 +44,7 @@ from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.nodes.machines import Machine, patched
 from tests.simulation.nodes.memberships import NodeMemberships
+from tests.simulation.nodes.turns import LOG, Turns
 from tests.simulation.point_faults import PointFaults
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.rules import CodeRules
@@ -124,6 +125,10 @@ class NodesCluster(PeopleAtWork):
         copies = random.Random(f"{seed} {nodes} whole copies")
         self._copies = DiskCopies(self, copies, COPY_RATE, BACK_RATE)
         self.core: list[str] = []
+        turns = random.Random(f"{seed} {nodes} whole turns")
+        self.turns = Turns.drawn(self, turns)
+        if self.turns.is_drawn:
+            self.raft = LOG
 
     @property
     def now(self) -> float:
@@ -139,6 +144,7 @@ class NodesCluster(PeopleAtWork):
                 node.end()
             drain(loop for loop, _ in node.gone)
             node.store.close()
+        self._copies.close()
 
     @contextlib.contextmanager
     def world(self) -> Iterator[None]:
@@ -381,9 +387,11 @@ class NodesCluster(PeopleAtWork):
             if node.leads and node.term not in self.invariants.leaders:
                 self.effects[Effect.ELECTION] += 1
                 self.memberships.on_leader(node)
+                node.invariants.promises.on_leader(node)
                 self.trace(self.now, f"{node.node_id} leads in term {node.term}")
             self.invariants.check_leader(node)
             self.memberships.look_at(node)
+            node.invariants.promises.look_at(node, self.nodes)
 
     def run(self) -> None:
         """Live through all of it."""
@@ -405,6 +413,8 @@ class NodesCluster(PeopleAtWork):
             self.trace(self.now, "everything heals")
             if not self._heal():
                 self.invariants.violated("progress", self.describe())
+            elif self.turns.is_drawn:
+                self.turns.watch()
             self._check()
         self.effects[Effect.TERM] += max((n.term for n in self.live()), default=0)
 

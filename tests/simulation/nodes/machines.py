@@ -26,30 +26,20 @@ from sparecode_node.replication.links import transport
 from sparecode_node.replication.links.tls import PeerTls
 from sparecode_node.replication.links.transport import PeerAddresses
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.raft.stalls import Stalls
-from sparecode_node.replication.replica.engine_thread import (
-    Job,
-    LoopCalls,
-)
-from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.replication.settings import RaftSettings
-from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.feature_level import NEWEST
-from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.disk import Killed
-from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
-from tests.simulation.keepers import InstallingEngine, NodeSnapshots
-from tests.simulation.machines import EPOCH_S, Node, Store, _Applying
+from tests.simulation.keepers import NodeSnapshots
+from tests.simulation.machines import EPOCH_S, Node, Store
 from tests.simulation.nodes.channels import Channel, Server, Wires
+from tests.simulation.nodes.engines import SteppedEngine
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 from tests.simulation.nodes.speeds import Speed, TimedDisk
+from tests.simulation.nodes.turns import Turns
 
 TLS = PeerTls(certificate=b"", key=b"", ca=b"")
-
-NAPS_S = 0.0, 0.0005
-"""How late a thread runs that has been woken."""
 
 
 class World(Protocol):
@@ -64,24 +54,9 @@ class World(Protocol):
     working: Any
     invariants: Any
     cluster_id: str
+    turns: Turns
 
     def died(self, node: "Machine", *, cause: BaseException) -> None: ...
-
-
-class _TimedApplying(_Applying):
-    """The state, whose work takes time."""
-
-    def __init__(self, node: "Machine") -> None:
-        super().__init__(node)
-        self._machine = node
-
-    def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
-        self._machine.spend(self._machine.speed.apply_s)
-        return super().apply(index, calls)
-
-    def checkpoint(self) -> int:
-        self._machine.spend(self._machine.speed.sync_s)
-        return super().checkpoint()
 
 
 class _TimedSnapshots(NodeSnapshots):
@@ -92,8 +67,10 @@ class _TimedSnapshots(NodeSnapshots):
         self._machine = node
 
     def write(self, target: Path) -> SnapshotFacts:
+        begin = self._machine.sim.timeline.now
         facts = super().write(target)
-        self._spend_on(target)
+        seconds = self._spend_on(target)
+        self._machine.sim.turns.wrote(self._machine.node_id, begin, seconds)
         return facts
 
     def read(self, snapshot: Path) -> SnapshotFacts:
@@ -101,179 +78,11 @@ class _TimedSnapshots(NodeSnapshots):
         self._spend_on(snapshot)
         return facts
 
-    def _spend_on(self, snapshot: Path) -> None:
+    def _spend_on(self, snapshot: Path) -> float:
         size = len(self._machine.disk.read(str(snapshot).partition(":")[2]))
-        self._machine.spend(size / self._machine.speed.bytes_s)
-
-
-class _StepCalls(LoopCalls):
-    """Calls that arrive in the loop when the thread makes them, not when its step begins."""
-
-    def __init__(self, machine: "Machine") -> None:
-        super().__init__(machine.loop)
-        self._machine = machine
-
-    def post(self, call: Callable[[], object]) -> None:
-        loop = self._machine.loop
-        loop.thread_late_s = self._machine.spent_s
-        loop.call_soon_threadsafe(call)
-        loop.thread_late_s = 0.0
-
-
-class _CountedStalls(Stalls):
-    """Counts where time was taken out of a silence."""
-
-    effects: Effects
-
-    def _forgive(self, lost: float, now: float) -> None:
-        self.effects[Effect.FORGIVEN] += 1
-        super()._forgive(lost, now)
-
-
-class SteppedEngine(InstallingEngine):
-    """The engine's thread, run step by step by the simulation."""
-
-    def __init__(self, machine: "Machine", *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.node = self._machine = machine
-        self._replica: Replica | None = None
-        self._stalls: Stalls | None = None
-        self._turn = 0
-        self._free_at = 0.0
-        self._next_at = float("inf")
-        self.stalled_until = 0.0
-        """The thread does nothing until then, and the loop goes on."""
-
-    async def start(self) -> None:
-        """Open journal and state as the thread does."""
-        self._calls = _StepCalls(self._machine)
-        self._show_life(self._machine.loop)
-        with self._machine.engine():
-            self._open(self._calls)
-        self._thread = mock.sentinel.thread
-        self._wake()
-
-    def _open(self, calls: LoopCalls) -> None:
-        machine = self._machine
-        machine.store.start(machine.disk)
-        machine.applied_at_start = machine.store.state.applied_index
-        self._stamper = machine
-        self._replica = machine.replica = Replica(
-            self._config,
-            storage=machine.disk,
-            state=_TimedApplying(machine),
-            stamper=machine,
-            wire=self._make_wire(calls),
-            wall_ms=self._wall_ms,
-            beside=self._beside,
-        )
-        engine = self._replica.engine
-        engine.addOnTickCallback(self._published)
-        campaign, raft = engine.guard.campaign, self._config.raft
-        self._stalls = _CountedStalls(engine, campaign, raft)
-        self._stalls.effects = machine.sim.effects
-        machine._count_conflicts(machine.journal)
-        effects = machine.sim.effects
-        lost = machine.had_entries - machine.journal.last_index
-        effects[Effect.ENTRY_LOST] += max(0, lost)
-        back = machine.had_applied - machine.applied_at_start
-        effects[Effect.STORE_BACK] += max(0, back)
-
-    def _published(self) -> None:
-        assert self._replica is not None
-        assert self._calls is not None
-        self._publish(self._replica, self._calls)
-
-    async def stop(self) -> None:
-        """Stop as the thread does."""
-        self._stopping = True
-        if self._replica is not None:
-            with self._machine.engine():
-                self._replica.stop()
-        self._thread = self._replica = None
-        self._abandon()
-
-    def post(self, job: Job) -> None:
-        self._jobs.append(job)
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self._woken:
-            self._woken = True
-            self._step_in(self._machine.sim.rng.uniform(*NAPS_S))
-
-    def _step_in(self, seconds: float) -> None:
-        """Let the thread run after a while, unless it is to run sooner."""
-        timeline = self._machine.sim.timeline
-        at = max(timeline.now + seconds, self._free_at)
-        if at < self._next_at:
-            self._next_at = at
-            self._turn += 1
-            turn = self._turn
-            timeline.at(at, lambda: self._step(turn))
-
-    def stall(self, until: float) -> None:
-        """Do nothing until then. An earlier stall that would last longer ends, too."""
-        earlier, self.stalled_until = self.stalled_until, until
-        if until < earlier:
-            self.go_on()
-
-    def go_on(self) -> None:
-        """Run now, not when a stall or a pause was to end."""
-        self._next_at = float("inf")
-        self._step_in(0.0)
-
-    def _step(self, turn: int) -> None:
-        machine = self._machine
-        if turn != self._turn or machine.engine_thread is not self or self._stopping:
-            return
-        if machine.is_paused() or machine.sim.timeline.now < self.stalled_until:
-            until = max(machine.paused_until, self.stalled_until)
-            machine.sim.timeline.at(until, lambda: self._step(turn))
-            return
-        self._next_at = float("inf")
-        replica, stalls = self._replica, self._stalls
-        if replica is None or stalls is None:
-            return
-        with machine.engine() as spent:
-            self._woken = False
-            for _ in range(len(self._jobs)):
-                self._jobs.popleft()(replica)
-            # After the jobs: the real thread runs them at the end of a tick, in its poller.
-            self._look_for(stalls)
-            replica.tick(0)
-            behind = replica.engine.raftLastApplied < replica.engine.raftCommitIndex
-            self._free_at = machine.sim.timeline.now + spent()
-        if not machine.is_up():
-            return
-        go_on = self._woken or (behind and not replica._journal.is_held)
-        self._step_in(0.0 if go_on else self._config.raft.tick_s)
-
-    def _beside(self, work: Callable[[], object], then: Callable[[], object]) -> None:
-        """Run *work* as a worker thread does, and *then* in a later step."""
-        timeline = self._machine.sim.timeline
-
-        def run() -> None:
-            if self._machine.engine_thread is not self:
-                return
-            errors: list[BaseException] = []
-
-            def tried() -> None:
-                try:
-                    work()
-                except (Exception, Fatal) as error:  # noqa: BLE001 - raised below.
-                    errors.append(error)
-
-            seconds = self._machine.run_beside(tried)
-
-            def go_on(_replica: Replica) -> None:
-                for error in errors:
-                    raise error
-                then()
-
-            timeline.after(seconds, lambda: self.post(go_on))
-
-        timeline.after(self._machine.sim.rng.uniform(0, 0.002), run)
+        seconds = size / self._machine.speed.bytes_s
+        self._machine.spend(seconds)
+        return seconds
 
 
 class Machine(Node):
@@ -293,6 +102,8 @@ class Machine(Node):
     ) -> None:
         self.speed = Speed.drawn(sim.rng)
         self.spent_s = 0.0
+        self.applied_s = 0.0
+        """Spent on entries in this step of the engine."""
         self.cluster_id = sim.cluster_id
         self.software_level = NEWEST
         self.raising_in = 0
@@ -315,6 +126,7 @@ class Machine(Node):
 
     def _new_disk(self) -> TimedDisk:
         disk = TimedDisk(self.node_id, self.sim.rng, self.sim.effects)
+        disk.violated = self._violated
         disk.sync_s = self.speed.sync_s
         disk.spend = self.spend
         return disk

@@ -16,12 +16,24 @@ from tests.simulation.invariants import Wish
 from tests.simulation.memberships import CHANGE_S, Memberships
 from tests.simulation.nodes.machines import Machine
 
+HAND_OVER_RATE = 0.005
+
 
 @dataclass
 class NodeMemberships(Memberships):
     """Requests each change of one node, which finds the primary by itself."""
 
     world: Any
+
+    def act(self) -> None:
+        """Do what the dice say; operators move the primary, too, in every run."""
+        up = [n for n in self.world.live() if not n.is_paused()]
+        if up and self.rng.random() < HAND_OVER_RATE:
+            node = self.rng.choice(up)
+            targets = [None, *sorted(node.journal.configuration.voters)]
+            target = self.rng.choice(targets)
+            node.spawn(self._hand_over(node, self._wish(node), target))
+        super().act()
 
     def _ask(self, change: Change) -> None:
         up = [n for n in self.world.live() if not n.is_paused()]
@@ -35,11 +47,14 @@ class NodeMemberships(Memberships):
         else:
             node.spawn(self._do(node, change, self._wish(node)))
 
-    async def _hand_over(self, node: Machine, wish: Wish) -> None:
+    async def _hand_over(
+        self, node: Machine, wish: Wish, target: NodeId | None = None
+    ) -> None:
         assert node.replicator is not None
         outcome: object
         try:
-            outcome = await node.replicator.transfer_primary(timeout_s=CHANGE_S)
+            outcome = await node.replicator.transfer_primary(target, timeout_s=CHANGE_S)
+            self.world.effects[Effect.HANDED_OVER] += 1
         except Exception as error:  # noqa: BLE001 - the invariants judge it.
             outcome = error
         self.world.invariants.on_wish(wish, outcome)

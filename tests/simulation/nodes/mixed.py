@@ -137,6 +137,7 @@ class MixedCluster(NodesCluster):
         self.mix = mix
         super().__init__(seed, nodes)
         self.faulty_s = mix.seconds
+        self.turns.is_drawn = False  # The log has another length.
         self.raft = RaftSettings(
             log_entries_max=mix.log_entries,
             log_entries_kept=mix.log_entries // 4,

@@ -36,6 +36,8 @@ class TimedDisk(Disk):
 
     spend: Callable[[float], object] = staticmethod(lambda _seconds: None)
     sync_s = 0.0
+    on_sync: Callable[[File], object] = staticmethod(lambda _file: None)
+    """Called before a thread waits for the sync of a file."""
 
     def copy(self) -> "TimedDisk":
         other = super().copy()
@@ -44,6 +46,7 @@ class TimedDisk(Disk):
         return other
 
     def sync(self, file: File) -> None:
+        self.on_sync(file)
         late = self.rng.random() < 0.01
         self.spend(self.sync_s * self.rng.uniform(0.5, 20 if late else 2))
         super().sync(file)

@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same, of promises: a member that says what it must not, or has lost what it said."""
+
+import random
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.log.format import Entry
+from sparecode_node.replication.log.journal import CONFIGURATION, FIRST_ENTRY
+from sparecode_node.replication.members import Configuration
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.settings import RaftSettings
+from tests.simulation.broken_runs import THREE, breaks, members
+from tests.simulation.disk import Disk
+from tests.simulation.files.rot import check_started
+from tests.simulation.invariants import Invariants
+from tests.simulation.nodes.engines import check_applied, check_sync
+from tests.simulation.nodes.turns import Writing, check_turns
+
+NAMED = Configuration.of(
+    replace(member, journal_id=f"journal of {member.node_id}")
+    for member in THREE.members
+)
+IDS = ("n1", "n2", "n3")
+
+
+@dataclass
+class PaperJournal:
+    """A journal, as the promises see it."""
+
+    journal_id: str
+    configurations: list[tuple[int, Configuration]]
+    entries: list[Entry] = field(default_factory=lambda: [FIRST_ENTRY])
+    term: int = 0
+    vote: str | None = None
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.configurations[-1][1]
+
+    @property
+    def configured_at(self) -> int:
+        return self.configurations[-1][0]
+
+    @property
+    def _configurations(self) -> list[tuple[int, Configuration]]:
+        return self.configurations
+
+    def configuration_at(self, index: int) -> Configuration:
+        return next(c for at, c in reversed(self.configurations) if at <= index)
+
+    @property
+    def first_index(self) -> int:
+        return self.entries[0][1]
+
+    @property
+    def last_index(self) -> int:
+        return self.entries[-1][1]
+
+    durable_index = last_index
+
+    def has(self, index: int) -> bool:
+        return self.first_index <= index <= self.last_index
+
+    def entry(self, index: int) -> Entry:
+        return self.entries[index - self.first_index]
+
+    def term_at(self, index: int) -> int | None:
+        return self.entry(index)[2] if self.has(index) else None
+
+    def getCurrentTerm(self) -> int:
+        return self.term
+
+    def getVotedForNodeId(self) -> str | None:
+        return self.vote
+
+    def append(self, *terms: int) -> None:
+        """Append an entry of each of these terms."""
+        for term in terms:
+            self.entries.append((b"", self.last_index + 1, term))
+
+    def change(self, term: int, after: Configuration) -> None:
+        """Append a change of the members."""
+        self.entries.append((CONFIGURATION, self.last_index + 1, term))
+        self.configurations.append((self.last_index, after))
+
+
+def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
+    """Return a member that runs."""
+    journal = PaperJournal(f"journal of {node_id}", [(0, members)])
+    engine = SimpleNamespace(raftCommitIndex=1)
+    guard = SimpleNamespace(progress=lambda _peer: SimpleNamespace(acked=5))
+    replica = SimpleNamespace(engine=engine, guard=guard)
+    known = {
+        "node_id": node_id,
+        "life": 1,
+        "had_entries": 0,
+        "journal": journal,
+        "term": 1,
+        "leads": False,
+        "replica": replica,
+    }
+    return SimpleNamespace(**{**known, **more})
+
+
+def three(members: Configuration = NAMED) -> dict[str, Any]:
+    """Return three members; the first one leads in term 1."""
+    return {i: member(i, members, leads=i == "n1") for i in IDS}
+
+
+def said(nodes: dict[str, Any], sender: str, to: str, kind: str, **more: Any) -> Any:
+    """Return what is seen when a member sends this."""
+    seen = Invariants()
+    message = {"type": kind, **more}
+    seen.promises.on_send(nodes[sender], to, message, nodes)
+    return seen
+
+
+def looked_at(nodes: dict[str, Any], node_id: str, seen: Invariants) -> Invariants:
+    seen.promises.look_at(nodes[node_id], nodes)
+    return seen
+
+
+@breaks("one vote in a term")
+def two_votes_in_a_term() -> Invariants:
+    nodes = three()
+    seen = said(nodes, "n3", "n1", frames.RESPONSE_VOTE, term=2)
+    message = {"type": frames.RESPONSE_VOTE, "term": 2}
+    seen.promises.on_send(nodes["n3"], "n2", message, nodes)
+    return seen
+
+
+@breaks("one vote in a term")
+def a_vote_in_an_earlier_term() -> Invariants:
+    nodes = three()
+    seen = said(nodes, "n3", "n1", frames.RESPONSE_VOTE, term=3)
+    message = {"type": frames.RESPONSE_VOTE, "term": 2}
+    seen.promises.on_send(nodes["n3"], "n1", message, nodes)
+    return seen
+
+
+@breaks("votes are kept")
+def a_voter_that_starts_without_its_vote() -> Invariants:
+    nodes = three()
+    seen = said(nodes, "n3", "n1", frames.RESPONSE_VOTE, term=2)
+    nodes["n3"].life, nodes["n3"].journal.term = 2, 2
+    return looked_at(nodes, "n3", seen)
+
+
+def campaign(nodes: dict[str, Any], candidate: str, *wanted_by: str) -> Invariants:
+    """Return what is seen when a node campaigns in term 2, after these pre-votes."""
+    seen = Invariants()
+    for voter in wanted_by:
+        answer = {"type": frames.PRE_VOTE_ANSWER, "term": 2, "granted": True}
+        seen.promises.on_send(nodes[voter], candidate, answer, nodes)
+    request = {"type": frames.REQUEST_VOTE, "term": 2}
+    seen.promises.on_send(nodes[candidate], "n1", request, nodes)
+    return seen
+
+
+@breaks("candidates are wanted")
+def a_candidate_that_no_other_voter_wants() -> Invariants:
+    return campaign(three(), "n3")
+
+
+@breaks("candidates are wanted")
+def a_first_candidate_that_one_voter_does_not_want() -> Invariants:
+    return campaign(three(THREE), "n3", "n2")
+
+
+@breaks("only voters campaign")
+def a_learner_that_campaigns() -> Invariants:
+    learner = members(n1="VOTER", n2="VOTER", n3="LEARNER")
+    return campaign(three(learner), "n3", "n1", "n2")
+
+
+@breaks("only voters campaign")
+def a_candidate_with_another_journal() -> Invariants:
+    nodes = three()
+    nodes["n3"].journal.journal_id = "a new one"
+    return campaign(nodes, "n3", "n2")
+
+
+@breaks("acknowledged as the leader has it")
+def an_acknowledgement_of_another_entry() -> Invariants:
+    nodes = three()
+    nodes["n1"].term = 2
+    nodes["n1"].journal.append(2)
+    nodes["n3"].journal.append(1)
+    return said(
+        nodes, "n3", "n1", frames.NEXT_NODE_IDX, term=2, next_node_idx=3, success=True
+    )
+
+
+@breaks("acknowledged as the leader has it")
+def an_acknowledgement_of_more_than_there_is() -> Invariants:
+    nodes = three()
+    nodes["n3"].journal.append(1)
+    return said(
+        nodes, "n3", "n1", frames.NEXT_NODE_IDX, term=1, next_node_idx=3, success=True
+    )
+
+
+@breaks("leader of its own term confirmed")
+def a_deposed_leader_that_is_confirmed() -> Invariants:
+    nodes = three()
+    nodes["n3"].term = 2
+    return said(nodes, "n3", "n1", frames.CONFIRM, term=1)
+
+
+@breaks("nothing acknowledged is sent again")
+def entries_that_are_sent_again() -> Invariants:
+    return said(three(), "n1", "n3", frames.APPEND_ENTRIES, term=1, prevLogIdx=4)
+
+
+@breaks("members of the own log")
+def members_of_an_entry_that_was_cut_off() -> Invariants:
+    nodes = three()
+    nodes["n3"].journal.configurations.append((2, THREE))
+    return looked_at(nodes, "n3", Invariants())
+
+
+@breaks("members of the own log")
+def members_of_another_entry() -> Invariants:
+    nodes = three()
+    nodes["n3"].journal.configurations.append((2, THREE))
+    nodes["n3"].journal.append(1)
+    return looked_at(nodes, "n3", Invariants())
+
+
+@breaks("committed by a majority")
+def a_commit_of_what_one_member_has() -> Invariants:
+    nodes = three()
+    nodes["n1"].journal.append(1)
+    nodes["n1"].replica.engine.raftCommitIndex = 2
+    return looked_at(nodes, "n1", Invariants())
+
+
+@breaks("committed by a majority")
+def a_commit_with_a_learner() -> Invariants:
+    nodes = three(members(n1="VOTER", n2="VOTER", n3="LEARNER"))
+    for each in ("n1", "n3"):
+        nodes[each].journal.append(1)
+    nodes["n1"].replica.engine.raftCommitIndex = 2
+    return looked_at(nodes, "n1", Invariants())
+
+
+@breaks("one entry committed")
+def a_follower_that_commits_another_entry() -> Invariants:
+    nodes = three()
+    for each, term in (("n1", 2), ("n2", 2), ("n3", 1)):
+        nodes[each].journal.append(term)
+        nodes[each].replica.engine.raftCommitIndex = 2
+    seen = looked_at(nodes, "n1", Invariants())
+    return looked_at(nodes, "n3", seen)
+
+
+def change(
+    *terms: int, before: Configuration = NAMED, commit: int = 2, term: int = 2
+) -> Invariants:
+    """Return what is seen of a leader that removes members, one in each of these terms."""
+    nodes = {"n1": member("n1", before, leads=True, term=term)}
+    journal = nodes["n1"].journal
+    journal.append(term)
+    for node_id, each in zip(("n3", "n2"), terms, strict=False):
+        journal.change(each, journal.configuration.without(NodeId(node_id)))
+    nodes["n1"].replica.engine.raftCommitIndex = commit
+    return looked_at(nodes, "n1", Invariants())
+
+
+@breaks("one change at a time")
+def a_change_before_the_last_one_is_committed() -> Invariants:
+    return change(2, 2)
+
+
+@breaks("change in a known term")
+def a_change_before_an_entry_of_the_own_term() -> Invariants:
+    return change(2, commit=1)
+
+
+@breaks("change with known journals")
+def a_change_before_the_journals_have_names() -> Invariants:
+    return change(2, before=THREE)
+
+
+def elected(nodes: dict[str, Any], *voters: str) -> Invariants:
+    """Return what is seen of a leader that these have voted for."""
+    seen = Invariants()
+    nodes["n1"].term = 2
+    nodes["n1"].journal.append(2)
+    for voter in voters:
+        message = {"type": frames.RESPONSE_VOTE, "term": 2}
+        seen.promises.on_send(nodes[voter], "n1", message, nodes)
+    seen.promises.on_leader(nodes["n1"])
+    return seen
+
+
+@breaks("elected by a majority")
+def a_leader_by_one_vote() -> Invariants:
+    return elected(three(), "n2")
+
+
+@breaks("elected by a majority")
+def a_leader_by_a_vote_with_another_journal() -> Invariants:
+    nodes = three()
+    nodes["n2"].journal.journal_id = "a new one"
+    return elected(nodes, "n1", "n2")
+
+
+@breaks("elected by a majority")
+def a_first_leader_without_all_votes() -> Invariants:
+    return elected(three(THREE), "n1", "n2")
+
+
+@breaks("a log that continues the state")
+def a_log_that_begins_after_the_state() -> Invariants:
+    seen, node = Invariants(), member("n1")
+    node.journal.entries[:] = [(b"", 9, 1)]
+    seen.promises.on_install(node, applied=5)
+    return seen
+
+
+@breaks("stamped after what came before")
+def a_stamp_before_all_is_applied() -> Invariants:
+    seen, node = Invariants(), member("n1", term=2)
+    node.journal.append(1, 2)
+    node.replica.engine.raftLastApplied = 2
+    seen.promises.on_stamp(node)
+    return seen
+
+
+def disk(seen: Invariants) -> Disk:
+    """Return a disk with a file that is on it, and its name, too."""
+    result = Disk("n1", random.Random(1))
+    result.violated = seen.violated
+    file = result.append_to("journal")
+    file.append(b"synced")
+    file.sync()
+    result.sync_directory()
+    return result
+
+
+@breaks("names of synced bytes")
+def a_name_of_unsynced_bytes() -> Invariants:
+    seen = Invariants()
+    writing = disk(seen)
+    writing.append_to("journal").append(b" and not synced")
+    writing.rename("journal", "other")
+    return seen
+
+
+@breaks("promises are on disk")
+def a_promise_from_unsynced_bytes() -> Invariants:
+    seen = Invariants()
+    writing = disk(seen)
+    writing.check_holds("journal")
+    assert not seen.violations
+    writing.append_to("journal").append(b" and not synced")
+    writing.check_holds("journal")
+    return seen
+
+
+@breaks("promises are on disk")
+def a_promise_from_a_name_that_is_not_synced() -> Invariants:
+    seen = Invariants()
+    writing = disk(seen)
+    writing.rename("journal", "other")
+    writing.check_holds("other")
+    return seen
+
+
+@breaks("snapshots in turns")
+def snapshots_of_a_majority_at_once() -> Invariants:
+    seen = Invariants()
+    check_turns(seen, [Writing("n1", 5.0, 6.0), Writing("n2", 5.5, 6.5)], 3)
+    return seen
+
+
+def machine(seen: Invariants, **more: Any) -> Any:
+    """Return a machine that works on an entry for 10 ms."""
+    speed = SimpleNamespace(apply_s=0.01)
+    known = {"node_id": "n1", "invariants": seen, "speed": speed}
+    return SimpleNamespace(**{**known, **more})
+
+
+@breaks("engine waits for its journal alone")
+def an_engine_that_waits_for_a_snapshot() -> Invariants:
+    seen = Invariants()
+    writing = disk(seen)
+    writing.append_to("snapshot")
+    check_sync(machine(seen, disk=writing), writing.names["snapshot"])
+    return seen
+
+
+@breaks("a follower that applies answers")
+def a_follower_that_applies_everything_at_once() -> Invariants:
+    seen = Invariants()
+    check_applied(machine(seen, applied_s=0.2), RaftSettings(), led=True)
+    assert not seen.violations
+    check_applied(machine(seen, applied_s=0.2), RaftSettings(), led=False)
+    return seen
+
+
+@breaks("rot is noticed")
+def a_start_without_a_synced_batch() -> Invariants:
+    seen = Invariants()
+    starting: Any = SimpleNamespace(node_id="n1", is_up=lambda: True)
+    check_started(seen, starting, lacks=True)
+    return seen
+
+
+PROMISED_RUNS = True
+"""Importing this module adds its runs."""

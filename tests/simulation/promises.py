@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What members promise each other, judged at the moment of the promise.
+
+A broken promise does harm only when other things happen too: two votes in a term need
+two candidates. So the harm is rare, and the promise itself is looked at here, from
+outside: in the messages that a member sends, and in the logs of all members. The rules
+are those of Raft (paper, figure 2; thesis, 4.1, 4.2, 6.4, 9.6) and of DESIGN.md.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparecode_node.replication.log.journal import CONFIGURATION, Journal
+from sparecode_node.replication.members import Configuration, MemberRole
+from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.frames import Message
+from tests.simulation.comparisons import Comparison, Comparisons
+
+PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
+"""Messages that the sender must not forget: it makes them from its journal."""
+
+
+class Judge(Protocol):
+    """Takes what is wrong."""
+
+    comparisons: Comparisons
+
+    def violated(self, kind: str, seen: str) -> None: ...
+
+
+class Promising(Protocol):
+    """A machine, as the promises see it."""
+
+    node_id: str
+    replica: Any
+    """Of its process; None without one, or while that opens its files."""
+    life: int
+    had_entries: int
+
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def leads(self) -> bool: ...
+
+
+Machines = Mapping[str, Promising]
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A vote, as it was sent."""
+
+    term: int
+    candidate: str
+
+
+@dataclass
+class Promises:
+    """The promises of the members of one cluster."""
+
+    judge: Judge
+    votes: dict[str, Vote] = field(default_factory=dict)
+    """Journal -> the last vote that was promised with it."""
+    elections: defaultdict[tuple[int, str], set[tuple[str, str]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Term and candidate -> who has voted for it, each with its journal."""
+    pre_votes: defaultdict[tuple[int, str], set[str]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Term and candidate -> who would vote for it."""
+    called_up: set[tuple[int, str]] = field(default_factory=set)
+    """Term of a leader, and whom it has told to take over."""
+    committed: dict[int, int] = field(default_factory=dict)
+    """Index -> the term of the entry that a leader has committed there."""
+    forgotten: set[str] = field(default_factory=set)
+    """Machines that have lost what they had promised, not by a fault of the product."""
+    _looked_at: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Node -> its life, and the commit index that it then had."""
+
+    def forget(self, node_id: str) -> None:
+        """Expect nothing more of a machine whose disk is lost, rotten or an older copy."""
+        self.forgotten.add(node_id)
+
+    def _compared(self, kind: Comparison) -> None:
+        self.judge.comparisons[kind] += 1
+
+    # --- Messages
+
+    def on_send(
+        self, node: Promising, peer: str, message: Message, nodes: Machines
+    ) -> None:
+        """Judge a message of a member to *peer*."""
+        match message["type"]:
+            case frames.REQUEST_VOTE:
+                self._check_candidate(node, message["term"])
+                self._voted(node, Vote(message["term"], node.node_id))
+            case frames.RESPONSE_VOTE:
+                self._voted(node, Vote(message["term"], peer))
+            case frames.PRE_VOTE_ANSWER if message["granted"]:
+                self.pre_votes[message["term"], peer].add(node.node_id)
+            case frames.HAND_OVER:
+                self.called_up.add((message["term"], peer))
+            case frames.NEXT_NODE_IDX if message["success"]:
+                self._check_acknowledgement(node, message, nodes.get(peer))
+            case frames.CONFIRM:
+                self._compared(Comparison.CONFIRMED)
+                if message["term"] != node.term:
+                    seen = f"{node.node_id} is in term {node.term}: {message}"
+                    self.judge.violated("leader of its own term confirmed", seen)
+            case frames.APPEND_ENTRIES:
+                self._check_sent(node, peer, message)
+
+    def _voted(self, node: Promising, vote: Vote) -> None:
+        """See that a journal votes once in a term (figure 2, "votedFor")."""
+        journal = node.journal.journal_id
+        self.elections[vote.term, vote.candidate].add((node.node_id, journal))
+        last = self.votes.get(journal)
+        self._compared(Comparison.VOTE)
+        if last is not None and node.node_id not in self.forgotten:
+            again = vote.term == last.term and vote.candidate != last.candidate
+            if again or vote.term < last.term:
+                seen = f"{node.node_id}: {last}, {vote}"
+                self.judge.violated("one vote in a term", seen)
+        self.votes[journal] = vote
+
+    def _check_candidate(self, node: Promising, term: int) -> None:
+        """See that a candidate is a voter, has its journal, and is wanted (9.6)."""
+        members, node_id = node.journal.configuration, node.node_id
+        if node_id not in voters_of(members) or members.names_another_journal(
+            node_id, node.journal.journal_id
+        ):
+            seen = f"{node_id} in term {term}: {members}"
+            self.judge.violated("only voters campaign", seen)
+        wanted = {node_id} | self.pre_votes[term, node_id]
+        self._compared(Comparison.CAMPAIGN)
+        if (term - 1, node_id) not in self.called_up and len(wanted) < needed(members):
+            seen = f"{node_id} in term {term}, wanted by {sorted(wanted)} of {members}"
+            self.judge.violated("candidates are wanted", seen)
+
+    def _check_acknowledgement(
+        self, node: Promising, message: Message, leader: Promising | None
+    ) -> None:
+        """See that a follower has what it acknowledges, as its leader has it (figure 2)."""
+        term, index = message["term"], message["next_node_idx"] - 1
+        if leader is None or leader.replica is None:
+            return
+        if not (leader.leads and leader.term == term):
+            return  # No one counts it.
+        theirs, own = leader.journal, node.journal
+        if index < max(theirs.first_index, own.first_index):
+            return  # Compacted, and so committed.
+        self._compared(Comparison.ACKNOWLEDGED)
+        if index > theirs.last_index or own.term_at(index) != theirs.term_at(index):
+            seen = f"{node.node_id} to {leader.node_id}: {message}"
+            self.judge.violated("acknowledged as the leader has it", seen)
+
+    def _check_sent(self, node: Promising, peer: str, message: Message) -> None:
+        """See that a leader sends nothing that it knows to be acknowledged."""
+        known = node.replica.guard.progress(peer).acked
+        if message["prevLogIdx"] < known:
+            seen = f"{node.node_id} to {peer}, who has {known}: {message['prevLogIdx']}"
+            self.judge.violated("nothing acknowledged is sent again", seen)
+
+    # --- Logs
+
+    def on_install(self, node: Promising, applied: int) -> None:
+        """Judge a snapshot that the state takes over: the log must not begin after it."""
+        if node.replica is None:
+            return
+        if node.journal.first_index > applied:
+            seen = f"{node.node_id}: {applied} is applied, and the log begins later"
+            self.judge.violated("a log that continues the state", seen)
+
+    def on_stamp(self, node: Promising) -> None:
+        """See that a primary has applied all of earlier terms when it stamps (figure 8)."""
+        journal, term = node.journal, node.term
+        index = node.replica.engine.raftLastApplied
+        self._compared(Comparison.STAMPED)
+        if journal.term_at(index) != term:
+            seen = (
+                f"{node.node_id} in term {term} has applied {index} of an earlier one"
+            )
+            self.judge.violated("stamped after what came before", seen)
+
+    def look_at(self, node: Promising, nodes: Machines) -> None:
+        """Judge the log of a running member."""
+        life, known = self._looked_at.get(node.node_id, (0, 0))
+        if life != node.life:
+            known = 0
+            self._check_start(node)
+        commit = node.replica.engine.raftCommitIndex
+        if commit > known:
+            self._check_commit(node, known, commit, nodes)
+        self._looked_at[node.node_id] = node.life, commit
+        journal = node.journal
+        at = journal.configured_at
+        entry = journal.entry(at) if journal.has(at) else None
+        if at > journal.last_index or (
+            entry and at > journal.first_index and entry[0][:1] != CONFIGURATION
+        ):
+            seen = f"{node.node_id} counts by entry {at}, which its log does not have"
+            self.judge.violated("members of the own log", seen)
+        if node.leads:
+            self._check_change(node, commit)
+
+    def _check_start(self, node: Promising) -> None:
+        """See that a vote outlasts every stop of the voter."""
+        last = self.votes.get(node.journal.journal_id)
+        if last is None or node.node_id in self.forgotten:
+            return
+        self._compared(Comparison.VOTE_KEPT)
+        journal = node.journal
+        term, vote = journal.getCurrentTerm(), journal.getVotedForNodeId()
+        if (term, vote) != (last.term, last.candidate) and term <= last.term:
+            seen = f"{node.node_id} starts with {term}, {vote}; it has sent {last}"
+            self.judge.violated("votes are kept", seen)
+
+    def _check_commit(
+        self, node: Promising, known: int, commit: int, nodes: Machines
+    ) -> None:
+        """See that what is committed is the same everywhere, and on a majority's disks."""
+        journal = node.journal
+        for index in range(max(known + 1, journal.first_index), commit + 1):
+            term = journal.term_at(index)
+            if term is None or self.committed.setdefault(index, term) != term:
+                seen = (
+                    f"{node.node_id}: entry {index} of term {term}, and of"
+                    f" {self.committed.get(index)} elsewhere"
+                )
+                self.judge.violated("one entry committed", seen)
+        if not node.leads or not journal.has(commit):
+            return
+        self._compared(Comparison.COMMITTED)
+        # Since then, the members may have changed.
+        for members in (journal.configuration_at(commit), journal.configuration):
+            have = {
+                voter
+                for voter in voters_of(members)
+                if self._may_have(nodes.get(voter), commit, journal.term_at(commit))
+            }
+            if 2 * len(have) > len(voters_of(members)):
+                return
+        seen = f"entry {commit} of {node.node_id}, on {sorted(have)} of {members}"
+        self.judge.violated("committed by a majority", seen)
+
+    def _may_have(self, node: Promising | None, index: int, term: int | None) -> bool:
+        """Return whether a member has an entry on its disk, as far as one can know."""
+        if node is None or node.node_id in self.forgotten:
+            return True
+        if node.replica is None:
+            return node.had_entries >= index
+        journal = node.journal
+        return journal.first_index >= index or (
+            journal.durable_index >= index and journal.term_at(index) == term
+        )
+
+    def _check_change(self, leader: Promising, commit: int) -> None:
+        """
+        Members change one at a time, and after an entry of the leader's term (4.1).
+
+        And not before the journals have names.
+        """
+        journal = leader.journal
+        last = journal.configured_at
+        if last <= commit:
+            return
+        before = journal.configuration_at(last - 1)
+        own = journal.term_at(last) == leader.term
+        changed = voters_of(before) != voters_of(journal.configuration)
+        self._compared(Comparison.CHANGE_BEGUN)
+        earlier = [at for at, _ in journal._configurations if commit < at < last]
+        if own and earlier:
+            seen = f"{leader.node_id}: entries {earlier}, {last} beyond {commit}"
+            self.judge.violated("one change at a time", seen)
+        known = journal.term_at(commit)
+        if own and known is not None and known != leader.term:
+            seen = (
+                f"{leader.node_id}: entry {last} in term {leader.term}, after {known}"
+            )
+            self.judge.violated("change in a known term", seen)
+        if own and changed and not is_named(before):
+            seen = f"{leader.node_id}: entry {last} after {before}"
+            self.judge.violated("change with known journals", seen)
+
+    def on_leader(self, node: Promising) -> None:
+        """See that a majority, or all, have voted for a leader (figure 2)."""
+        journal, term = node.journal, node.term
+        index = journal.last_index
+        while journal.has(index) and journal.term_at(index) == term:
+            index -= 1
+        if not journal.has(index):
+            return  # The log begins within its term.
+        members = journal.configuration_at(index)
+        voted = {
+            voter
+            for voter, name in self.elections[term, node.node_id]
+            if voter in voters_of(members)
+            and not members.names_another_journal(voter, name)
+        }
+        if len(voters_of(members)) == 1:
+            voted.add(node.node_id)  # It asks no one.
+        self._compared(Comparison.ELECTED)
+        if len(voted) < needed(members):
+            seen = f"{node.node_id} in term {term} by {sorted(voted)} of {members}"
+            self.judge.violated("elected by a majority", seen)
+
+
+def voters_of(members: Configuration) -> frozenset[str]:
+    """Return the voters, by a rule of the simulation's own."""
+    return frozenset(
+        each.node_id for each in members.members if each.role is MemberRole.VOTER
+    )
+
+
+def is_named(members: Configuration) -> bool:
+    """Return whether the journals of all voters are known, by a rule of its own, too."""
+    voters = voters_of(members)
+    return all(each.journal_id for each in members.members if each.node_id in voters)
+
+
+def needed(members: Configuration) -> int:
+    """Return how many voters must agree: all of them until the journals have names."""
+    count = len(voters_of(members))
+    return count // 2 + 1 if is_named(members) else count
