@@ -39,6 +39,7 @@ from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.nodes.bandwidth import Bandwidth
 from tests.simulation.nodes.bounds import Bounds
 from tests.simulation.nodes.channels import Wires
+from tests.simulation.nodes.core import Core
 from tests.simulation.nodes.faults import NodeFaults
 from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.nodes.loops import Timeline
@@ -56,13 +57,8 @@ STEP_S = 0.05
 """Between two looks at the cluster, and two draws of faults."""
 
 FAULTY_S = 5.0
-CORE_S = 7.0
 HEAL_S = 100.0
 CALL_S = 3.0
-
-PROBE_EACH_S = 0.1
-PROBE_S = 0.5
-"""A probe that takes longer is no answer; another one has begun by then."""
 
 MEMBERS_RATE = 0.06
 """Of membership changes in a step, in the runs in which members come and go."""
@@ -124,7 +120,6 @@ class NodesCluster(PeopleAtWork):
         self.memberships = NodeMemberships(self, dice, rate, nodes)
         copies = random.Random(f"{seed} {nodes} whole copies")
         self._copies = DiskCopies(self, copies, COPY_RATE, BACK_RATE)
-        self.core: list[str] = []
         turns = random.Random(f"{seed} {nodes} whole turns")
         self.turns = Turns.drawn(self, turns)
         if self.turns.is_drawn:
@@ -407,7 +402,7 @@ class NodesCluster(PeopleAtWork):
                 self.step()
                 self.invariants.check_logs(self.live())
             if not self.memberships.rate:  # Else no one knows who the core is.
-                self._leave_the_core_alone()
+                Core(self, STEP_S).leave_alone()
             self.points.allow(())
             self._before_healing()
             self.trace(self.now, "everything heals")
@@ -440,66 +435,6 @@ class NodesCluster(PeopleAtWork):
                 assert not any(isinstance(each.outcomes[0], Rejected) for each in calls)
                 return
         raise AssertionError("a cluster in good health does not begin")
-
-    # --- The core
-
-    def _leave_the_core_alone(self) -> None:
-        """Let faults go on for a minority, and see that the others go on working."""
-        leader = self.leader()
-        size = len(self.ids) // 2 + 1
-        others = [i for i in self.ids if leader is None or i != leader.node_id]
-        without_leader = self.rng.random() < 0.6
-        pool = others if without_leader and len(others) >= size else self.ids
-        self.core = sorted(self.rng.sample(pool, size))
-        outside = [i for i in self.ids if i not in self.core]
-        self.trace(self.now, f"{self.core} are left alone")
-        self.points.allow(outside)
-        are_away = self.fetches.take_away(outside)
-        for node_id in self.core:
-            self.faults.mend(self.nodes[node_id])
-        self.faults.mend_between(self.core)
-        primary = leader is not None and leader.node_id in outside
-        self.effects[Effect.CORE_WITHOUT_PRIMARY] += primary
-        if self.rng.random() < 0.5:
-            self.effects[Effect.CORE_SILENT] += 1
-            self.faults.silence(self.core)
-        for node_id in outside:
-            if self.rng.random() < 0.7 and not are_away:
-                self.stop(self.nodes[node_id], power=self.rng.random() < 0.5, cause="k")
-        self.bounds.begin(self.now, self.core)
-        next_at = self.now
-        for _ in range(round(CORE_S / STEP_S)):
-            if not are_away:
-                self.faults.act(outside, core=self.core)
-            if self.now >= next_at:
-                next_at += PROBE_EACH_S
-                self._probe()
-            if self.rng.random() < 0.2:
-                self.callers()
-            self.step()
-            self._see_answers()
-        self.core = []
-        if are_away:
-            self.points.allow(())
-            self.fetches.come_back(outside)
-
-    def _probe(self) -> None:
-        for node_id in self.core:
-            node = self.nodes[node_id]
-            if node.is_up() and node.replica is not None:
-                self.bounds.asked(
-                    node_id, self.probe(node, PROBE_S), self.read(node, PROBE_S)
-                )
-
-    def _see_answers(self) -> None:
-        replicators = (self.nodes[node_id].replicator for node_id in self.core)
-        # The core is a bare majority: none of it can write without the one that fetches.
-        if any(each and each.replica_status.snapshot_source for each in replicators):
-            for node_id in self.core:
-                self.bounds.excuse(node_id, self.now)
-        comparisons = self.invariants.comparisons
-        comparisons[Comparison.CORE] += self.bounds.take_answers(self.now)
-        self.bounds.check(self.invariants, self.now, self.describe)
 
     # --- The end
 
