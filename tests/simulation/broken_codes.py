@@ -7,6 +7,8 @@ import sqlite3
 from types import SimpleNamespace
 from typing import Any
 
+from sparecode_node.domain.challenges import Challenge, NextStep
+from sparecode_node.domain.ids import Moment, TokenSerial, UserId
 from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.results import (
     Applied,
@@ -18,9 +20,12 @@ from tests.simulation.archives import Archives
 from tests.simulation.broken_runs import breaks, machine
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.people import (
+    AGENT,
     GUESSED,
     HURRIED,
+    OTHER_AGENT,
     REISSUED,
+    Answer,
     IssuedSet,
     Try,
     call_of,
@@ -54,6 +59,41 @@ def answered(*answers: tuple[Submission, Any]) -> CodeRules:
     for calls, outcome in answers:
         rules.on_outcome(calls, outcome)
     return rules
+
+
+CHALLENGE = Challenge(
+    challenge_id="hal step 10",
+    step=NextStep.NEW_PIN,
+    agent=AGENT,
+    user_id=UserId("hal"),
+    auth_version=1,
+    serial=TokenSerial("hal"),
+    moment=Moment(10),
+    ends_at_ms=120_000,
+)
+
+
+def continued(answer: Answer, decision: Decision, index: int) -> tuple[Submission, Any]:
+    """Return an answer to a challenge, and what came of it."""
+    request = f"r{index}"
+    made = call_of(answer.command(1), request, content=f"{answer}")
+    calls = Submission(request, f"n1.1.{request}", 10.0, made)
+    about = CHALLENGE.challenge_id
+    return calls, Authenticated(index=index, decision=decision, authentication_id=about)
+
+
+@breaks("a challenge is answered once")
+def a_challenge_that_is_answered_after_a_wrong_answer() -> Invariants:
+    return answered(
+        continued(Answer(CHALLENGE, 11), Decision.ACCEPTED, index=6),
+        continued(Answer(CHALLENGE, None), Decision.REFUSED, index=5),
+    )
+
+
+@breaks("a challenge of its agent")
+def a_challenge_that_another_agent_answers() -> Invariants:
+    stolen = Answer(CHALLENGE, 11, OTHER_AGENT)
+    return answered(continued(stolen, Decision.ACCEPTED, index=5))
 
 
 @breaks("a whole audit log")

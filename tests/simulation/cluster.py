@@ -53,6 +53,8 @@ a snapshot for ten seconds, and twice if the first one was spoiled.
 """
 SMALL_BYTES = 1
 """As the most of an append: then it has one entry."""
+MANY_REPEATS = 0.3
+"""How often a message arrives twice, in some of the runs in which any does."""
 SMALL_WINDOW = 3
 """Of entries on the way to a follower."""
 LOOK_EACH = 5
@@ -101,6 +103,7 @@ class SimCluster:
         sizes = random.Random(f"{seed} {scenario.nodes} sizes")
         self.append_bytes = sizes.choice([sender.APPEND_BYTES_MAX, SMALL_BYTES])
         self.window = sizes.choice([sender.WINDOW_ENTRIES, SMALL_WINDOW])
+        self.network.repeats = sizes.choice([0.02, 0.02, MANY_REPEATS])
         keepers = random.Random(f"{seed} {scenario.nodes} keepers")
         self.keepers = Keepers(self, keepers)
 

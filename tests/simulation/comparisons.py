@@ -55,6 +55,7 @@ class Comparison(enum.Enum):
     ARCHIVED = "segments read back from archives"
     REMOVED = "removed segments that enough archives had been read back of"
     ACROSS = "removed audit events, in archives as in the log"
+    CHALLENGED = "accepted answers to challenges, the only one of each"
     ENDING = "uses of a code before its end"
 
     NOTICE = "notices of committed events that arrived"

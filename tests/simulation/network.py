@@ -71,6 +71,8 @@ class Network:
         self.now = 0.0
         self.hiccups = 0.03
         """How often a message takes long on a good day."""
+        self.repeats = 0.02
+        """How often a message arrives twice, if any does."""
         self.slowness = 0.0
         """And how much more often now."""
         self.nodes: dict[str, Endpoint] = {}
@@ -115,7 +117,7 @@ class Network:
         hello = self.nodes[source].hello()
         parcel = Parcel(due, data, self._epochs[pair], hello, self._sent)
         queue.append(parcel)
-        if self.manners is Manners.CHAOS and self.rng.random() < 0.02:
+        if self.manners is Manners.CHAOS and self.rng.random() < self.repeats:
             self.effects[Effect.MESSAGE_TWICE] += 1
             queue.append(replace(parcel, due=due + self.rng.uniform(0, 0.5)))
 

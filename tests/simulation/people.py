@@ -5,6 +5,7 @@ import zlib
 from dataclasses import dataclass
 
 from sparecode_node.domain.agents import Protects
+from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
     NO_KEY,
@@ -24,7 +25,10 @@ from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName, Moment
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.agents import RegisterAgent
-from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
@@ -42,6 +46,7 @@ from sparecode_node.statemachine.feature_level import NEWEST
 KEY = KeyId(1)
 ROOT = AdministratorName("root")
 AGENT = AgentIdentity("vpn")
+OTHER_AGENT = AgentIdentity("gate")
 
 USERS = ("ada", "ben", "dan", "eve", "fay", "gus")
 SPENDERS = ("ada", "ben")
@@ -54,6 +59,8 @@ HURRIED = "fay"
 """Her codes end within seconds."""
 TOKEN_USER = "gus"
 """He has his token, and uses its tokencodes."""
+NEWCOMER = "hal"
+"""He has a token without a PIN, and is asked to choose one (K2)."""
 
 CODES = 40
 FEW_CODES = 6
@@ -93,13 +100,14 @@ def beginning() -> list[Command]:
     """Return what makes the cluster and everybody in it, after signing in."""
     made: list[Command] = [
         RegisterAgent(
-            name="VPN",
-            name_key=NameKey("vpn"),
-            identity=AGENT,
+            name=agent.upper(),
+            name_key=NameKey(agent),
+            identity=agent,
             protects=Protects.AUTHENTICATION_MANAGER,
         )
+        for agent in (AGENT, OTHER_AGENT)
     ]
-    for name in USERS:
+    for name in (*USERS, NEWCOMER):
         made += [
             CreateUser(
                 user_id=UserId(name),
@@ -121,7 +129,7 @@ def beginning() -> list[Command]:
                 counter=0,
                 sealed_seed=name.encode(),
                 key_id=KEY,
-                pin_rule=PinRule.NONE,
+                pin_rule=PinRule.PREPENDED if name == NEWCOMER else PinRule.NONE,
                 expires_at_ms=None,
                 fingerprints=(SeedFingerprint(key_id=KEY, value=name.encode()),),
             ),
@@ -236,15 +244,57 @@ class Try:
         )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a challenge, of any agent."""
+
+    challenge: Challenge
+    moment: int | None
+    """Of the tokencode; None: it is wrong."""
+    agent: AgentIdentity = AGENT
+
+    @property
+    def user(self) -> str:
+        return self.challenge.user_id
+
+    @property
+    def set_id(self) -> None:
+        """No set: it is about a token."""
+
+    @property
+    def what(self) -> str:
+        """Name the answer."""
+        return f"{self.challenge.challenge_id}: {self.moment} by {self.agent}"
+
+    def command(
+        self, auth_version: int, keys: Keys = FIRST_KEY
+    ) -> ContinueAuthentication:
+        """Return the command, with what the node knows of the user."""
+        return ContinueAuthentication(
+            authentication_id=self.challenge.challenge_id,
+            agent=self.agent,
+            user_id=self.challenge.user_id,
+            auth_version=auth_version,
+            policy_version=1,
+            key_id=keys.active,
+            challenge=self.challenge,
+            moments=() if self.moment is None else (Moment(self.moment),),
+            pin_verifier=marked(b"pin", keys.active),
+            certificate_fingerprint="",
+            certificate_serial_number="",
+        )
+
+
 def call_of(
     command: Command, request: str, *, content: str, session: str = ""
 ) -> UnstampedCall:
     """Return a call as a node makes it; *content* is what the caller said (Q1)."""
-    admin = not isinstance(command, Authenticate)
+    by_agent = isinstance(command, Authenticate | ContinueAuthentication)
+    caller = f"agent:{command.agent}" if by_agent else "administrator:root"
     return UnstampedCall(
         command=command,
         request=RequestKey(
-            caller="administrator:root" if admin else f"agent:{AGENT}",
+            caller=caller,
             method=type(command).__name__,
             request_id=RequestId(request),
             tag=zlib.crc32(content.encode()),

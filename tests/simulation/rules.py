@@ -15,9 +15,13 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.commands import Call
-from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
     Authenticated,
@@ -99,6 +103,12 @@ class CodeRules(Invariants):
     )
     """The same, and an index -> what a client was told first."""
 
+    challenges: list[Challenge] = field(default_factory=list)
+    """Those that agents were given."""
+    judged: dict[str, dict[int, bool]] = field(
+        default_factory=lambda: collections.defaultdict(dict)
+    )
+    """Challenge -> indexes of answers of its own agent, and whether each was right."""
     spent_before: frozenset[str] = frozenset()
     """What was spent in the old cluster, if this one is a new one."""
     serves_agents: bool = True
@@ -117,6 +127,8 @@ class CodeRules(Invariants):
         if (first := self.answers.setdefault(place, outcome)) != outcome:
             seen = f"{submission.request_id}: {first}, and then {outcome}"
             self.violated("one answer", seen)
+        if isinstance(command, ContinueAuthentication):
+            self._answered(submission, command, index)
         if not isinstance(command, Authenticate):
             return
         if not isinstance(outcome, Authenticated):
@@ -125,6 +137,8 @@ class CodeRules(Invariants):
         if outcome.authentication_id != command.authentication_id:
             seen = f"{submission.request_id} was answered about another passcode"
             self.violated("an answer of its own", seen)
+        if outcome.challenge is not None and outcome.challenge not in self.challenges:
+            self.challenges.append(outcome.challenge)
         if outcome.decision is Decision.ACCEPTED:
             self._let_in(submission, command, index)
         elif command.user_id == GUESSED:
@@ -148,6 +162,26 @@ class CodeRules(Invariants):
             self.violated("no agent before the opening", f"{submission}")
         if command.user_id == GUESSED:
             self.violated("no guess is right", f"{what} by {submission.request_id}")
+
+    def _answered(
+        self, submission: Submission, command: ContinueAuthentication, index: int
+    ) -> None:
+        """See that a challenge is answered once, and by its own agent (K3)."""
+        outcome, challenge = submission.outcomes[-1], command.challenge
+        if not isinstance(outcome, Authenticated) or challenge is None:
+            self.violated("an answer of its kind", f"{submission}")
+            return
+        accepted = outcome.decision is Decision.ACCEPTED
+        if accepted and command.agent != challenge.agent:
+            self.violated("a challenge of its agent", f"{submission}")
+        if command.agent != challenge.agent:
+            return
+        # What is judged first has used it up, right or wrong.
+        answers = self.judged[challenge.challenge_id]
+        answers[index] = accepted
+        self.comparisons[Comparison.CHALLENGED] += accepted
+        if any(answers[each] for each in answers if each != min(answers)):
+            self.violated("a challenge is answered once", f"{submission}: {answers}")
 
     def check_works(self, what: str, tried: Submission | None) -> None:
         """See that a live code, which no one has tried before, was accepted."""

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.ids import KeyId
 from sparecode_node.statemachine.commands import Command, UnstampedCall
 from sparecode_node.statemachine.commands.keys import ActivateKey
@@ -18,9 +19,12 @@ from tests.simulation.people import (
     GUESSED,
     HURRIED,
     KEY,
+    NEWCOMER,
+    OTHER_AGENT,
     REISSUED,
     SPENDERS,
     TOKEN_USER,
+    Answer,
     IssuedSet,
     Try,
     beginning,
@@ -33,6 +37,12 @@ from tests.simulation.sqlite_store import MachineStore
 RECENT = 12
 """The number of requests that are retried, and of codes tried at one time."""
 
+ANSWERED = 0.6
+NEWEST_CHALLENGES = 3
+"""Those that are answered, each again and again."""
+STOLEN = 0.4
+"""How often another agent than its own answers."""
+
 OLDER_DRAFTS = 0.3
 """How often codes are saved that were drafted under an aging key, if there is one."""
 
@@ -42,7 +52,7 @@ class ClientRequest:
     """A request that a client may repeat, here or elsewhere."""
 
     request_id: str
-    wanted: Try
+    wanted: Try | Answer
 
 
 class PeopleAtWork(abc.ABC):
@@ -54,7 +64,7 @@ class PeopleAtWork(abc.ABC):
     def __init__(self) -> None:
         self._client_requests: list[ClientRequest] = []
         self._issued: dict[str, int] = {}
-        self._names = 0
+        self._names = self._pins = 0
 
     @abc.abstractmethod
     def propose(
@@ -95,6 +105,7 @@ class PeopleAtWork(abc.ABC):
             (0.05, self._guess),
             (0.07, self._use_token),
             (0.05, self._reissue),
+            (0.10, self._choose_pin),
         ]
         weights = [weight for weight, _ in acts]
         [(_, act)] = self.rng.choices(acts, weights)
@@ -121,7 +132,7 @@ class PeopleAtWork(abc.ABC):
                     return wanted
         return None
 
-    def try_once(self, node: Node, wanted: Try) -> Submission:
+    def try_once(self, node: Node, wanted: Try | Answer) -> Submission:
         """Try a code under a request id of its own."""
         request = ClientRequest(self._name("try"), wanted)
         self._client_requests.append(request)
@@ -165,6 +176,22 @@ class PeopleAtWork(abc.ABC):
         shown = int(node.wall_s()) // 30 + 1
         step = shown - self.rng.choice([0, 1, 1])
         self._try(node, Try(TOKEN_USER, moment=step))
+
+    def _choose_pin(self, node: Node) -> None:
+        """Ask to choose a PIN, or answer; the tokencodes are of steps never used."""
+        self._pins += 1
+        challenges = self.rules.challenges[-NEWEST_CHALLENGES:]
+        if challenges and self.rng.random() < ANSWERED:
+            self._answer(node, self.rng.choice(challenges))
+        else:
+            self._try(node, Try(NEWCOMER, moment=10 * self._pins))
+
+    def _answer(self, node: Node, challenge: Challenge) -> None:
+        """Answer a challenge: rightly or not, and not always by its own agent."""
+        later = self.rng.choice([None, None, 1, 2])
+        moment = None if later is None else challenge.moment + later
+        agent = OTHER_AGENT if self.rng.random() < STOLEN else challenge.agent
+        self.try_once(node, Answer(challenge, moment, agent))
 
     def _reissue(self, node: Node) -> None:
         self._issue(node, self.rng.choice([REISSUED, HURRIED]), FEW_CODES)
