@@ -5,7 +5,7 @@ What members promise each other, judged at the moment of the promise.
 A broken promise does harm only when other things happen too: two votes in a term need
 two candidates. So the harm is rare, and the promise itself is looked at here, from
 outside: in the messages that a member sends, and in the logs of all members. The rules
-are those of Raft (paper, figure 2; thesis, 4.1, 4.2, 6.4, 9.6) and of DESIGN.md.
+are those of Raft (paper, figure 2 and 8; thesis, 4.1, 4.2, 6.4, 9.6) and of DESIGN.md.
 """
 
 from collections import defaultdict
@@ -178,7 +178,7 @@ class Promises:
             self.judge.violated("a log that continues the state", seen)
 
     def on_stamp(self, node: Promising) -> None:
-        """See that a primary has applied all of earlier terms when it stamps (figure 8)."""
+        """See that a primary has applied all of earlier terms when it stamps (paper, 8)."""
         journal, term = node.journal, node.term
         index = node.replica.engine.raftLastApplied
         self._compared(Comparison.STAMPED)
