@@ -9,7 +9,7 @@ from typing import Any
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import CONFIGURATION, FIRST_ENTRY
-from sparecode_node.replication.members import Configuration
+from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.broken_runs import THREE, breaks, members
@@ -90,7 +90,7 @@ class PaperJournal:
 def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
     """Return a member that runs."""
     journal = PaperJournal(f"journal of {node_id}", [(0, members)])
-    engine = SimpleNamespace(raftCommitIndex=1)
+    engine = SimpleNamespace(raftCommitIndex=1, membership=SimpleNamespace(round_s=1.0))
     guard = SimpleNamespace(progress=lambda _peer: SimpleNamespace(acked=5))
     replica = SimpleNamespace(engine=engine, guard=guard)
     known = {
@@ -118,8 +118,10 @@ def said(nodes: dict[str, Any], sender: str, to: str, kind: str, **more: Any) ->
     return seen
 
 
-def looked_at(nodes: dict[str, Any], node_id: str, seen: Invariants) -> Invariants:
-    seen.promises.look_at(nodes[node_id], nodes)
+def looked_at(
+    nodes: dict[str, Any], node_id: str, seen: Invariants, now: float = 10.0
+) -> Invariants:
+    seen.promises.look_at(nodes[node_id], nodes, now)
     return seen
 
 
@@ -283,6 +285,22 @@ def a_change_before_an_entry_of_the_own_term() -> Invariants:
 @breaks("change with known journals")
 def a_change_before_the_journals_have_names() -> Invariants:
     return change(2, before=THREE)
+
+
+@breaks("new voters have caught up")
+def a_new_voter_without_the_log() -> Invariants:
+    learning = Configuration.of(
+        replace(each, role=MemberRole.LEARNER) if each.node_id == "n3" else each
+        for each in NAMED.members
+    )
+    nodes = three(learning)
+    journal = nodes["n1"].journal
+    for each in ("n1", "n2"):
+        nodes[each].journal.append(1, 1, 1)
+    nodes["n1"].replica.engine.raftCommitIndex = 4
+    seen = looked_at(nodes, "n1", Invariants())
+    journal.change(1, learning.promoted(NodeId("n3")))
+    return looked_at(nodes, "n1", seen, now=20.0)
 
 
 def elected(nodes: dict[str, Any], *voters: str) -> Invariants:

@@ -447,7 +447,7 @@ class SimCluster:
             self.trace(self.now, f"{node.node_id} leads no more")
         node.led = node.leads
         self.memberships.look_at(node)
-        self.invariants.promises.look_at(node, self.nodes)
+        self.invariants.promises.look_at(node, self.nodes, self.now)
 
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""

@@ -38,6 +38,7 @@ class Comparison(enum.Enum):
     COMMITTED = "commit indexes of leaders that a majority had on disk"
     STAMPED = "stamps of primaries that had applied what came before"
     CHANGE_BEGUN = "looks at a change of members that was not committed yet"
+    PROMOTED = "looks at new voters that had caught up"
     CONFIRMED = "confirmations of a leader in the term of the member that confirms"
 
     REFERENCE = "states compared with a machine that never failed"

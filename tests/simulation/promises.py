@@ -8,7 +8,7 @@ outside: in the messages that a member sends, and in the logs of all members. Th
 are those of Raft (paper, figure 2 and 8; thesis, 4.1, 4.2, 6.4, 9.6) and of DESIGN.md.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,6 +21,11 @@ from tests.simulation.comparisons import Comparison, Comparisons
 
 PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 """Messages that the sender must not forget: it makes them from its journal."""
+
+
+ROUNDS_LATE_S = 0.5
+"""How late an engine looks at the end of a round, and this at the engine."""
+LOOKS_MAX = 500
 
 
 class Judge(Protocol):
@@ -80,6 +85,10 @@ class Promises:
     """Index -> the term of the entry that a leader has committed there."""
     forgotten: set[str] = field(default_factory=set)
     """Machines that have lost what they had promised, not by a fault of the product."""
+    _lengths: defaultdict[tuple[str, int], deque[tuple[float, int]]] = field(
+        default_factory=lambda: defaultdict(lambda: deque(maxlen=LOOKS_MAX))
+    )
+    """A leader and its term -> its last entry at each look."""
     _looked_at: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Node -> its life, and the commit index that it then had."""
 
@@ -188,7 +197,7 @@ class Promises:
             )
             self.judge.violated("stamped after what came before", seen)
 
-    def look_at(self, node: Promising, nodes: Machines) -> None:
+    def look_at(self, node: Promising, nodes: Machines, now: float) -> None:
         """Judge the log of a running member."""
         life, known = self._looked_at.get(node.node_id, (0, 0))
         if life != node.life:
@@ -207,7 +216,9 @@ class Promises:
             seen = f"{node.node_id} counts by entry {at}, which its log does not have"
             self.judge.violated("members of the own log", seen)
         if node.leads:
+            self._lengths[node.node_id, node.term].append((now, journal.last_index))
             self._check_change(node, commit)
+            self._check_promoted(node, nodes, now)
 
     def _check_start(self, node: Promising) -> None:
         """See that a vote outlasts every stop of the voter."""
@@ -288,6 +299,22 @@ class Promises:
             seen = f"{leader.node_id}: entry {last} after {before}"
             self.judge.violated("change with known journals", seen)
 
+    def _check_promoted(self, leader: Promising, nodes: Machines, now: float) -> None:
+        """See that a new voter has what its leader had two rounds before (4.2.1)."""
+        journal = leader.journal
+        last = journal.configured_at
+        if last <= journal.first_index or journal.term_at(last) != leader.term:
+            return  # It is from before this log, or of another leader.
+        before, after = journal.configuration_at(last - 1), journal.configuration
+        since = now - 2 * leader.replica.engine.membership.round_s - ROUNDS_LATE_S
+        had = [n for at, n in self._lengths[leader.node_id, leader.term] if at <= since]
+        for voter in voters_of(after) - voters_of(before):
+            self._compared(Comparison.PROMOTED)
+            has = has_entries(nodes[voter])
+            if had and has < had[-1] and voter not in self.forgotten:
+                seen = f"{voter} ends at {has}, and {leader.node_id} had {had[-1]}"
+                self.judge.violated("new voters have caught up", seen)
+
     def on_leader(self, node: Promising) -> None:
         """See that a majority, or all, have voted for a leader (figure 2)."""
         journal, term = node.journal, node.term
@@ -309,6 +336,11 @@ class Promises:
         if len(voted) < needed(members):
             seen = f"{node.node_id} in term {term} by {sorted(voted)} of {members}"
             self.judge.violated("elected by a majority", seen)
+
+
+def has_entries(node: Promising) -> int:
+    """Return the last entry of a machine, or what it was when its process ended."""
+    return node.had_entries if node.replica is None else node.journal.last_index
 
 
 def voters_of(members: Configuration) -> frozenset[str]:

@@ -386,7 +386,7 @@ class NodesCluster(PeopleAtWork):
                 self.trace(self.now, f"{node.node_id} leads in term {node.term}")
             self.invariants.check_leader(node)
             self.memberships.look_at(node)
-            node.invariants.promises.look_at(node, self.nodes)
+            node.invariants.promises.look_at(node, self.nodes, self.now)
 
     def run(self) -> None:
         """Live through all of it."""
