@@ -24,7 +24,7 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.files.kernel import Folder, Rot, Tracked
-from tests.simulation.files.store import FileStore
+from tests.simulation.files.store import STATE, FileStore
 from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
@@ -33,6 +33,11 @@ ROT_RATE = 0.05
 COPY_RATE = 0.02
 OF_JOURNAL = 0.3
 STATE_BACK = 0.15
+INSIDIOUS = 0.7
+"""
+How often a page of the state is an older one that is well-formed, or the log of SQLite
+ends earlier than it did: no check of SQLite notices either.
+"""
 
 
 class Starting(Protocol):
@@ -153,6 +158,12 @@ class RottingDisks:
             return ""
         name = self.rng.choice(sorted(folder.names))
         kind = self.rng.choice(list(Rot))
+        if self.rng.random() < INSIDIOUS:
+            name, kind = self.rng.choice(
+                [(STATE, Rot.LOST_WRITE), (f"{STATE}-wal", Rot.BIT)]
+            )
+        if name not in folder.names:
+            return ""
         changed = folder.names[name].rot(kind, self.rng)
         folder.write_out()
         return f"{name}: {kind.value}" if changed else ""
