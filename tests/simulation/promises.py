@@ -89,6 +89,8 @@ class Promises:
         default_factory=lambda: defaultdict(lambda: deque(maxlen=LOOKS_MAX))
     )
     """A leader and its term -> its last entry at each look."""
+    _promoted: set[tuple[int, int]] = field(default_factory=set)
+    """Changes of members that were judged, each by its index and term."""
     _looked_at: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Node -> its life, and the commit index that it then had."""
 
@@ -305,6 +307,9 @@ class Promises:
         last = journal.configured_at
         if last <= journal.first_index or journal.term_at(last) != leader.term:
             return  # It is from before this log, or of another leader.
+        if (last, leader.term) in self._promoted:
+            return  # Since then the new voter may have fallen behind again.
+        self._promoted.add((last, leader.term))
         before, after = journal.configuration_at(last - 1), journal.configuration
         since = now - 2 * leader.replica.engine.membership.round_s - ROUNDS_LATE_S
         had = [n for at, n in self._lengths[leader.node_id, leader.term] if at <= since]
