@@ -43,6 +43,8 @@ class Core:
             if world.rng.random() < 0.7 and not are_away:
                 node, power = world.nodes[node_id], world.rng.random() < 0.5
                 world.stop(node, power=power, cause="k")
+        while self._waits_for_disks():
+            world.step()
         world.bounds.begin(world.now, self._ids)
         next_at = world.now
         for _ in range(round(CORE_S / self._step_s)):
@@ -69,6 +71,11 @@ class Core:
         if world.rng.random() < 0.5:
             world.effects[Effect.CORE_SILENT] += 1
             world.faults.silence(self._ids)
+
+    def _waits_for_disks(self) -> bool:
+        """Return whether an engine of the core is in a sync that began with a bad disk."""
+        engines = (self._world.nodes[node_id].engine_thread for node_id in self._ids)
+        return any(engine is not None and engine.is_busy for engine in engines)
 
     def _probe(self) -> None:
         world = self._world

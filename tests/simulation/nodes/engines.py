@@ -196,6 +196,11 @@ class SteppedEngine(InstallingEngine):
             turn = self._turn
             timeline.at(at, lambda: self._step(turn))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it still waits for the disk, in a step that has begun."""
+        return bool(self._machine.sim.timeline.now < self._free_at)
+
     def stall(self, until: float) -> None:
         """Do nothing until then. An earlier stall that would last longer ends, too."""
         earlier, self.stalled_until = self.stalled_until, until
