@@ -7,7 +7,7 @@ the simulation, and the reasons on it, may have changed since the last run.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
@@ -107,11 +107,12 @@ def record_campaign(campaign: Campaign, first: int, verdict: Verdict) -> None:
     )
 
 
-def record_planted(rows: list[dict[str, str]], known: Collection[str]) -> None:
+def record_planted(rows: list[dict[str, str]], known: Mapping[str, str]) -> None:
     """
     Put planted bugs on the page, instead of what it says about them.
 
-    *known*: the titles of all planted bugs; others leave the page.
+    *known*: the titles of all planted bugs, and why no seed finds each, if none does;
+    others leave the page.
     """
     kept = PAGE.with_suffix(".json")
     results = json.loads(kept.read_text()) if kept.exists() else {}
@@ -120,7 +121,11 @@ def record_planted(rows: list[dict[str, str]], known: Collection[str]) -> None:
     by_title = {row["bug"]: row for row in before if "commit" in row}
     for each in rows:
         by_title[each["bug"]] = {**here, **each}
-    latest = [by_title[title] for title in known if title in by_title]
+    latest = [
+        {**by_title[title], "no_seed": why}
+        for title, why in known.items()
+        if title in by_title
+    ]
     _record("planted", {"rows": latest, "known": len(known)})
 
 
