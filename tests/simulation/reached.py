@@ -93,9 +93,135 @@ REASONS: dict[str, str] = {
 """Module, or module and function, or a folder with "/" at its end -> why."""
 
 
+MALFORMED = "No member sends, and no disk here holds, what is malformed or too large (`tests/replication`, `tests/fuzz`)."
+NEWER = "No member is newer than this version (`tests/replication/test_codec.py`)."
+OLDER = "Members of the older level run today's code: none leaves out what release 0.1.0 did not show (`tests/replication`, `tests/system`)."
+COMPLETE = "A case that nothing reaches: the cases before it are all that there are, or the callers check first."
+RARE = "A moment that none of these seeds has."
+ROT = "Rot in this place is rare, or was refused for another reason before (`tests/replication/test_journal.py`, `tests/simulation/test_files.py`)."
+LARGE = (
+    "No simulated call is large, and no log becomes so long here (`tests/replication`)."
+)
+SETTINGS = "The settings of the runs are right (`tests/replication`)."
+OTHERS = "No run has this kind of call or change (`tests/replication`)."
+EARLY = "No machine is lost before the journals have their names (`tests/replication/test_guard.py`)."
+LEARNERS = (
+    "A node that is no voter does not campaign (`tests/replication/test_fences.py`)."
+)
+TESTS_FILE = "Tests alone use a file that is not open."
 LAST_CHECK = "A last check: it stops a node of which another protection has failed."
 
-BRANCHES: dict[str, str] = {}
+BRANCHES: dict[str, str] = {
+    "calls/membership_requests.py: MembershipRequests.transfer": RARE,
+    "calls/membership_requests.py: MembershipRequests._primary_after": RARE,
+    "calls/membership_requests.py: MembershipRequests._known_primary": RARE,
+    "calls/membership_requests.py: MembershipRequests._ask_to_hand_over": RARE,
+    "calls/membership_requests.py: MembershipRequests._ask_to_change": COMPLETE,
+    "calls/membership_requests.py: _change_in": COMPLETE,
+    "calls/peer_messages.py: proposal_of": MALFORMED,
+    "calls/peer_messages.py: kind_of": NEWER,
+    "calls/primary_contact.py: PrimaryContact.way_to": RARE,
+    "calls/quorum_wait.py: QuorumWait.limited": RARE,
+    "cluster_replicator.py: ClusterReplicator.propose": MALFORMED,
+    "cluster_replicator.py: ClusterReplicator.remove_member": RARE,
+    "codec.py: decode_entry": MALFORMED,
+    "codec.py: _parse": NEWER,
+    "codec.py: _to_call": MALFORMED,
+    "codec.py: _from_call": MALFORMED,
+    "codec.py: _kind_of": COMPLETE,
+    "codec.py: _write": OTHERS,
+    "codec.py: _read_field": MALFORMED,
+    "levels/__init__.py: level_of_peer": OLDER,
+    "links/hello.py: hello_in": OLDER,
+    "links/hello.py: introduction_of": OLDER,
+    "links/known_peers.py: KnownPeers.check_hello": MALFORMED,
+    "links/known_peers.py: KnownPeers.link_ended": RARE,
+    "links/outbound.py: OutboundLink.stop": STOPS,
+    "links/outbound.py: OutboundLink._keep": STOPS,
+    "links/peer_service.py: PeerServicer._certified": KEYS,
+    "links/peer_service.py: PeerServicer._caller": RARE,
+    "links/peer_service.py: PeerServicer._refuse_if_linked_no_more": RARE,
+    "links/peer_service.py: PeerServicer.Link": RARE,
+    "links/peer_service.py: PeerServicer._read": STOPS,
+    "links/refusal_log.py: RefusalLog._kind": RARE,
+    "links/transport.py: PeerTransport._send": STOPS,
+    "links/transport.py: PeerTransport.start": KEYS,
+    "links/transport.py: PeerTransport._dial_all": STOPS,
+    "links/transport.py: PeerTransport._replace": RARE,
+    "links/transport.py: PeerTransport._own_hello": STOPS,
+    "links/transport.py: PeerTransport._forget_refusal": RARE,
+    "links/transport.py: PeerTransport._up": STOPS,
+    "links/transport.py: PeerTransport._down": STOPS,
+    "log/file.py: JournalFile._note": TESTS_FILE,
+    "log/file.py: JournalFile.take": TESTS_FILE,
+    "log/file.py: JournalFile.load": ROT,
+    "log/file.py: JournalFile._check_mark": ROT,
+    "log/format.py: read_file_header": ROT,
+    "log/format.py: read_batches": ROT,
+    "log/format.py: joined": LARGE,
+    "log/format.py: _read_body": COMPLETE,
+    "log/journal.py: Journal.take": RARE,
+    "log/journal.py: Journal._begin_at": RARE,
+    "log/journal.py: Journal.add": LARGE,
+    "log/journal.py: Journal.deleteEntriesFrom": PYSYNCOBJ,
+    "log/journal.py: Journal.setCurrentTerm": PYSYNCOBJ,
+    "log/journal.py: Journal._replay": ROT,
+    "log/journal.py: open_journal": SETTINGS,
+    "members.py: Configuration.naming": OTHERS,
+    "members.py: Configuration.from_message": MALFORMED,
+    "members.py: _read": NEWER,
+    "owned_tasks.py: watched.ended": LAST_CHECK,
+    "raft/admission.py: Admission._refusal": EARLY,
+    "raft/campaign.py: Campaign.count_pre_vote": RARE,
+    "raft/follower.py: check_entries": MALFORMED,
+    "raft/follower.py: is_acceptable": MALFORMED,
+    "raft/follower.py: is_configuration": MALFORMED,
+    "raft/frames.py: encode": COMPLETE,
+    "raft/frames.py: decode": NEWER,
+    "raft/guard.py: Guard.connected": SKIPS,
+    "raft/guard.py: Guard.receive": NEWER,
+    "raft/guard.py: Guard.send": COMPLETE,
+    "raft/guard.py: Guard._receive_request_vote": LEARNERS,
+    "raft/guard.py: Guard._receive_ack": LAST_CHECK,
+    "raft/guard.py: Guard._receive_hand_over": RARE,
+    "raft/handover.py: HandOver.submit": RARE,
+    "raft/membership_changes.py: Membership._after": COMPLETE,
+    "raft/membership_changes.py: Membership._promoted": RARE,
+    "raft/membership_changes.py: Membership._without": RARE,
+    "raft/membership_changes.py: Membership._why_not_begun": RARE,
+    "raft/membership_changes.py: _with_learner": OTHERS,
+    "raft/proposals.py: ProposedEntry.applied": LAST_CHECK,
+    "raft/proposals.py: Proposals.take": LARGE,
+    "raft/proposals.py: Proposals._fit": LARGE,
+    "raft/proposals.py: Proposals.applied": RARE,
+    "raft/retention.py: Retention.take": LARGE,
+    "raft/retention.py: Retention._give_up": LARGE,
+    "raft/retention.py: Retention.offered": RARE,
+    "raft/rollback.py: Rollbacks.hears": OLDER,
+    "raft/rollback.py: Rollbacks._fits": OLDER,
+    "raft/rollback.py: _is_same": OLDER,
+    "raft/stalls.py: Stalls._forgive_leader": RARE,
+    "replica/compaction.py: Compaction.is_due": SKIPS,
+    "replica/compaction.py: Compaction.run": SKIPS,
+    "replica/compaction.py: Compaction._first_kept": LARGE,
+    "replica/replica.py: Replica.refusal_of_link": SKIPS,
+    "replica/snapshot_fetch.py: SnapshotFetch.run": LAST_CHECK,
+    "replica/snapshot_fetch.py: SnapshotFetch._check_outdated": RARE,
+    "replica/snapshot_fetch.py: SnapshotFetch._choose": RARE,
+    "replica/snapshot_fetch.py: SnapshotFetch._receive": RARE,
+    "replica/snapshot_fetch.py: SnapshotFetch._receive_portion": RARE,
+    "replica/snapshot_keeper.py: SnapshotKeeper._next_work": STOPS,
+    "settings.py: RaftSettings.__post_init__": SETTINGS,
+    "snapshots/installation.py: SnapshotInstallation.check": RARE,
+    "snapshots/installation.py: SnapshotInstallation.install.then": RARE,
+    "snapshots/installation.py: finish_install": RARE,
+    "snapshots/recovery_checks.py: check_state": ROT,
+    "snapshots/store.py: Manifest.from_message": MALFORMED,
+    "snapshots/store.py: SnapshotStore._check": LAST_CHECK,
+    "snapshots/store.py: SnapshotStore._adopt": RARE,
+    "snapshots/store.py: SnapshotStore.add": MALFORMED,
+    "snapshots/store.py: SnapshotStore.complete": LAST_CHECK,
+}
 """Module and function that seeds enter -> why they take not all of its branches."""
 
 

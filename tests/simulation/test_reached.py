@@ -7,7 +7,13 @@ import re
 import pytest
 
 from tests.simulation.branches import FOLDER, ROOT
-from tests.simulation.reached import REASONS, reason_for
+from tests.simulation.reached import (
+    BRANCHES,
+    LAST_CHECK,
+    REASONS,
+    reason_for,
+    reason_for_branch,
+)
 from tests.simulation.scope import SCOPE
 
 
@@ -26,14 +32,18 @@ def functions(module: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("key", REASONS)
+@pytest.mark.parametrize("key", [*REASONS, *BRANCHES])
 def test_a_reason_is_about_code_that_is_there(key: str) -> None:
     module, _, name = key.partition(": ")
     assert (ROOT / FOLDER / module).exists()
-    assert not name or name.partition("@")[0] in functions(module)
+    known = functions(module) if name else {""}
+    inside = any(name.startswith(f"{each}.") for each in known)
+    assert inside or name.partition("@")[0] in known
 
 
-@pytest.mark.parametrize("reason", [*sorted(set(REASONS.values())), SCOPE])
+@pytest.mark.parametrize(
+    "reason", [*sorted({*REASONS.values(), *BRANCHES.values()}), SCOPE]
+)
 def test_a_reason_names_tests_that_are_there(reason: str) -> None:
     for path in re.findall(r"`(tests/[^`]+)`", reason):
         assert (ROOT / path).exists()
@@ -44,3 +54,11 @@ def test_a_reason_covers_what_is_inside_of_a_function() -> None:
         reason_for("links/transport.py", "_end") == REASONS["links/transport.py: _end"]
     )
     assert reason_for("raft/sender.py", "Sender.send") is None
+
+
+def test_a_branch_has_the_reason_of_its_function_or_of_its_check() -> None:
+    known = reason_for_branch("codec.py", "_parse", "return None")
+    assert known == BRANCHES["codec.py: _parse"]
+    last_check = reason_for_branch("raft/sender.py", "Sender.send_all", "raise Fatal(")
+    assert last_check == LAST_CHECK
+    assert reason_for_branch("raft/sender.py", "Sender.send_all", "return") is None
