@@ -54,7 +54,7 @@ def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
 def test_codes_are_used_in_the_simulation() -> None:
     """A simulation without an accepted code would prove nothing."""
     accepted = acknowledged = repeated = 0
-    for seed in range(4, 10):  # Of one alone, much is chance.
+    for seed in range(4, 13):  # Of one alone, much is chance.
         mild = Scenario(store=SqliteStore, profile=Profile.MILD)
         with finished(seed, mild) as sim:
             accepted += len(sim.rules.accepted)
@@ -68,7 +68,7 @@ def test_codes_are_used_in_the_simulation() -> None:
 def test_segments_are_sealed_fetched_and_damaged_in_the_simulation() -> None:
     """A simulation without them would prove nothing."""
     compared: Counter[Comparison] = Counter()
-    for seed in range(7):
+    for seed in range(14):
         with finished(seed, scenario(3)) as sim:
             assert sim.invariants.violations == {}
             compared.update(sim.invariants.comparisons)
