@@ -173,7 +173,8 @@ class PeopleAtWork(abc.ABC):
         # The token's clock is a step ahead; some people type what it showed before. So
         # what a node learns of its drift is wrong by the window at most, as for a real
         # token. Nothing here keeps to the window: the search does (`moments_to_try`).
-        shown = int(node.wall_s()) // 30 + 1
+        # And a token has a clock of its own: no clock of a node that jumps moves it.
+        shown = int(node.wall_s() - node.clock_s) // 30 + 1
         step = shown - self.rng.choice([0, 1, 1])
         self._try(node, Try(TOKEN_USER, moment=step))
 
