@@ -117,6 +117,12 @@ class Memberships:
         wishes = self.world.invariants.wishes
         return any(not (each.outcomes or each.node_died) for each in wishes)
 
+    def can_lose_one(self, but: str = "") -> bool:
+        """Return whether all is so well that a voter may be lost; *but* that one is."""
+        lost = ((self.wiped | self.doubtful) - {but}) & set(self.configuration.ids)
+        few = len(self.configuration.voters) < 3
+        return not (few or lost or self.is_asked())
+
     def check(self) -> None:
         """See that what was acknowledged of the members is so, or has gone further."""
         result = self.configuration
@@ -216,8 +222,7 @@ class Memberships:
     def _wipe_one(self) -> None:
         """Wipe a machine whose journal all others know by name, if they do without."""
         voters = sorted(self.configuration.voters)
-        others_lost = (self.wiped | self.doubtful) & set(self.configuration.ids)
-        if len(voters) < 3 or others_lost or self.is_asked():
+        if not self.can_lose_one():
             return
         node = self.world.nodes[self.rng.choice(voters)]
         # A process that is still opening its files is up, and has no journal yet.

@@ -76,9 +76,8 @@ class DiskCopies:
         """Put a copy back that is so old that every other voter's disk knows of it."""
         members, nodes = self.world.memberships, self.world.nodes
         voters = members.configuration.voters
-        lost = (members.wiped | members.doubtful) & set(members.configuration.ids)
         others = [nodes[voter] for voter in voters - {node_id}]
-        if node_id not in voters or len(voters) < 3 or lost or members.is_asked():
+        if node_id not in voters or not members.can_lose_one():
             return
         copy, live = self._copies[node_id], self.world.live()
         if not all(other in live for other in others):

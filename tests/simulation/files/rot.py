@@ -121,9 +121,7 @@ class RottingDisks:
         members, nodes = self.world.memberships, self.world.nodes
         voters = members.configuration.voters
         others = [nodes[voter] for voter in sorted(voters - {node.node_id})]
-        others_lost = (members.wiped | members.doubtful) - {node.node_id}
-        lost = others_lost & set(members.configuration.ids)
-        if node.node_id not in voters or len(voters) < 3 or lost or members.is_asked():
+        if node.node_id not in voters or not members.can_lose_one(node.node_id):
             return False
         if not all(other.is_up() for other in others):
             return False
