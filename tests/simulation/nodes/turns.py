@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparecode_node.replication.settings import RaftSettings
-from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants
 
 RATE = 0.2
@@ -76,29 +76,22 @@ class Turns:
                 world.probe(world.rng.choice(world.live()), WRITE_S)
             world.step()
         self._watches = False
-        later = [each for each in self.writings if each not in self._first()]
+        first = {each.node_id: each for each in reversed(self.writings)}.values()
+        later = [each for each in self.writings if each not in first]
         check_turns(world.invariants, later, len(members))
 
     def _have_all(self, members: list[str]) -> bool:
         written = [each.node_id for each in self.writings]
         return all(written.count(node_id) >= ROUNDS for node_id in members)
 
-    def _first(self) -> list[Writing]:
-        """Return the first snapshot of each member."""
-        first: dict[str, Writing] = {}
-        for each in self.writings:
-            first.setdefault(each.node_id, each)
-        return list(first.values())
-
 
 def check_turns(invariants: Invariants, writings: list[Writing], members: int) -> None:
     """See that at no time a majority of the members writes a snapshot."""
-    comparisons: Comparisons = invariants.comparisons
     for each in writings:
         at_once = {
             other.node_id for other in writings if other.begin <= each.begin < other.end
         }
-        comparisons[Comparison.TURN] += 1
+        invariants.comparisons[Comparison.TURN] += 1
         if 2 * len(at_once) > members:
             seen = f"{sorted(at_once)} of {members} members at {each.begin:.2f}"
             invariants.violated("snapshots in turns", seen)
