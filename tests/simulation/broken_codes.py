@@ -34,7 +34,7 @@ from tests.simulation.rules import Accepted, CodeRules, Reference
 
 
 def tried(
-    wanted: Try,
+    wanted: Try | Answer,
     request_id: str = "r",
     *,
     decision: Decision = Decision.ACCEPTED,
@@ -73,27 +73,17 @@ CHALLENGE = Challenge(
 )
 
 
-def continued(answer: Answer, decision: Decision, index: int) -> tuple[Submission, Any]:
-    """Return an answer to a challenge, and what came of it."""
-    request = f"r{index}"
-    made = call_of(answer.command(1), request, content=f"{answer}")
-    calls = Submission(request, f"n1.1.{request}", 10.0, made)
-    about = CHALLENGE.challenge_id
-    return calls, Authenticated(index=index, decision=decision, authentication_id=about)
-
-
 @breaks("a challenge is answered once")
 def a_challenge_that_is_answered_after_a_wrong_answer() -> Invariants:
     return answered(
-        continued(Answer(CHALLENGE, 11), Decision.ACCEPTED, index=6),
-        continued(Answer(CHALLENGE, None), Decision.REFUSED, index=5),
+        tried(Answer(CHALLENGE, 11), "r6", index=6),
+        tried(Answer(CHALLENGE, None), decision=Decision.REFUSED),
     )
 
 
 @breaks("a challenge of its agent")
 def a_challenge_that_another_agent_answers() -> Invariants:
-    stolen = Answer(CHALLENGE, 11, OTHER_AGENT)
-    return answered(continued(stolen, Decision.ACCEPTED, index=5))
+    return answered(tried(Answer(CHALLENGE, 11, OTHER_AGENT)))
 
 
 @breaks("a whole audit log")

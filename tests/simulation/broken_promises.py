@@ -110,9 +110,16 @@ def three(members: Configuration = NAMED) -> dict[str, Any]:
     return {i: member(i, members, leads=i == "n1") for i in IDS}
 
 
-def said(nodes: dict[str, Any], sender: str, to: str, kind: str, **more: Any) -> Any:
-    """Return what is seen when a member sends this."""
-    seen = Invariants()
+def said(
+    nodes: dict[str, Any],
+    sender: str,
+    to: str,
+    kind: str,
+    seen: Invariants | None = None,
+    **more: Any,
+) -> Invariants:
+    """Return what is seen when a member sends this, after what was *seen*."""
+    seen = seen or Invariants()
     message = {"type": kind, **more}
     seen.promises.on_send(nodes[sender], to, message, nodes)
     return seen
@@ -129,18 +136,14 @@ def looked_at(
 def two_votes_in_a_term() -> Invariants:
     nodes = three()
     seen = said(nodes, "n3", "n1", frames.RESPONSE_VOTE, term=2)
-    message = {"type": frames.RESPONSE_VOTE, "term": 2}
-    seen.promises.on_send(nodes["n3"], "n2", message, nodes)
-    return seen
+    return said(nodes, "n3", "n2", frames.RESPONSE_VOTE, seen, term=2)
 
 
 @breaks("one vote in a term")
 def a_vote_in_an_earlier_term() -> Invariants:
     nodes = three()
     seen = said(nodes, "n3", "n1", frames.RESPONSE_VOTE, term=3)
-    message = {"type": frames.RESPONSE_VOTE, "term": 2}
-    seen.promises.on_send(nodes["n3"], "n1", message, nodes)
-    return seen
+    return said(nodes, "n3", "n1", frames.RESPONSE_VOTE, seen, term=2)
 
 
 @breaks("votes are kept")
@@ -155,11 +158,9 @@ def campaign(nodes: dict[str, Any], candidate: str, *wanted_by: str) -> Invarian
     """Return what is seen when a node campaigns in term 2, after these pre-votes."""
     seen = Invariants()
     for voter in wanted_by:
-        answer = {"type": frames.PRE_VOTE_ANSWER, "term": 2, "granted": True}
-        seen.promises.on_send(nodes[voter], candidate, answer, nodes)
-    request = {"type": frames.REQUEST_VOTE, "term": 2}
-    seen.promises.on_send(nodes[candidate], "n1", request, nodes)
-    return seen
+        kind = frames.PRE_VOTE_ANSWER
+        said(nodes, voter, candidate, kind, seen, term=2, granted=True)
+    return said(nodes, candidate, "n1", frames.REQUEST_VOTE, seen, term=2)
 
 
 @breaks("candidates are wanted")
@@ -309,8 +310,7 @@ def elected(nodes: dict[str, Any], *voters: str) -> Invariants:
     nodes["n1"].term = 2
     nodes["n1"].journal.append(2)
     for voter in voters:
-        message = {"type": frames.RESPONSE_VOTE, "term": 2}
-        seen.promises.on_send(nodes[voter], "n1", message, nodes)
+        said(nodes, voter, "n1", frames.RESPONSE_VOTE, seen, term=2)
     seen.promises.on_leader(nodes["n1"])
     return seen
 
