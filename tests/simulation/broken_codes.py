@@ -75,10 +75,16 @@ CHALLENGE = Challenge(
 
 @breaks("a challenge is answered once")
 def a_challenge_that_is_answered_after_a_wrong_answer() -> Invariants:
-    return answered(
-        tried(Answer(CHALLENGE, 11), "r6", index=6),
-        tried(Answer(CHALLENGE, None), decision=Decision.REFUSED),
+    made = CodeRules()
+    answers = [("refused", "wrong_passcode"), ("refused", "locked"), ("accepted", "")]
+    who, about = ("agent:vpn", "n1"), "token hal, challenge hal step 10"
+    made.check_challenges(
+        [
+            (n, 0, *who, "ContinueAuthentication", "hal", *answer, about, b"")
+            for n, answer in enumerate(answers)
+        ]
     )
+    return made
 
 
 @breaks("a challenge of its agent")

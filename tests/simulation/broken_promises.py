@@ -91,7 +91,7 @@ def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
     """Return a member that runs."""
     journal = PaperJournal(f"journal of {node_id}", [(0, members)])
     engine = SimpleNamespace(raftCommitIndex=1, membership=SimpleNamespace(round_s=1.0))
-    guard = SimpleNamespace(progress=lambda _peer: SimpleNamespace(acked=5))
+    guard = SimpleNamespace(progress=lambda _peer: SimpleNamespace(acked=1))
     replica = SimpleNamespace(engine=engine, guard=guard)
     known = {
         "node_id": node_id,
@@ -189,7 +189,7 @@ def a_candidate_with_another_journal() -> Invariants:
 @breaks("acknowledged as the leader has it")
 def an_acknowledgement_of_another_entry() -> Invariants:
     nodes = three()
-    nodes["n1"].term = 2
+    nodes["n1"].term = nodes["n3"].term = 2
     nodes["n1"].journal.append(2)
     nodes["n3"].journal.append(1)
     return said(
@@ -215,7 +215,7 @@ def a_deposed_leader_that_is_confirmed() -> Invariants:
 
 @breaks("nothing acknowledged is sent again")
 def entries_that_are_sent_again() -> Invariants:
-    return said(three(), "n1", "n3", frames.APPEND_ENTRIES, term=1, prevLogIdx=4)
+    return said(three(), "n1", "n3", frames.APPEND_ENTRIES, term=1, prevLogIdx=0)
 
 
 @breaks("members of the own log")
@@ -248,6 +248,27 @@ def a_commit_with_a_learner() -> Invariants:
         nodes[each].journal.append(1)
     nodes["n1"].replica.engine.raftCommitIndex = 2
     return looked_at(nodes, "n1", Invariants())
+
+
+@breaks("counted what a member has")
+def a_leader_that_counts_what_a_member_had_in_an_earlier_term() -> Invariants:
+    nodes = three()
+    for each, term in (("n1", 2), ("n2", 1), ("n3", 2)):
+        nodes[each].journal.append(term)
+        nodes[each].term = 2
+    nodes["n1"].replica.guard.progress = lambda _peer: SimpleNamespace(acked=2)
+    return looked_at(nodes, "n1", Invariants())
+
+
+@breaks("removed before it is refused")
+def a_member_refused_before_its_removal_is_committed() -> Invariants:
+    nodes = three()
+    removed = NAMED.without(NodeId("n3"))
+    nodes["n2"].journal.configurations.append((2, removed))
+    nodes["n2"].journal.append(1)
+    seen = Invariants()
+    seen.promises.on_refusal(nodes["n2"], "n3")
+    return seen
 
 
 @breaks("one entry committed")

@@ -32,6 +32,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.keepers import Keepers
+from tests.simulation.leader_hunts import RATE, LeaderHunts
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
@@ -89,6 +90,9 @@ class SimCluster:
         dice = random.Random(f"{seed} {scenario.nodes} members")
         rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
         self.memberships = Memberships(self, dice, rate, scenario.nodes)
+        dice = random.Random(f"{seed} {scenario.nodes} hunts")
+        rate = RATE if profile is Profile.LEADER_HUNT and dice.random() < 0.7 else 0.0
+        self.hunts = LeaderHunts(self, dice, rate)
         copies = random.Random(f"{seed} {scenario.nodes} copies")
         self._copies = DiskCopies(self, copies)
         points = random.Random(f"{seed} {scenario.nodes} points")
@@ -389,10 +393,19 @@ class SimCluster:
                 request = (
                     f"r{self.rng.randint(max(1, self._requests - 20), self._requests)}"
                 )
+                self.propose(target, request, lambda r=request: call(r))
             else:
-                self._requests += 1
-                request = f"r{self._requests}"
-            self.propose(target, request, lambda r=request: call(r))
+                self.ask(target)
+
+    def ask(self, node: Node) -> None:
+        """Propose something new."""
+        self._requests += 1
+        request = f"r{self._requests}"
+        self.propose(node, request, lambda: call(request))
+
+    def remove(self, leader: Node, member: str) -> None:
+        """Ask a leader to remove a member, if one may be lost."""
+        self.memberships.remove(leader, member)
 
     def set_up(self) -> None:
         """Elect a leader before anything goes wrong."""
@@ -404,7 +417,8 @@ class SimCluster:
     def step(self, *, faulty: bool) -> None:
         self.now += STEP_S
         self._faulty = faulty
-        self.points.allow(self.ids if faulty else ())
+        others = faulty and self.hunts.allows_others()
+        self.points.allow(self.ids if others else ())
         for node in self.nodes.values():
             if node.restart_at is not None and self.now >= node.restart_at:
                 self.boot(node)
@@ -418,7 +432,9 @@ class SimCluster:
                 self._look_at(node)
         self.keepers.step(faulty=faulty)
         if faulty:
-            self.faults.act()
+            self.hunts.act()
+            if self.hunts.allows_others():
+                self.faults.act()
             self.memberships.act()
             self._copies.act()
             if self.rng.random() < 0.25:
@@ -454,7 +470,7 @@ class SimCluster:
         self.trace(self.now, f"{self.faults.profile.value}; {self.manners.value}")
         with self.world(risk=0.05):
             self.set_up()
-            for k in range(round(self.scenario.seconds / STEP_S)):
+            for k in range(self.hunts.steps(round(self.scenario.seconds / STEP_S))):
                 self.step(faulty=True)
                 if k % LOOK_EACH == 0:
                     self.invariants.check_logs(self.live())

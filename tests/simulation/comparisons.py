@@ -35,6 +35,8 @@ class Comparison(enum.Enum):
     CAMPAIGN = "candidates that enough voters had wanted"
     ELECTED = "leaders with the votes of enough voters"
     ACKNOWLEDGED = "acknowledged entries that were the leader's"
+    REFUSED_REMOVED = "removed members refused, each after its removal was committed"
+    COUNTED = "members of whom a leader counted what they had"
     COMMITTED = "commit indexes of leaders that a majority had on disk"
     STAMPED = "stamps of primaries that had applied what came before"
     CHANGE_BEGUN = "looks at a change of members that was not committed yet"
@@ -56,7 +58,7 @@ class Comparison(enum.Enum):
     ARCHIVED = "segments read back from archives"
     REMOVED = "removed segments that enough archives had been read back of"
     ACROSS = "removed audit events, in archives as in the log"
-    CHALLENGED = "accepted answers to challenges, the only one of each"
+    CHALLENGED = "judged answers to challenges, the first of each"
     ENDING = "uses of a code before its end"
 
     NOTICE = "notices of committed events that arrived"

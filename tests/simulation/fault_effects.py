@@ -36,6 +36,7 @@ class Effect(enum.Enum):
     PARTITION = "partitions"
     PARTITION_ONE_WAY = "partitions in one direction"
     PARTITION_BRIDGE = "partitions with one node that reaches both sides"
+    LEADER_CUT_OFF = "leaders cut off with entries on the way"
     MESSAGE_CUT = "messages dropped by a partition"
     MESSAGE_LOST = "messages lost with their connection"
     MESSAGE_BURST = "messages in a burst after a stall"

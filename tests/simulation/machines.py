@@ -330,6 +330,8 @@ class Node:
                 replica.guard.connected(peer, hello)
 
         self.sim.run_on(self, connect)
+        if Refusal.REMOVED in refusals and self.is_up():
+            self.invariants.promises.on_refusal(self, peer)
         if Refusal.ROLLED_BACK in refusals:
             refused = self.sim.nodes[peer]
             by = self.node_id

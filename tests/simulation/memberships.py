@@ -183,6 +183,11 @@ class Memberships:
             else:
                 self._change(node, change, self._wish(node))
 
+    def remove(self, leader: Node, node_id: str) -> None:
+        """Ask a leader to remove a voter, if one may be lost."""
+        if node_id in self.configuration.voters and self.can_lose_one():
+            self._change(leader, Remove(NodeId(node_id)), self._wish(leader))
+
     def _wish(self, node: Node) -> Wish:
         """Wait for the answer of a node."""
         wishes = self.world.invariants.wishes

@@ -163,6 +163,8 @@ class Promises:
             return
         if not (leader.leads and leader.term == term):
             return  # No one counts it.
+        if node.term != term:
+            return  # It was so in that term: the message has waited for a sync.
         theirs, own = leader.journal, node.journal
         if index < max(theirs.first_index, own.first_index):
             return  # Compacted, and so committed.
@@ -177,6 +179,16 @@ class Promises:
         if message["prevLogIdx"] < known:
             seen = f"{node.node_id} to {peer}, who has {known}: {message['prevLogIdx']}"
             self.judge.violated("nothing acknowledged is sent again", seen)
+
+    def on_refusal(self, node: Promising, peer: str) -> None:
+        """See that a removed member is refused only when no one can take that back."""
+        journal, commit = node.journal, node.replica.engine.raftCommitIndex
+        self._compared(Comparison.REFUSED_REMOVED)
+        if peer not in journal.configuration_at(commit).removed:
+            seen = (
+                f"{node.node_id}, at {commit}, refuses {peer}: {journal.configuration}"
+            )
+            self.judge.violated("removed before it is refused", seen)
 
     # --- Logs
 
@@ -219,6 +231,7 @@ class Promises:
             self.judge.violated("members of the own log", seen)
         if node.leads:
             self._lengths[node.node_id, node.term].append((now, journal.last_index))
+            self._check_counted(node, nodes)
             self._check_change(node, commit)
             self._check_promoted(node, nodes, now)
 
@@ -272,6 +285,21 @@ class Promises:
         return journal.first_index >= index or (
             journal.durable_index >= index and journal.term_at(index) == term
         )
+
+    def _check_counted(self, leader: Promising, nodes: Machines) -> None:
+        """See that a member has what its leader counts for it (figure 2, "matchIndex")."""
+        journal = leader.journal
+        for voter in sorted(voters_of(journal.configuration) - {leader.node_id}):
+            index = leader.replica.guard.progress(voter).acked
+            member = nodes.get(voter)
+            if member is None or not (index and journal.has(index)):
+                continue
+            if member.replica is not None and member.term > leader.term:
+                continue  # It follows another one by now.
+            self._compared(Comparison.COUNTED)
+            if not self._may_have(member, index, journal.term_at(index)):
+                seen = f"{leader.node_id} in term {leader.term}: {voter} has {index}"
+                self.judge.violated("counted what a member has", seen)
 
     def _check_change(self, leader: Promising, commit: int) -> None:
         """

@@ -11,11 +11,13 @@ that state.
 import collections
 import contextlib
 import itertools
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sparecode_node.domain.challenges import Challenge
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.commands.authentication import (
@@ -36,6 +38,8 @@ from tests.simulation.people import GUESSED, IssuedSet
 from tests.simulation.sealed import Row, rows_of, whole_log
 from tests.simulation.sqlite_store import SqliteStore
 
+CHALLENGE_OF_EVENT = re.compile("challenge ([^,;]+)")
+"""In the detail of an audit event."""
 RETENTION_MS = Policy().request_retention_ms
 
 
@@ -105,10 +109,6 @@ class CodeRules(Invariants):
 
     challenges: list[Challenge] = field(default_factory=list)
     """Those that agents were given."""
-    judged: dict[str, dict[int, bool]] = field(
-        default_factory=lambda: collections.defaultdict(dict)
-    )
-    """Challenge -> indexes of answers of its own agent, and whether each was right."""
     spent_before: frozenset[str] = frozenset()
     """What was spent in the old cluster, if this one is a new one."""
     serves_agents: bool = True
@@ -128,7 +128,7 @@ class CodeRules(Invariants):
             seen = f"{submission.request_id}: {first}, and then {outcome}"
             self.violated("one answer", seen)
         if isinstance(command, ContinueAuthentication):
-            self._answered(submission, command, index)
+            self._answered(submission, command)
         if not isinstance(command, Authenticate):
             return
         if not isinstance(outcome, Authenticated):
@@ -164,9 +164,9 @@ class CodeRules(Invariants):
             self.violated("no guess is right", f"{what} by {submission.request_id}")
 
     def _answered(
-        self, submission: Submission, command: ContinueAuthentication, index: int
+        self, submission: Submission, command: ContinueAuthentication
     ) -> None:
-        """See that a challenge is answered once, and by its own agent (K3)."""
+        """See that a challenge is answered by its own agent (K3)."""
         outcome, challenge = submission.outcomes[-1], command.challenge
         if not isinstance(outcome, Authenticated) or challenge is None:
             self.violated("an answer of its kind", f"{submission}")
@@ -174,14 +174,6 @@ class CodeRules(Invariants):
         accepted = outcome.decision is Decision.ACCEPTED
         if accepted and command.agent != challenge.agent:
             self.violated("a challenge of its agent", f"{submission}")
-        if command.agent != challenge.agent:
-            return
-        # What is judged first has used it up, right or wrong.
-        answers = self.judged[challenge.challenge_id]
-        answers[index] = accepted
-        self.comparisons[Comparison.CHALLENGED] += accepted
-        if any(answers[each] for each in answers if each != min(answers)):
-            self.violated("a challenge is answered once", f"{submission}: {answers}")
 
     def check_works(self, what: str, tried: Submission | None) -> None:
         """See that a live code, which no one has tried before, was accepted."""
@@ -205,6 +197,7 @@ class CodeRules(Invariants):
         with contextlib.closing(reference):
             self._check_places(nodes, reference)
             self._check_done(reference)
+            self.check_challenges(reference.audit_log())
             self._check_accepted(reference)
 
     def _check_places(self, nodes: Sequence[Machine], reference: Reference) -> None:
@@ -241,6 +234,28 @@ class CodeRules(Invariants):
             different = set(found) ^ set(expected)
             seen = f"{node}: {len(found)} of {len(expected)} events, {different}"
             self.violated("a whole audit log", seen)
+
+    def check_challenges(self, log: Sequence[Row]) -> None:
+        """
+        See that what is judged first uses a challenge up, right or wrong (K3).
+
+        An answer while the user is locked out is not judged (L5). The event alone says
+        that: an agent hears only that the user was refused.
+        """
+        used = set()
+        for _, _, _, _, action, _, outcome, reason, detail, _ in log:
+            if action != ContinueAuthentication.__name__:
+                continue
+            challenge = CHALLENGE_OF_EVENT.search(str(detail))
+            judged = (
+                outcome == Decision.ACCEPTED.value or reason == Reason.WRONG_PASSCODE
+            )
+            if challenge is None or not judged:
+                continue
+            self.comparisons[Comparison.CHALLENGED] += 1
+            if outcome == Decision.ACCEPTED.value and challenge[1] in used:
+                self.violated("a challenge is answered once", f"{challenge[1]}: {log}")
+            used.add(challenge[1])
 
     def _check_done(self, reference: Reference) -> None:
         """See that what was told is in the log there, and was decided once (Q2, Q3)."""
