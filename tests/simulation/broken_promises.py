@@ -91,7 +91,10 @@ def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
     """Return a member that runs."""
     journal = PaperJournal(f"journal of {node_id}", [(0, members)])
     engine = SimpleNamespace(raftCommitIndex=1, membership=SimpleNamespace(round_s=1.0))
-    guard = SimpleNamespace(progress=lambda _peer: SimpleNamespace(acked=1))
+    campaign = SimpleNamespace(heard_at=0.0, election_min_s=1.0)
+    guard = SimpleNamespace(
+        progress=lambda _peer: SimpleNamespace(acked=1), campaign=campaign
+    )
     replica = SimpleNamespace(engine=engine, guard=guard)
     known = {
         "node_id": node_id,
@@ -258,6 +261,18 @@ def a_leader_that_counts_what_a_member_had_in_an_earlier_term() -> Invariants:
         nodes[each].term = 2
     nodes["n1"].replica.guard.progress = lambda _peer: SimpleNamespace(acked=2)
     return looked_at(nodes, "n1", Invariants())
+
+
+@breaks("only voters end a term")
+def a_term_that_a_learner_ends() -> Invariants:
+    nodes = three(members(n1="VOTER", n2="VOTER", n3="LEARNER"))
+    seen = Invariants()
+    message = {"type": frames.REQUEST_VOTE, "term": 2}
+    term = seen.promises.before_request(nodes["n1"], "n3", message, 0.0)
+    nodes["n1"].term = 2
+    if term is not None:
+        seen.promises.after_request(nodes["n1"], "n3", term)
+    return seen
 
 
 @breaks("removed before it is refused")

@@ -37,6 +37,8 @@ from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.point_faults import PointFaults
+from tests.simulation.rogues import RATE as ROGUE_RATE
+from tests.simulation.rogues import Rogues
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
 
@@ -93,6 +95,9 @@ class SimCluster:
         dice = random.Random(f"{seed} {scenario.nodes} hunts")
         rate = RATE if profile is Profile.LEADER_HUNT and dice.random() < 0.7 else 0.0
         self.hunts = LeaderHunts(self, dice, rate)
+        dice = random.Random(f"{seed} {scenario.nodes} rogues")
+        rate = ROGUE_RATE if profile is Profile.MEMBERS and dice.random() < 0.3 else 0.0
+        self.rogues = Rogues(self, dice, rate)
         copies = random.Random(f"{seed} {scenario.nodes} copies")
         self._copies = DiskCopies(self, copies)
         points = random.Random(f"{seed} {scenario.nodes} points")
@@ -433,6 +438,7 @@ class SimCluster:
         self.keepers.step(faulty=faulty)
         if faulty:
             self.hunts.act()
+            self.rogues.act()
             if self.hunts.allows_others():
                 self.faults.act()
             self.memberships.act()

@@ -35,6 +35,7 @@ class Comparison(enum.Enum):
     CAMPAIGN = "candidates that enough voters had wanted"
     ELECTED = "leaders with the votes of enough voters"
     ACKNOWLEDGED = "acknowledged entries that were the leader's"
+    OUTSIDER_ASKED = "requests of others than voters for a vote, beside a live primary"
     REFUSED_REMOVED = "removed members refused, each after its removal was committed"
     COUNTED = "members of whom a leader counted what they had"
     COMMITTED = "commit indexes of leaders that a majority had on disk"

@@ -60,6 +60,8 @@ class Effect(enum.Enum):
     OUTSIDER_HEARD = "messages of removed or wiped nodes refused"
     NEWER_MEMBER = "requests from nodes not known yet"
 
+    ROGUE = "votes asked for by learners"
+
     ELECTION = "elections won"
     TERM = "terms"
     DEPOSED = "leaders deposed while running"

@@ -345,9 +345,13 @@ class Node:
         self.sim.effects[Effect.NEWER_MEMBER] += not known and peer not in (
             self.journal.configuration.removed
         )
+        promises, now = self.invariants.promises, self.sim.now
+        before = promises.before_request(self, peer, message, now)
         self.sim.run_on(
             self, lambda replica: replica.guard.receive(peer, message, hello)
         )
+        if before is not None and self.is_up():
+            promises.after_request(self, peer, before)
 
     def send(self, peer: str, message: Message) -> None:
         """Be the wire of the replica."""

@@ -180,6 +180,30 @@ class Promises:
             seen = f"{node.node_id} to {peer}, who has {known}: {message['prevLogIdx']}"
             self.judge.violated("nothing acknowledged is sent again", seen)
 
+    def before_request(
+        self, node: Promising, peer: str, message: Message, now: float
+    ) -> int | None:
+        """
+        Return the term of a member that must keep it, None if it need not.
+
+        It hears a leader, and *peer*, who is no voter, asks for its vote (4.2.3).
+        """
+        if message["type"] != frames.REQUEST_VOTE:
+            return None
+        replica, voters = node.replica, voters_of(node.journal.configuration)
+        silent_s = now - replica.guard.campaign.heard_at
+        has_leader = node.leads or silent_s < replica.guard.campaign.election_min_s
+        if peer in voters or not has_leader:
+            return None
+        self._compared(Comparison.OUTSIDER_ASKED)
+        return node.term
+
+    def after_request(self, node: Promising, peer: str, term: int) -> None:
+        """See that the member is in the same *term* as before."""
+        if node.term != term:
+            seen = f"{node.node_id}: {peer} has ended term {term}"
+            self.judge.violated("only voters end a term", seen)
+
     def on_refusal(self, node: Promising, peer: str) -> None:
         """See that a removed member is refused only when no one can take that back."""
         journal, commit = node.journal, node.replica.engine.raftCommitIndex
