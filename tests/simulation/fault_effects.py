@@ -86,6 +86,7 @@ class Effect(enum.Enum):
     CHECKPOINT = "checkpoints"
     CHECKPOINT_HELD_BACK = "checkpoints that a reader kept from copying all"
     ROTTEN = "disks that changed something they had reported as written"
+    LAST_BATCH_ROTTEN = "last batches of journals that rotted"
     ROTTEN_REFUSED = "nodes that refused such a disk"
     ROTTEN_ACCEPTED = "nodes that did without what such a disk had changed"
     STATE_BACK = "states that returned as an older copy, without the journal"

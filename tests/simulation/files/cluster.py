@@ -49,8 +49,8 @@ class FilesCluster(CodesCluster):
         self._processes = Processes(self._dice)
         store = lambda: FileStore(self._processes, self._dice)  # noqa: E731
         super().__init__(seed, replace(scenario, store=store))
-
-        self._rot = RottingDisks(self, self._dice)
+        batches = random.Random(f"{seed} {scenario.nodes} last batches")
+        self._rot = RottingDisks(self, self._dice, batches)
 
     @contextlib.contextmanager
     def world(self, *, risk: float = 0.0) -> Iterator[None]:

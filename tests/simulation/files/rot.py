@@ -32,6 +32,11 @@ from tests.simulation.memberships import Memberships
 ROT_RATE = 0.05
 COPY_RATE = 0.02
 OF_JOURNAL = 0.3
+OF_LAST_BATCH = 0.15
+"""
+How often the last batch of the journal rots, whatever else would have: what it holds is
+often not in the state yet, and after a power cut the state may be older still.
+"""
 STATE_BACK = 0.15
 INSIDIOUS = 0.7
 """
@@ -68,6 +73,8 @@ class RottingDisks:
 
     world: World
     rng: random.Random
+    batches: random.Random
+    """Dice of their own: whether the last batch rots, and how."""
     _copies: dict[str, tuple[object, Folder]] = field(default_factory=dict)
     """Of states, with the store each belongs to."""
     _refused: set[str] = field(default_factory=set)
@@ -132,8 +139,13 @@ class RottingDisks:
 
     def _spoil(self, node: Node) -> None:
         assert isinstance(node.store, FileStore)
+        of_last_batch = self.batches.random() < OF_LAST_BATCH
+        if of_last_batch and MARK in node.disk.names:  # The kernel has had the time.
+            node.disk.names[MARK].write_back()
         self.world.crash(node.node_id, power=True)
-        if self.rng.random() < STATE_BACK:
+        if of_last_batch:
+            what = self._spoil_last_batch(node)
+        elif self.rng.random() < STATE_BACK:
             what = self._put_state_back(node)
         elif self.rng.random() < OF_JOURNAL:
             what = self._spoil_journal(node)
@@ -175,6 +187,23 @@ class RottingDisks:
         changed = tracked.rot(kind, self.rng)
         file.cached, file.durable = tracked.durable, bytes(tracked.durable)
         return f"{name}: {kind.value}" if changed else ""
+
+    def _spoil_last_batch(self, node: Node) -> str:
+        """Let a part of the last batch rot: a torn tail looks the same."""
+        file = node.disk.names.get(NAME)
+        if file is None:
+            return ""
+        try:
+            *_, last = read_batches(file.durable, read_file_header(file.durable))
+        except FormatError:
+            return ""
+        kind = self.batches.choice(list(Rot))
+        tracked = Tracked(bytearray(file.durable[last.start : last.end]))
+        changed = tracked.rot(kind, self.batches)
+        rest = file.durable[: last.start] + bytes(tracked.durable)
+        file.cached, file.durable = bytearray(rest), rest
+        self.world.effects[Effect.LAST_BATCH_ROTTEN] += changed
+        return f"{NAME}, its last batch: {kind.value}" if changed else ""
 
     def _put_state_back(self, node: Node) -> str:
         """Let the state be yesterday's, and the journal today's."""
