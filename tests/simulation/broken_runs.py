@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs in which something is wrong in one way, made by hand: of the log and its members."""
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -323,12 +324,18 @@ def a_removal_that_is_forgotten() -> Invariants:
 # --- Snapshots
 
 
-def install(before: int, index: int, committed: int, digest: str) -> Invariants:
+def install(
+    before: int, index: int, committed: int, digest: str, body: bytes = b"body"
+) -> Invariants:
     seen = Invariants()
     seen.applied[committed] = ()
     installed: Any = machine("n1", {}, digest)
     installed.sim = SimpleNamespace(invariants=seen)
-    manifest: Any = SimpleNamespace(index=index, digest="d")
+    installed.disk = SimpleNamespace(read=lambda _name: body)
+    announced = hashlib.sha256(b"body").digest()
+    manifest: Any = SimpleNamespace(
+        index=index, digest="d", body="snapshot.6", sha256=announced
+    )
     check_installed(installed, manifest, before)
     return seen
 
@@ -346,6 +353,11 @@ def a_snapshot_of_what_is_not_committed() -> Invariants:
 @breaks("snapshot digest")
 def another_state_than_the_snapshots() -> Invariants:
     return install(before=5, index=6, committed=9, digest="other")
+
+
+@breaks("snapshot as announced")
+def another_body_than_the_announced_one() -> Invariants:
+    return install(before=5, index=6, committed=9, digest="d", body=b"bodx")
 
 
 # --- Processes
