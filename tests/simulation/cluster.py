@@ -114,7 +114,8 @@ class SimCluster:
         self.window = sizes.choice([sender.WINDOW_ENTRIES, SMALL_WINDOW])
         self.network.repeats = sizes.choice([0.02, 0.02, MANY_REPEATS])
         keepers = random.Random(f"{seed} {scenario.nodes} keepers")
-        self.keepers = Keepers(self, keepers)
+        late = random.Random(f"{seed} {scenario.nodes} late snapshots")
+        self.keepers = Keepers(self, keepers, late)
 
     def close(self) -> None:
         """Close the databases of the machines."""
@@ -474,6 +475,7 @@ class SimCluster:
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""
         self.trace(self.now, f"{self.faults.profile.value}; {self.manners.value}")
+        self.keepers.late.begin()
         with self.world(risk=0.05):
             self.set_up()
             for k in range(self.hunts.steps(round(self.scenario.seconds / STEP_S))):

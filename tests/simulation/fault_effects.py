@@ -48,6 +48,7 @@ class Effect(enum.Enum):
     SNAPSHOT_TAKEN = "snapshots taken"
     SNAPSHOT_INSTALLED = "snapshots installed"
     CHUNK_REFUSED = "damaged snapshots or chunks refused"
+    SNAPSHOT_STOPPED = "snapshots that stopped on their way for a while"
 
     LEARNER_ADDED = "learners added"
     LEARNER_PROMOTED = "learners promoted"

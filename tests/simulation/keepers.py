@@ -32,6 +32,7 @@ from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
+from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.machines import Node
 from tests.simulation.network import Network
 from tests.simulation.nodes.channels import Channel, Server, Wires
@@ -57,6 +58,7 @@ class World(Protocol):
     """The surroundings of the keepers."""
 
     now: float
+    ids: list[str]
     nodes: dict[str, Node]
     network: Network
     invariants: Invariants
@@ -267,6 +269,7 @@ class _Sender(_Servicer):
             async for part in self._keeper.send(peer, request):
                 if part.HasField("chunk"):
                     self._keepers.spoil(part.chunk)
+                    await self._keepers.stop_some()
                 yield part
         except (ProposeError, OSError) as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
@@ -275,9 +278,10 @@ class _Sender(_Servicer):
 class Keepers:
     """All keepers, their loops, and the connections between them."""
 
-    def __init__(self, world: World, rng: random.Random) -> None:
-        """*rng*: dice of their own."""
+    def __init__(self, world: World, rng: random.Random, late: random.Random) -> None:
+        """*rng*: dice of their own. *late*: those of snapshots that are late."""
         self.world = world
+        self.late = LateSnapshots(world, late)
         self.rng = rng
         self.timeline = Timeline()
         self.wires = Wires(self.timeline, rng, lambda _effect: None)
@@ -348,6 +352,11 @@ class Keepers:
         chunk.data = bytes(data)
         if self.rng.random() < 0.5:
             chunk.crc32 = zlib.crc32(data)
+
+    async def stop_some(self) -> None:
+        """Let a part of a snapshot stop on its way, sometimes."""
+        if self._faulty:
+            await self.late.stop_some()
 
     # --- Time
 

@@ -234,6 +234,8 @@ class Node:
         self.paused_until = 0.0
         self.restart_at: float | None = None
         self.life = 0
+        self.raft: RaftSettings | None = None
+        """Its own settings, if they are not those of the run."""
         self.led = False
         self.applied_at_start = 0
         self.had_entries = self.had_applied = 0
@@ -377,7 +379,7 @@ class Node:
             members=self.written,
             joins=self.joins,
             salt=self.sim.rng.randbytes(16),
-            raft=self.sim.raft,
+            raft=self.raft or self.sim.raft,
         )
         self.replica = Replica(
             self.config,

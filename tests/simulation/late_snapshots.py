@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Snapshots that stop on their way, and arrive when their member needs them no longer.
+
+A member that lacks what one leader has dropped may get it from the next leader, if that
+one has kept more of its log. The fetch goes on meanwhile. So in some runs one machine
+keeps its whole log, and snapshots stop on their way for a while.
+"""
+
+import asyncio
+import random
+from typing import Any, Protocol
+
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.settings import RaftSettings
+from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.machines import Node
+
+RATE = 0.2
+"""Of the runs."""
+
+LONG_LOG = RaftSettings(log_entries_max=64, log_entries_kept=32, member_stalled_s=1.0)
+"""Of the machine that keeps its log: a run has some thirty entries."""
+
+STOPPED = 0.5
+"""How often a snapshot stops on its way, while there are faults."""
+
+STOPPED_S = 0.3, 3.0
+
+HANDED_OVER = 0.5
+"""How often an operator makes that machine lead then."""
+
+
+class World(Protocol):
+    """The cluster."""
+
+    ids: list[str]
+    nodes: dict[str, Node]
+    effects: Effects
+
+    def live(self) -> list[Node]: ...
+    def run_on(self, node: Node, act: Any) -> bool: ...
+
+
+class LateSnapshots:
+    """Lets snapshots stop on their way, in some runs."""
+
+    def __init__(self, world: World, dice: random.Random) -> None:
+        """*dice*: of their own. Nothing happens before `begin`."""
+        self._world = world
+        self._dice = dice
+        self._keeper = ""
+
+    def begin(self) -> None:
+        """Choose, before any node starts, who keeps its log in this run, if any does."""
+        if self._dice.random() < RATE:
+            self._keeper = self._dice.choice(self._world.ids)
+            self._world.nodes[self._keeper].raft = LONG_LOG
+
+    async def stop_some(self) -> None:
+        """Let a part of a snapshot stop on its way, sometimes."""
+        if not self._keeper or self._dice.random() >= STOPPED:
+            return
+        self._world.effects[Effect.SNAPSHOT_STOPPED] += 1
+        if self._dice.random() < HANDED_OVER:
+            self._hand_over()
+        await asyncio.sleep(self._dice.uniform(*STOPPED_S))
+
+    def _hand_over(self) -> None:
+        """Let the machine lead that has kept its log."""
+        leaders = [node for node in self._world.live() if node.leads]
+        for node in leaders:
+            if node.node_id != self._keeper and not node.is_paused():
+                self._world.run_on(
+                    node,
+                    lambda replica: replica.transfer(
+                        NodeId(self._keeper),
+                        timeout_s=1.0,
+                        callback=lambda _outcome: None,
+                    ),
+                )
