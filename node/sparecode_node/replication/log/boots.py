@@ -141,6 +141,8 @@ class BootFile:
             self.boots = [*self.boots, Boot(number, nonce, ended)][-KEPT_MAX:]
             self._file = self._storage.mark_in(NAME)
             self.save(self.seen, sync=True)
+            # Also for the journal: a killed process may have left it under a name that
+            # is not on disk yet, and from now on this node makes promises with it.
             self._storage.sync_directory()
         except (OSError, Fatal) as error:
             where = self._storage.where(NAME)

@@ -222,8 +222,9 @@ class JournalFile:
             )
             self._storage.truncate(NAME, end)
             reach(Point.JOURNAL_TAIL_CUT)
-        # A killed process may have left bytes and names that are not on disk yet:
-        # make them durable before this node relies on them. If a failed sync
+        # A killed process may have left names and bytes that are not on disk yet. The
+        # record of this start (`boots`) makes the names durable. Make the bytes
+        # durable, too, before this node relies on them. If a failed sync
         # stopped the process, the kernel counts the pages of the last batch as
         # clean: a sync alone would report success, and write nothing.
         self._storage.rewrite(NAME, start)
@@ -231,7 +232,6 @@ class JournalFile:
         self._mark = self._storage.mark_in(MARK)
         self._note()
         self._mark.sync()
-        self._storage.sync_directory()
 
     def _check_mark(self, end: int) -> None:
         """Refuse a journal that lacks a batch that was on disk: no crash removes that."""
