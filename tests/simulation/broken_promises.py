@@ -18,6 +18,7 @@ from tests.simulation.files.rot import check_started
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.engines import check_applied, check_sync
 from tests.simulation.nodes.turns import Writing, check_turns
+from tests.simulation.promises import KEPT_MAX
 
 NAMED = Configuration.of(
     replace(member, journal_id=f"journal of {member.node_id}")
@@ -60,6 +61,10 @@ class PaperJournal:
         return self.entries[-1][1]
 
     durable_index = last_index
+    bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
     def has(self, index: int) -> bool:
         return self.first_index <= index <= self.last_index
@@ -90,7 +95,12 @@ class PaperJournal:
 def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
     """Return a member that runs."""
     journal = PaperJournal(f"journal of {node_id}", [(0, members)])
-    engine = SimpleNamespace(raftCommitIndex=1, membership=SimpleNamespace(round_s=1.0))
+    engine = SimpleNamespace(
+        raftCommitIndex=1,
+        membership=SimpleNamespace(round_s=1.0),
+        settings=RaftSettings(log_entries_max=8, log_entries_kept=2),
+        retention=SimpleNamespace(members=["n9"]),
+    )
     campaign = SimpleNamespace(heard_at=0.0, election_min_s=1.0)
     guard = SimpleNamespace(
         progress=lambda _peer: SimpleNamespace(acked=1), campaign=campaign
@@ -133,6 +143,13 @@ def looked_at(
 ) -> Invariants:
     seen.promises.look_at(nodes[node_id], nodes, now)
     return seen
+
+
+@breaks("no log kept without a bound")
+def a_log_that_is_kept_for_too_long() -> Invariants:
+    nodes = three()
+    nodes["n2"].journal.append(*[1] * round(8 * KEPT_MAX))
+    return looked_at(nodes, "n2", Invariants())
 
 
 @breaks("one vote in a term")

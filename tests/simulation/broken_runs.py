@@ -27,7 +27,7 @@ from tests.simulation.memberships import Memberships
 from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
 from tests.simulation.nodes.fetches import Fetches
-from tests.simulation.scenarios import Scenario
+from tests.simulation.scenarios import SHORT_LOG, Scenario
 
 Broken = Callable[[], Invariants]
 BROKEN: dict[str, list[Broken]] = {}
@@ -422,6 +422,7 @@ def a_member_that_does_not_catch_up() -> Invariants:
     world = SimpleNamespace(
         now=0.0,
         ids=["n1", "n2"],
+        raft=SHORT_LOG,
         nodes={"n2": SimpleNamespace(node_id="n2", replica=None)},
         invariants=Invariants(),
         effects=Counter[Effect](),

@@ -17,11 +17,18 @@ from sparecode_node.replication.log.journal import CONFIGURATION, Journal
 from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.settings import KEPT_LOG_FACTOR
 from tests.simulation.comparisons import Comparison, Comparisons
 
 PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 """Messages that the sender must not forget: it makes them from its journal."""
 
+
+KEPT_MAX = 1.25 * KEPT_LOG_FACTOR
+"""
+How many times as long as its settings say a log may be that is kept for a member. It
+grows on when it is kept no more, while a snapshot is written: on a slow disk, by far.
+"""
 
 ROUNDS_LATE_S = 0.5
 """How late an engine looks at the end of a round, and this at the engine."""
@@ -253,11 +260,24 @@ class Promises:
         ):
             seen = f"{node.node_id} counts by entry {at}, which its log does not have"
             self.judge.violated("members of the own log", seen)
+        self._check_length(node)
         if node.leads:
             self._lengths[node.node_id, node.term].append((now, journal.last_index))
             self._check_counted(node, nodes)
             self._check_change(node, commit)
             self._check_promoted(node, nodes, now)
+
+    def _check_length(self, node: Promising) -> None:
+        """See that a log which is kept for a member is not kept without a bound."""
+        engine, journal = node.replica.engine, node.journal
+        if not engine.retention.members:
+            return
+        self._compared(Comparison.KEPT)
+        entries = len(journal) / engine.settings.log_entries_max
+        size = journal.bytes / engine.settings.log_bytes_max
+        if max(entries, size) > KEPT_MAX:
+            seen = f"{node.node_id} has {len(journal)} entries, {journal.bytes} bytes"
+            self.judge.violated("no log kept without a bound", seen)
 
     def _check_start(self, node: Promising) -> None:
         """See that a vote outlasts every stop of the voter."""

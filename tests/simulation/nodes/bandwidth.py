@@ -16,6 +16,8 @@ from tests.simulation.nodes.loops import Timeline
 
 FAST_BYTES_S = 50e6
 SLOW_BYTES_S = 150e3, 300e3, 600e3
+SLOWEST_BYTES_S = 50e3
+"""A snapshot takes a quarter of a minute. A heartbeat may wait for a frame of it."""
 FRAME_BYTES = 16 * 1024
 MESSAGE_BYTES = 64
 """Of a message, beside what it says."""
@@ -82,6 +84,10 @@ class Bandwidth:
         self._dice = dice
         self._slow_share = dice.choice([0.0, 0.3, 0.6])
         self._links: dict[frozenset[str], float] = {}
+
+    def make_slowest(self, pair: tuple[str, str]) -> None:
+        """Let each new connection between two machines be as slow as one can be."""
+        self._links[frozenset(pair)] = SLOWEST_BYTES_S
 
     def of(self, pair: tuple[str, str]) -> float:
         """Return the bytes a second between two machines, in each direction."""

@@ -41,7 +41,7 @@ from tests.simulation.nodes.bounds import Bounds
 from tests.simulation.nodes.channels import Wires
 from tests.simulation.nodes.core import Core
 from tests.simulation.nodes.faults import NodeFaults
-from tests.simulation.nodes.fetches import Fetches
+from tests.simulation.nodes.fetches import FLOOD_LOG, FLOOD_RATE, Fetches
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.nodes.machines import Machine, patched
 from tests.simulation.nodes.memberships import NodeMemberships
@@ -92,12 +92,9 @@ class NodesCluster(PeopleAtWork):
         self.raft = SHORT_LOG
         self.faulty_s = FAULTY_S
         self.timeline = Timeline()
-        self.wires = Wires(
-            self.timeline,
-            self.rng,
-            self._count,
-            Bandwidth(random.Random(f"{seed} {nodes} whole bandwidth")),
-        )
+        rates = random.Random(f"{seed} {nodes} whole bandwidth")
+        self.bandwidth = Bandwidth(rates)
+        self.wires = Wires(self.timeline, self.rng, self._count, self.bandwidth)
         self.current: Machine | None = None
         self.starting: Machine | None = None
         self.ids = [f"n{i + 1}" for i in range(nodes)]
@@ -110,7 +107,8 @@ class NodesCluster(PeopleAtWork):
         self.wires.processes.update({n.address: n for n in self.nodes.values()})
         self.faults = NodeFaults(self)
         fetches = random.Random(f"{seed} {nodes} whole fetches")
-        self.fetches = Fetches(self, fetches)
+        floods = random.Random(f"{seed} {nodes} whole floods")
+        self.fetches = Fetches(self, fetches, floods.random() < FLOOD_RATE)
         self.points = PointFaults(self, random.Random(f"{seed} {nodes} points"))
         self.working: Machine | None = None
         """The machine of the worker thread that runs now."""
@@ -124,6 +122,8 @@ class NodesCluster(PeopleAtWork):
         self.turns = Turns.drawn(self, turns)
         if self.turns.is_drawn:
             self.raft = LOG
+        elif self.fetches.may_flood and not self.memberships.rate:
+            self.raft = FLOOD_LOG
 
     @property
     def now(self) -> float:

@@ -6,6 +6,10 @@ A run ends with all writes, and then every fetch ends, too. So in some runs the 
 outside of the core stay away until its log is compacted without them. Then they come
 back, and everything is in good health, but the others write, so that they would take
 the next snapshot before a slow link has carried one.
+
+In a few runs the link is slower still, and the others write so much that the log reaches
+the bound up to which it is kept. Then the fetch is of no use, and nothing is promised to
+its member. But no log is kept for it without a bound (`promises.KEPT_MAX`).
 """
 
 import random
@@ -13,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.fault_effects import Effect
 
 AWAY_RATE = 0.4
@@ -30,6 +35,14 @@ what is kept for a member (`KEPT_LOG_FACTOR`): beyond that, nothing is promised.
 WRITE_S = 0.5
 """A call that takes longer is given up; others have begun by then."""
 
+FLOOD_RATE = 0.1
+"""Of the runs with a core and without turns: others write more than is kept."""
+
+FLOOD_LOG = RaftSettings(log_entries_max=8, log_entries_kept=2, member_stalled_s=5.0)
+"""So 64 entries are kept for a member: some seconds of writing."""
+
+FLOOD_S = 15.0
+
 
 @dataclass
 class Fetches:
@@ -37,10 +50,12 @@ class Fetches:
 
     world: Any
     dice: random.Random
+    may_flood: bool = False
+    """Whether the run has the settings for that, unless another kind of run needs them."""
 
     def take_away(self, outside: Sequence[str]) -> bool:
         """Let these machines be away, in some runs; return whether they are."""
-        if self.dice.random() >= AWAY_RATE:
+        if self.dice.random() >= AWAY_RATE and not self._floods():
             return False
         for node_id in outside:
             node = self.world.nodes[node_id]
@@ -48,15 +63,24 @@ class Fetches:
             node.restart_at = None
         return True
 
+    def _floods(self) -> bool:
+        return self.world.raft is FLOOD_LOG
+
     def come_back(self, outside: Sequence[str]) -> None:
         """See that they have in time what they have missed, while the others write."""
         world = self.world
+        if self._floods():
+            for pair in ((a, b) for a in outside for b in world.ids if a != b):
+                world.bandwidth.make_slowest(pair)
         wanted = max((n.store.state.applied_index for n in world.live()), default=0)
         for node_id in outside:
             world.faults.mend(world.nodes[node_id])
             world.nodes[node_id].restart_at = world.now
         world.faults.mend_between(world.ids)
         world.trace(world.now, f"{outside} come back, and lack entries to {wanted}")
+        if self._floods():
+            self._flood(outside, wanted)
+            return
         begin, before = world.now, world.effects[Effect.SNAPSHOT_INSTALLED]
         while behind := self._behind(outside, wanted):
             if world.now - begin > BOUND_S:
@@ -68,6 +92,17 @@ class Fetches:
             world.step()
         installed = world.effects[Effect.SNAPSHOT_INSTALLED] - before
         world.effects[Effect.FETCHED_BESIDE_WRITES] += installed
+
+    def _flood(self, outside: Sequence[str], wanted: int) -> None:
+        """Let the others write all the time, and longer than the log is kept."""
+        world, begin = self.world, self.world.now
+        while self._behind(outside, wanted) and world.now - begin < FLOOD_S:
+            for writer in world.live():
+                if writer.node_id not in outside:
+                    world.probe(writer, WRITE_S)
+            world.step()
+        given_up = [node.running.engine.retention.given_up for node in world.live()]
+        world.effects[Effect.LOG_NOT_KEPT] += sum(given_up)
 
     def _behind(self, outside: Sequence[str], wanted: int) -> list[str]:
         nodes = [self.world.nodes[node_id] for node_id in outside]
