@@ -2,10 +2,18 @@
 """The same, of a new cluster: what is left of the old one counts in it."""
 
 from types import SimpleNamespace
+from typing import Any
 
+from sparecode_node.replication.errors import NoQuorumError
+from sparecode_node.replication.raft.read_index import ReadPoint
 from tests.simulation.broken_codes import CODE, tried
 from tests.simulation.broken_runs import breaks, node
-from tests.simulation.invariants import Invariants
+from tests.simulation.invariants import Invariants, Read
+from tests.simulation.nodes.mistakes import (
+    check_fenced,
+    check_kept,
+    check_unanswered,
+)
 from tests.simulation.nodes.new_clusters import check_links, check_old_member
 from tests.simulation.rules import CodeRules
 
@@ -46,6 +54,50 @@ def a_code_that_was_accepted_before_the_review() -> Invariants:
     call, outcome = tried(CODE)
     rules.on_outcome(call, outcome)
     return rules
+
+
+# --- Mistakes before that
+
+
+@breaks("no answer without memory")
+def a_read_that_a_lost_majority_answers() -> Invariants:
+    seen = Invariants()
+    refused = Read("n1.1.r1", 1.0, 3, outcomes=[NoQuorumError("alone")])
+    check_unanswered(seen, [refused])
+    assert not seen.violations
+    answered = Read("n1.1.r2", 1.0, 3, outcomes=[ReadPoint(index=3, state_ms=0)])
+    check_unanswered(seen, [refused, answered])
+    return seen
+
+
+@breaks("survivors keep their logs")
+def a_survivor_whose_log_was_cut() -> Invariants:
+    seen = Invariants()
+    check_kept(seen, "n1", (2, 7), (2, 7))
+    assert not seen.violations
+    check_kept(seen, "n1", (2, 7), (3, 6))
+    return seen
+
+
+def _put_back(refused_by: str) -> Any:
+    status = SimpleNamespace(refused_by=refused_by)
+    return node("n2", running=SimpleNamespace(status=lambda: status))
+
+
+@breaks("older copies say so")
+def an_older_copy_that_does_not_know_it() -> Invariants:
+    seen = Invariants()
+    check_fenced(seen, _put_back("n1"), up=True)
+    assert not seen.violations
+    check_fenced(seen, _put_back(""), up=True)
+    return seen
+
+
+@breaks("older copies say so")
+def an_older_copy_that_does_not_run() -> Invariants:
+    seen = Invariants()
+    check_fenced(seen, _put_back("n1"), up=False)
+    return seen
 
 
 NEW_CLUSTER_RUNS = True

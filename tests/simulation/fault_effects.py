@@ -144,6 +144,9 @@ class Effect(enum.Enum):
     TOLD_OVERLOADED = "callers told to come again later"
     TOLD_REMOVED = "callers told that their node was removed"
 
+    MAJORITY_EMPTY = "lost majorities that were started on empty disks"
+    MAJORITY_BACK = "lost majorities that returned as older copies"
+
     @property
     def of_nodes(self) -> bool:
         """Belongs to whole nodes and the connections between them alone."""
@@ -211,8 +214,13 @@ IN_LOST = {
     Effect.TOLD_NO_QUORUM,
     Effect.TOLD_CLOCK,
     Effect.TOLD_OVERLOADED,
+    Effect.MAJORITY_EMPTY,
+    Effect.MAJORITY_BACK,
 }
 """The effects of long runs that must occur in short ones whose cluster is lost, too."""
+
+IN_LOST_ALONE = {Effect.MAJORITY_EMPTY, Effect.MAJORITY_BACK}
+"""Those of these that are drawn in no others."""
 
 
 def effects_of(
@@ -222,7 +230,9 @@ def effects_of(
     if not whole:
         return [e for e in Effect if not e.of_nodes and (files or not e.of_files)]
     of_mixes = {
-        e for e in Effect if e.of_mixes and mixed and (not lost or e in IN_LOST)
+        e
+        for e in Effect
+        if e.of_mixes and mixed and (e in IN_LOST if lost else e not in IN_LOST_ALONE)
     }
     return [
         effect

@@ -35,6 +35,7 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 | rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | in some runs of `make sim-mixed` | no |
 | audit segments: archives, confirmations, removal by retention | in a third of the runs | no | no | no |
 | a new cluster from a survivor or from a backup | no | no | in half of `make sim-mixed`, and all of `make sim-lost` | no |
+| a lost majority on empty disks, or put back together to older copies | no | no | in most of the recoveries of `make sim-lost` | no |
 | an engine's thread held up while the loop answers | no | no | in half of `make sim-mixed`; elsewhere as long as its disk takes | no |
 
 What that could hide:
@@ -47,6 +48,8 @@ What that could hide:
   `tests/services` and `tests/statemachine` have all of them, without a seed.
 * *`recover` and restore* write the new log by the product's code. Files that are moved into place, key rings, bundles and the signatures of backups
   are not in it, and nothing fails meanwhile. `tests/system/test_runbooks.py` and `tests/test_recovery_tool.py` have them, without a seed.
+* *Older copies of a majority* meet a survivor from the start, which was a member when they were made. Among themselves, or if all members go back together, nothing on their
+  disks shows it. They would go on without what was acknowledged since, until a survivor meets them. The [runbook](../runbooks/restored-machine.md) says what is to be started last.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
 * *Threads.* Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.

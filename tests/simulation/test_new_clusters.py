@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.comparisons import Comparison
+from tests.simulation.fault_effects import Effect
+from tests.simulation.nodes.mistakes import Mistakes
 from tests.simulation.nodes.mixed import Mix, MixedCluster, lost_cluster
 from tests.simulation.nodes.new_clusters import NEW_ID, NewCluster
 
@@ -42,6 +44,25 @@ def test_a_run_goes_on_whatever_is_late(seed: int) -> None:
     with contextlib.closing(lost_cluster(seed, 3)) as sim:
         sim.run()
     assert sim.invariants.violations == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "effect"),
+    [("empty", Effect.MAJORITY_EMPTY), ("back", Effect.MAJORITY_BACK)],
+)
+def test_nothing_comes_of_a_mistake_with_the_lost_machines(
+    kind: str, effect: Effect
+) -> None:
+    """Afterwards the survivor has all that it had, and its cluster works."""
+    drawn = Mix.drawn(random.Random(1))
+    mix = replace(drawn, seconds=SECONDS, members=0.0, upgrades=False, crowd=0)
+    with contextlib.closing(MixedCluster(1, mix=mix)) as sim:
+        sim.new_cluster = NewCluster(sim, random.Random(1), "recover")
+        sim.new_cluster.mistakes = Mistakes(sim, random.Random(1), kind)
+        sim.run()
+    assert sim.invariants.violations == {}
+    assert sim.effects[effect]
+    assert sim.invariants.comparisons[Comparison.RECOVERED]
 
 
 def test_half_of_the_long_runs_lose_their_cluster() -> None:

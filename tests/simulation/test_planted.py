@@ -157,7 +157,8 @@ def test_a_campaign_of_long_runs_in_which_one_never_bit_has_failed(
 @pytest.mark.parametrize("effect", Effect)
 def test_every_fault_must_bite_in_some_campaign(effect: Effect) -> None:
     engines = effects_of(whole=False, files=True)
-    assert effect in {*engines, *effects_of(whole=True, mixed=True)}
+    lost = effects_of(whole=True, mixed=True, lost=True)
+    assert effect in {*engines, *effects_of(whole=True, mixed=True), *lost}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from tests.simulation.machines import Node
 from tests.simulation.nodes import queue_bounds
 from tests.simulation.nodes.cluster import CALL_S, MEMBERS_RATE, STEP_S, NodesCluster
 from tests.simulation.nodes.machines import Machine
+from tests.simulation.nodes.mistakes import Mistakes
 from tests.simulation.nodes.new_clusters import NewCluster
 from tests.simulation.people import FOUNDING, beginning
 from tests.simulation.rotations import END_S, RATES, EngineClock, Rotations
@@ -178,6 +179,11 @@ class MixedCluster(NodesCluster):
             )
             node.disk.sync_s = node.speed.sync_s
         self.faults.rarely()
+
+    def close(self) -> None:
+        super().close()
+        if self.new_cluster and self.new_cluster.mistakes:
+            self.new_cluster.mistakes.close()
 
     @contextlib.contextmanager
     def world(self) -> Iterator[None]:
@@ -333,4 +339,8 @@ def lost_cluster(seed: int, nodes: int = 3) -> MixedCluster:
     sim = MixedCluster(seed, nodes, mix)
     sim.rotations = None
     sim.new_cluster = NewCluster(sim, dice, dice.choice(["recover", "restore"]))
+    if sim.new_cluster.cause == "recover":
+        # Dice of their own: the other runs stay what they were.
+        mistakes = random.Random(f"{seed} {nodes} mistakes")
+        sim.new_cluster.mistakes = Mistakes.drawn(sim, mistakes)
     return sim

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import decode_entry
-from sparecode_node.replication.log.format import Identity
-from sparecode_node.replication.log.journal import Journal, open_journal
-from sparecode_node.replication.members import Configuration, Member
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.members import Member
 from sparecode_node.replication.offline.refounding import apply_entries, begin_log
 from sparecode_node.replication.raft.follower import REGULAR
 from sparecode_node.replication.raft.membership_changes import (
@@ -25,8 +24,6 @@ from sparecode_node.replication.raft.membership_changes import (
     Change,
     Promote,
 )
-from sparecode_node.replication.snapshots.installation import finish_install
-from sparecode_node.replication.snapshots.recovery_checks import open_snapshots
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
@@ -35,6 +32,7 @@ from tests.simulation.invariants import Invariants, Observed, Submission
 from tests.simulation.machines import Node
 from tests.simulation.nodes.machines import Machine
 from tests.simulation.nodes.memberships import NodeMemberships
+from tests.simulation.nodes.mistakes import Mistakes, log_of
 from tests.simulation.people import (
     CODES,
     FEW_CODES,
@@ -84,6 +82,8 @@ class NewCluster:
     cause: str
     """`recover` or `restore`."""
     backup: Backup | None = None
+    mistakes: Mistakes | None = None
+    """What people do with the lost machines before they recover the cluster."""
     _known_commit: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -96,6 +96,8 @@ class NewCluster:
 
     def act(self) -> None:
         """Make a backup, sometimes."""
+        if self.mistakes and self.world.cluster_id != NEW_ID:
+            self.mistakes.act()
         up = [node for node in self.world.live() if not node.is_paused()]
         rate = BACKUP_RATE if self.backup is None else NEWER_RATE
         if self.cause != "restore" or self.world.cluster_id == NEW_ID or not up:
@@ -124,6 +126,8 @@ class NewCluster:
         ):
             return
         world.invariants.check_applied()
+        if self.mistakes:
+            self.mistakes.before_the_loss()
         self._stop_all(old)
         founder = (
             self._recovered(survivors) if self.cause == "recover" else self._restored()
@@ -162,38 +166,29 @@ class NewCluster:
         world = self.world
         most = max(1, (len(voters) - 1) // 2)
         survivors = self.rng.sample(voters, self.rng.randint(1, most))
-        logs = {node_id: self._log_of(world.nodes[node_id]) for node_id in survivors}
+        if self.mistakes:
+            lost = world.memberships.configuration.voters - set(survivors)
+            self.mistakes.make(survivors, lost)
+        logs = {node_id: log_of(world.nodes[node_id]) for node_id in survivors}
         node_id = max(survivors, key=lambda i: (logs[i].last_term, logs[i].last_index))
         node, journal = world.nodes[node_id], logs[node_id]
         rules = self._continue(journal.last_index, _entries(journal))
         apply_entries(journal, node.store.state)
-        lost = sum(
+        lacking = sum(
             index > journal.last_index
             or world.earlier.applied.get(index) != rules.applied.get(index)
             for indexes in world.earlier.done.values()
             for index in indexes
         )
         told = sum(map(len, world.earlier.done.values()))
-        rules.comparisons[Comparison.RECOVERED] += told - lost
-        world.trace(world.now, f"{node_id} lacks {lost} of {told} acknowledged changes")
+        rules.comparisons[Comparison.RECOVERED] += told - lacking
+        world.trace(
+            world.now, f"{node_id} lacks {lacking} of {told} acknowledged changes"
+        )
         disk, state_at_ms = node._new_disk(), node.store.state.now_ms
         self._begin_log(node, disk, journal.last_index, journal.last_term, state_at_ms)
         node.disk = disk
         return node
-
-    def _log_of(self, node: Machine) -> Journal:
-        """Open a stopped node's log and state, as `sparecode-node recover` does."""
-        node.store.start(node.disk)
-        journal = open_journal(
-            node.disk,
-            Identity("simulated", node.node_id),
-            Configuration.of(node.written),
-            must_exist=True,
-            salt=b"",
-        )
-        applied = node.store.state.applied_index
-        finish_install(open_snapshots(node.disk), journal, applied)
-        return journal
 
     # --- From a backup
 
