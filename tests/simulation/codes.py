@@ -203,7 +203,11 @@ class CodesCluster(SimCluster, PeopleAtWork):
             self.step(faulty=False)
             if (leader := self.leader()) is None:
                 continue
-            tried = self.try_once(self.nodes[leader], wanted)
+            node = self.nodes[leader]
+            if tried is None:
+                tried = self.try_once(node, wanted)
+            else:  # The same call: the code may be spent, and the caller was not told.
+                tried = self._request(node, self._client_requests[-1])
             while not (tried.outcomes or tried.node_died):
                 self.step(faulty=False)
             if any(isinstance(each, Authenticated) for each in tried.outcomes):
