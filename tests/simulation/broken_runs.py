@@ -28,6 +28,7 @@ from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
 from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.scenarios import SHORT_LOG, Scenario
+from tests.simulation.statements import check_skipped
 
 Broken = Callable[[], Invariants]
 BROKEN: dict[str, list[Broken]] = {}
@@ -447,3 +448,15 @@ def a_cluster_that_stays_as_it_is() -> Invariants:
     sim.heal = lambda _seconds=0.0: False  # type: ignore[method-assign]
     sim.run()
     return sim.invariants
+
+
+# --- Skipped entries
+
+
+@breaks("skipped by a majority")
+def an_entry_skipped_by_half_of_the_voters() -> Invariants:
+    seen = Invariants()
+    check_skipped(seen, "n1", 7, {"n1", "n2"}, ["n1", "n2", "n3"])
+    assert not seen.violations
+    check_skipped(seen, "n1", 7, {"n1", "n2"}, ["n1", "n2", "n3", "n4"])
+    return seen

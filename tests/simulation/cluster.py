@@ -16,9 +16,7 @@ from unittest import mock
 from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId, SessionId
-from sparecode_node.replication.errors import (
-    OutcomeUnknownError,
-)
+from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft import sender
 from sparecode_node.replication.raft.proposals import EXPIRE_S, Outcome
@@ -41,6 +39,7 @@ from tests.simulation.rogues import RATE as ROGUE_RATE
 from tests.simulation.rogues import Rogues
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
+from tests.simulation.statements import Statements
 
 PROPOSAL_S = 3.0
 IMPATIENT = 0.15
@@ -116,6 +115,7 @@ class SimCluster:
         keepers = random.Random(f"{seed} {scenario.nodes} keepers")
         late = random.Random(f"{seed} {scenario.nodes} late snapshots")
         self.keepers = Keepers(self, keepers, late)
+        self.statements = Statements(self, f"{seed} {scenario.nodes} statements")
 
     def close(self) -> None:
         """Close the databases of the machines."""
@@ -444,6 +444,7 @@ class SimCluster:
                 self.faults.act()
             self.memberships.act()
             self._copies.act()
+            self.statements.act()
             if self.rng.random() < 0.25:
                 self.client()
             if self.rng.random() < 0.2 or self._has_two_leaders():

@@ -76,6 +76,8 @@ class Effect(enum.Enum):
     POINT_DELAY = "delays at a fault point"
 
     APPLY_FAILED = "entries that one machine could not apply"
+    SIGNED_ALONE = "starts with the statement of one operator to skip an entry"
+    POISON = "stops of all machines at an entry, until its cause had gone"
 
     STATE_CALL_FAILED = "calls on a state's files that failed once"
     KILL_IN_STATE_CALL = "killed inside a call on a state's files"

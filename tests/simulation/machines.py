@@ -4,10 +4,12 @@
 import copy
 import random
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log.file import NAME
@@ -32,6 +34,9 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 from tests.simulation.promises import PROMISES
 
+if TYPE_CHECKING:
+    from tests.simulation.statements import Statements
+
 EPOCH_S = 1_800_000_000.0
 
 ENDINGS = (Fatal, StartRefusedError, sqlite3.DatabaseError)
@@ -52,6 +57,7 @@ class World(Protocol):
     network: Network
     invariants: Invariants
     effects: Effects
+    statements: "Statements"
 
     def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
     def clocks(self, ids: Collection[str], since: float) -> list[set[float]]:
@@ -166,6 +172,13 @@ class _Applying:
     def skipped(self) -> tuple[SkippedEntry, ...]:
         return self._node.store.state.skipped
 
+    @property
+    def member_keys(self) -> Mapping[NodeId, MemberKey]:
+        return self._node.store.state.member_keys
+
+    def denies(self, certificate: Certificate) -> bool:
+        return self._node.store.state.denies(certificate)
+
     def checkpoint(self) -> int:
         self._node.disk.burn()
         if self._node.sim.rng.random() < 0.2:
@@ -190,7 +203,7 @@ class _Applying:
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
-        self._fail_if_unable()
+        self._fail_if_unable(index, calls)
         replica = self._node.replica
         term = replica.engine.raftCurrentTerm if replica else 0
         entry_term = replica.engine.journal.term_at(index) if replica else None
@@ -201,8 +214,17 @@ class _Applying:
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         return results
 
-    def _fail_if_unable(self) -> None:
+    def skip(self, entry: SkippedEntry, calls: tuple[Call, ...]) -> tuple[Result, ...]:
+        node = self._node
+        voters = node.journal.configuration_at(entry.index).voters
+        node.sim.statements.check(node.node_id, entry.index, entry.digest, voters)
+        return node.store.state.skip(entry, calls)
+
+    def _fail_if_unable(self, index: int, calls: tuple[Call, ...]) -> None:
         disk = self._node.disk
+        if self._node.sim.statements.spoils(index, calls):
+            disk.hurt = True
+            raise ArithmeticError("no machine can compute this")
         if disk.unable:
             disk.unable, disk.hurt = False, True
             self._node.sim.effects[Effect.APPLY_FAILED] += 1
@@ -380,7 +402,9 @@ class Node:
             joins=self.joins,
             salt=self.sim.rng.randbytes(16),
             raft=self.raft or self.sim.raft,
+            skips=self.sim.statements.settings(self.node_id),
         )
+        self.disk.held = self.sim.statements.holds(self.node_id, self.applied_at_start)
         self.replica = Replica(
             self.config,
             storage=self.disk,

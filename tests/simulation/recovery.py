@@ -9,6 +9,7 @@ from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Network
+from tests.simulation.statements import Statements
 
 
 class World(Protocol):
@@ -19,6 +20,7 @@ class World(Protocol):
     network: Network
     invariants: Invariants
     memberships: Memberships
+    statements: Statements
 
     def step(self, *, faulty: bool) -> None: ...
     def leader(self) -> str | None: ...
@@ -33,6 +35,7 @@ def heal(world: World, seconds: float) -> bool:
 
     It must elect a leader, write, bring all members to the same index, and read.
     """
+    world.statements.take_back()
     for node in world.nodes.values():
         node.disk.fuse = node.disk.state_fault = None
         node.disk.failing = node.disk.full = node.disk.unable = False

@@ -25,6 +25,7 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 | disks that rot | no | one machine at a time | no | no |
 | members that come and go | yes | yes | in the third of the runs that have no core | yes |
 | machines that return as an older copy | yes | yes | in nearly all of the runs with members that come and go | yes |
+| statements to skip an entry, of one operator alone | in half of the runs | in half of the runs | no | in half of the runs |
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
 | queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
@@ -50,6 +51,8 @@ What that could hide:
   are not in it, and nothing fails meanwhile. `tests/system/test_runbooks.py` and `tests/test_recovery_tool.py` have them, without a seed.
 * *Older copies of a majority* meet a survivor from the start, which was a member when they were made. Among themselves, or if all members go back together, nothing on their
   disks shows it. They would go on without what was acknowledged since, until a survivor meets them. The [runbook](../runbooks/restored-machine.md) says what is to be started last.
+* *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
+  voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
 * *Threads.* Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.

@@ -6,12 +6,14 @@ import collections
 import random
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparecode_node.domain.ids import KeyId
+from sparecode_node.domain.agents import Certificate
+from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeysInState
+from sparecode_node.domain.membership import MemberKey
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Result
@@ -89,6 +91,16 @@ class MachineStore(abc.ABC):
     @property
     def skipped(self) -> tuple[SkippedEntry, ...]:
         return self.machine.skipped
+
+    @property
+    def member_keys(self) -> Mapping[NodeId, MemberKey]:
+        return self.machine.member_keys
+
+    def denies(self, certificate: Certificate) -> bool:
+        return self.machine.denies(certificate)
+
+    def skip(self, entry: SkippedEntry, calls: Sequence[Call]) -> tuple[Result, ...]:
+        return self.machine.skip(entry, calls)
 
     def apply(self, index: int, calls: Sequence[Call]) -> tuple[Result, ...]:
         return self.machine.apply(index, calls)

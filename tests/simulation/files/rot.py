@@ -104,7 +104,7 @@ class RottingDisks:
     def stopped(self, node: Node) -> None:
         """Learn that a node has stopped itself."""
         disk = node.disk
-        other_cause = disk.failing or disk.full or disk.hurt
+        other_cause = disk.failing or disk.full or disk.hurt or disk.held
         if disk.rotten and not other_cause and node.node_id not in self._refused:
             self.world.effects[Effect.ROTTEN_REFUSED] += 1
             self._refused.add(node.node_id)

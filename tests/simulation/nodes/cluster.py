@@ -51,6 +51,7 @@ from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.rules import CodeRules
 from tests.simulation.scenarios import Trace
 from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.statements import Statements
 from tests.simulation.work import PeopleAtWork
 
 STEP_S = 0.05
@@ -118,6 +119,8 @@ class NodesCluster(PeopleAtWork):
         self.memberships = NodeMemberships(self, dice, rate, nodes)
         copies = random.Random(f"{seed} {nodes} whole copies")
         self._copies = DiskCopies(self, copies, COPY_RATE, BACK_RATE)
+        self.statements = Statements(self, "none")
+        """No operator of whole nodes signs to skip an entry."""
         turns = random.Random(f"{seed} {nodes} whole turns")
         self.turns = Turns.drawn(self, turns)
         if self.turns.is_drawn:
