@@ -341,6 +341,17 @@ def a_change_before_the_journals_have_names() -> Invariants:
     return change(2, before=THREE)
 
 
+@breaks("change with known journals")
+def a_learner_before_the_journals_have_names() -> Invariants:
+    nodes = {"n1": member("n1", THREE, leads=True, term=2)}
+    journal = nodes["n1"].journal
+    journal.append(2)
+    learner = replace(THREE.members[0], node_id=NodeId("n4"), role=MemberRole.LEARNER)
+    journal.change(2, THREE.with_member(learner))
+    nodes["n1"].replica.engine.raftCommitIndex = 2
+    return looked_at(nodes, "n1", Invariants())
+
+
 @breaks("new voters have caught up")
 def a_new_voter_without_the_log() -> Invariants:
     learning = Configuration.of(

@@ -30,12 +30,11 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.keepers import Keepers
-from tests.simulation.leader_hunts import RATE, LeaderHunts
+from tests.simulation.leader_hunts import LeaderHunts
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.point_faults import PointFaults
-from tests.simulation.rogues import RATE as ROGUE_RATE
 from tests.simulation.rogues import Rogues
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
@@ -90,13 +89,10 @@ class SimCluster:
         # Dice of their own: whether members change alters nothing else.
         dice = random.Random(f"{seed} {scenario.nodes} members")
         rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
-        self.memberships = Memberships(self, dice, rate, scenario.nodes)
-        dice = random.Random(f"{seed} {scenario.nodes} hunts")
-        rate = RATE if profile is Profile.LEADER_HUNT and dice.random() < 0.7 else 0.0
-        self.hunts = LeaderHunts(self, dice, rate)
-        dice = random.Random(f"{seed} {scenario.nodes} rogues")
-        rate = ROGUE_RATE if profile is Profile.MEMBERS and dice.random() < 0.3 else 0.0
-        self.rogues = Rogues(self, dice, rate)
+        hurry = random.Random(f"{seed} {scenario.nodes} hurry")
+        self.memberships = Memberships(self, dice, rate, scenario.nodes, hurry)
+        self.hunts = LeaderHunts(self, f"{seed} {scenario.nodes} hunts", profile)
+        self.rogues = Rogues(self, f"{seed} {scenario.nodes} rogues", profile)
         copies = random.Random(f"{seed} {scenario.nodes} copies")
         self._copies = DiskCopies(self, copies)
         points = random.Random(f"{seed} {scenario.nodes} points")
@@ -417,6 +413,7 @@ class SimCluster:
         """Elect a leader before anything goes wrong."""
         for _ in range(40):
             self.step(faulty=False)
+            self.memberships.act_at_once()
 
     # --- Time
 

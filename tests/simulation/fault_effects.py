@@ -54,6 +54,7 @@ class Effect(enum.Enum):
     LEARNER_PROMOTED = "learners promoted"
     MEMBER_REMOVED = "members removed"
     PRIMARY_TO_REMOVE = "removed primaries that handed over first"
+    CHANGE_AT_ONCE = "members changed in a cluster that had just begun"
     CHANGE_FAILED = "membership changes refused, or with unknown outcome"
     CHANGE_ROLLED_BACK = "membership changes truncated as conflicts"
     WIPED = "members that returned without their journal"

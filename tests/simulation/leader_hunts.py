@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.faults import Profile
 from tests.simulation.machines import Node
 from tests.simulation.network import Network
 
+HUNTED = 0.7
+"""How many of the runs about leaders that are cut off have hunts."""
 RATE = 0.03
 """How often a hunt begins, in each step with a leader."""
 HUNT_S = 0.8, 4.0
@@ -51,12 +54,19 @@ class LeaderHunts:
     """Hunts leaders, one after another."""
 
     world: World
-    rng: random.Random
-    rate: float
+    seed: str
+    profile: Profile
+    rng: random.Random = field(init=False)
+    rate: float = field(init=False)
     _until: float = 0.0
     _friend: str = ""
     _hunted: dict[str, int] = field(default_factory=dict)
     """Leader -> its term, of this hunt."""
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        acts = self.profile is Profile.LEADER_HUNT and self.rng.random() < HUNTED
+        self.rate = RATE if acts else 0.0
 
     def allows_others(self) -> bool:
         """Return whether other faults may act in this step."""

@@ -27,6 +27,8 @@ from tests.simulation.invariants import Invariants, Wish
 from tests.simulation.machines import Node
 
 CHANGE_S = 1.5
+HURRIED = 0.1
+"""How often an administrator changes the members of a cluster that has just begun."""
 MACHINES_MORE = 3
 """Machines added in a run, at most."""
 
@@ -62,6 +64,8 @@ class Memberships:
     rate: float
     """The rate of membership changes, per step."""
     founders: int
+    hurry: random.Random | None = None
+    """Dice of an administrator who does not wait until the cluster is ready, if any."""
     repeats: int = 0
     """How often an impatient administrator asks for the same again, at once."""
     configuration: Configuration = field(default_factory=Configuration)
@@ -73,6 +77,11 @@ class Memberships:
     """Changes that were acknowledged."""
     _committed: int = 0
     _added: int = 0
+
+    def __post_init__(self) -> None:
+        """Draw whether the administrator is in a hurry, where members change at all."""
+        if self.hurry and not (self.rate and self.hurry.random() < HURRIED):
+            self.hurry = None
 
     # --- Looking
 
@@ -149,6 +158,18 @@ class Memberships:
         elif change := self._wanted():
             for _ in range(1 + self.repeats):
                 self._ask(change)
+
+    def act_at_once(self) -> None:
+        """Ask the first leader for a change, before it knows the journals of all."""
+        if self.hurry is None or not self.configuration.members:
+            return
+        if not any(node.leads for node in self.world.live()):
+            return
+        dice, self.hurry = self.hurry, None
+        founder = NodeId(dice.choice(sorted(self.configuration.voters)))
+        adds = dice.random() < 0.5
+        self._ask(AddLearner(self._new_machine()) if adds else Remove(founder))
+        self.world.effects[Effect.CHANGE_AT_ONCE] += 1
 
     def _wanted(self) -> Change | None:
         result, rng = self.configuration, self.rng

@@ -349,7 +349,8 @@ class Promises:
         """
         Members change one at a time, and after an entry of the leader's term (4.1).
 
-        And not before the journals have names.
+        And not before the journals of all voters have names: else a voter that loses its
+        journal then could never be told from one that has it, or never be replaced.
         """
         journal = leader.journal
         last = journal.configured_at
@@ -357,7 +358,7 @@ class Promises:
             return
         before = journal.configuration_at(last - 1)
         own = journal.term_at(last) == leader.term
-        changed = voters_of(before) != voters_of(journal.configuration)
+        changed = roles_of(before) != roles_of(journal.configuration)
         self._compared(Comparison.CHANGE_BEGUN)
         earlier = [at for at, _ in journal._configurations if commit < at < last]
         if own and earlier:
@@ -425,6 +426,11 @@ def voters_of(members: Configuration) -> frozenset[str]:
     return frozenset(
         each.node_id for each in members.members if each.role is MemberRole.VOTER
     )
+
+
+def roles_of(members: Configuration) -> dict[str, MemberRole]:
+    """Return who is a member, and how: names and addresses may change at any time."""
+    return {str(each.node_id): each.role for each in members.members}
 
 
 def is_named(members: Configuration) -> bool:

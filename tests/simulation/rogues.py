@@ -7,16 +7,19 @@ work of a primary that is well (Raft thesis, 4.2.3).
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.raft import frames
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.faults import Profile
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import Network
 
+WITH_ROGUES = 0.3
+"""How many of the runs about members have them."""
 RATE = 0.05
 """How often one asks, in each step."""
 LONGEST_LOG = 1_000_000
@@ -38,8 +41,15 @@ class Rogues:
     """Asks for votes in the name of learners."""
 
     world: World
-    rng: random.Random
-    rate: float
+    seed: str
+    profile: Profile
+    rng: random.Random = field(init=False)
+    rate: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        acts = self.profile is Profile.MEMBERS and self.rng.random() < WITH_ROGUES
+        self.rate = RATE if acts else 0.0
 
     def act(self) -> None:
         """Do what the dice say."""
