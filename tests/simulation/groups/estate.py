@@ -53,7 +53,11 @@ class Moving:
     slot: int
     source: Group
     target: Group
+    pace: float = 1.0
+    """0: its operator waits for nothing between the steps."""
     ticket: MoveTicket | None = None
+    is_deleting: bool = False
+    """The users who have left are about to be deleted: no one can take them back."""
     touched: asyncio.Event = field(default_factory=asyncio.Event)
     """Set if a cluster of it was restored or lost: its own operator leaves it alone."""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -176,6 +180,12 @@ class Estate:
 
     def repeat_late(self, group: Group, action: Callable[[], object]) -> None:
         """Let a request arrive a second time, or for the first time, later."""
+        self.arrive_late(group, action, self.rng.choice([0.05, 0.5, 2.0, LATE_S]))
+
+    def arrive_late(
+        self, group: Group, action: Callable[[], object], seconds: float
+    ) -> None:
+        """Let a request arrive after a while, if the cluster then has a quorum."""
         epoch = group.epoch
 
         def arrive() -> None:
@@ -188,7 +198,7 @@ class Estate:
                 self.rules.counts["late and refused"] += 1
             self.check_homes()
 
-        self.timeline.after(self.rng.choice([0.05, 0.5, 2.0, LATE_S]), arrive)
+        self.timeline.after(seconds, arrive)
 
     # --- Operators
 

@@ -35,18 +35,20 @@ class Operators:
             target = rng.choice(estate.living)
             moved = await self._move_slot(slot, source, target)
             if moved and rng.random() < 0.6:  # It was a mistake: back, or on, at once.
-                await self._move_slot(
-                    slot, target, rng.choice([source, *estate.living])
-                )
+                other = rng.choice([source, *estate.living])
+                pace = 0.0 if other is source else 1.0
+                await self._move_slot(slot, target, other, pace)
 
-    async def _move_slot(self, slot: int, source: Group, target: Group) -> bool:
+    async def _move_slot(
+        self, slot: int, source: Group, target: Group, pace: float = 1.0
+    ) -> bool:
         """Move a slot, or cancel that; return whether it has moved."""
         estate = self._estate
         if slot in estate.held or estate.restoring in (source, target):
             return False
         if source is target or source.is_lost or target.is_lost:
             return False
-        moving = Moving(estate.name("move"), slot, source, target)
+        moving = Moving(estate.name("move"), slot, source, target, pace)
         estate.begun.append(moving)
         over = None
         try:
@@ -81,7 +83,7 @@ class Operators:
                 if rng.random() < 0.4:  # An operator in a hurry.
                     estate.publish(slot, target, over=[source])
                     hurried = True
-                await asyncio.sleep(rng.choice([0.0, 0.1, 2.0, 4.0]))
+                await asyncio.sleep(rng.choice([0.0, 0.1, 2.0, 4.0]) * moving.pace)
                 if rng.random() < 0.2:
                     raise MoveRefusedError("the operator gives up")  # noqa: TRY301
             receipt, over = await self._activate(moving), source
@@ -115,6 +117,7 @@ class Operators:
             await asyncio.wait_for(moving.touched.wait(), wait_s)
         try:
             if over is moving.source and not moving.is_touched:
+                moving.is_deleting = True
                 await back_up_before_delete(estate, moving)
             await self._step(
                 moving,

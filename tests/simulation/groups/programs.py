@@ -9,6 +9,7 @@ of them type a code of the old one.
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import cast
 
 from sparecode_client import (
@@ -29,6 +30,7 @@ from sparecode_node.domain.ids import SetId
 from tests.simulation.groups.estate import CODES, LATE_S, Estate, Lost
 from tests.simulation.groups.group import Group, NotHere
 from tests.simulation.groups.moves import REMEMBERED_S
+from tests.simulation.groups.queues import Queue
 from tests.simulation.people import USERS, Try
 
 PROGRAMS = 3
@@ -42,8 +44,9 @@ REPEATED_S = REMEMBERED_S - LATE_S - WITHIN.total_seconds() - 1.0
 class Programs:
     """The programs, and the slot table that each has on its disk."""
 
-    def __init__(self, estate: Estate, seconds: float) -> None:
+    def __init__(self, estate: Estate, seconds: float, queue: Queue) -> None:
         self._estate = estate
+        self._queue = queue
         self._began_s = estate.timeline.now
         self._seconds = seconds
         self._agents = [
@@ -56,7 +59,7 @@ class Programs:
 
     def _agent(self, cluster: ClusterAddress) -> AsyncAgent:
         group = self._estate.groups[cluster.name]
-        return cast("AsyncAgent", GroupAgent(self._estate, group))
+        return cast("AsyncAgent", GroupAgent(self._estate, group, self._queue))
 
     async def sign_in(self, program: int) -> None:
         """Sign users in, as long as anything goes wrong."""
@@ -131,9 +134,10 @@ class GroupAgent:
 
     removed_nodes: frozenset[str] = frozenset()
 
-    def __init__(self, estate: Estate, group: Group) -> None:
+    def __init__(self, estate: Estate, group: Group, queue: Queue) -> None:
         self._estate = estate
         self._group = group
+        self._queue = queue
 
     async def authenticate(
         self,
@@ -152,10 +156,10 @@ class GroupAgent:
         deadline_s = loop.time() + within.total_seconds()
         in_doubt, last = False, "UNREACHABLE"
         while loop.time() < deadline_s:
+            decide = partial(self._decide, wanted, request_id)
+            self._queue.pass_on(self._group, username, request_id, decide)
             try:
-                decision = await self._estate.ask(
-                    self._group, lambda: self._decide(wanted, request_id)
-                )
+                decision = await self._estate.ask(self._group, decide)
             except NotHere as answer:
                 if answer.moved:
                     raise Refused("SLOT_MOVED", "the slot has moved away") from None
@@ -175,12 +179,12 @@ class GroupAgent:
     def _decide(self, wanted: Try, request_id: str) -> str:
         rules = self._estate.rules
         try:
-            decision, _ = self._group.decide(wanted, request_id)
+            decision, index = self._group.decide(wanted, request_id)
         except NotHere as answer:
             if answer.moved:
                 rules.on_moved(self._group, request_id)
             raise
-        rules.on_decided(self._group, request_id, wanted, decision)
+        rules.on_decided(self._group, request_id, wanted, decision, index)
         return decision.value
 
     async def close(self) -> None:

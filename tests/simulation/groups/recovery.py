@@ -152,7 +152,7 @@ class Recovery:
             in (MoveState.ACTIVE, MoveState.ARRIVING)
             and _has_left(moving)
             for moving in self._moves_of(group, slot)
-            if moving.target is group
+            if moving.target is group and not moving.is_deleting
         )
 
     async def _lose(self, group: Group) -> None:

@@ -24,8 +24,8 @@ class GroupRules:
 
     violations: dict[str, str] = field(default_factory=dict)
     """Promise -> what was seen first."""
-    accepted: dict[str, tuple[str, int, str]] = field(default_factory=dict)
-    """Code -> the cluster, its epoch, and the request id that it was accepted for."""
+    accepted: dict[str, tuple[str, int, str, int]] = field(default_factory=dict)
+    """Code -> the cluster, its epoch, the request id, and the index of its acceptance."""
     decided: dict[str, tuple[Group, int]] = field(default_factory=dict)
     """Request id -> the cluster that decided it, and the epoch in which it did."""
     never: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class GroupRules:
         self.violations.setdefault(promise, seen)
 
     def on_decided(
-        self, group: Group, request_id: str, wanted: Try, decision: Decided
+        self, group: Group, request_id: str, wanted: Try, decision: Decided, index: int
     ) -> None:
         """Record that a cluster has decided an attempt, or repeats its decision."""
         about = f"{request_id} ({wanted.user} {wanted.what})"
@@ -60,12 +60,14 @@ class GroupRules:
             self.violated("moved means never", f"{about} in {group.name}")
         if not is_accepted:
             return
-        if wanted.what in self.void:
-            self.violated("void for good", f"{about} in {group.name}")
         if self.answers.get(request_id, Decision.ACCEPTED) is not Decision.ACCEPTED:
             self.violated("one answer", f"{about}: accepted after a refusal was heard")
-        place = (group.name, group.epoch, request_id)
+        place = (group.name, group.epoch, request_id, index)
+        is_new = wanted.what not in self.accepted
         other = self.accepted.setdefault(wanted.what, place)
+        # A copy of an attempt gets the decision from before the code was voided.
+        if wanted.what in self.void and (is_new or other != place):
+            self.violated("void for good", f"{about} in {group.name}")
         if other != place:
             self.violated("spent once", f"{wanted.what}: {other} and {place}")
         self.counts["accepted"] += other is place

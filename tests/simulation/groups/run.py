@@ -3,8 +3,9 @@
 Clusters that share the users, programs that sign them in, and operators who move slots.
 
 The programs use the library's `AsyncRoutedAgent`, the clusters the real state machine.
-Requests and answers are lost and repeated late, clusters lose their quorum for a while,
-slot tables are old, operators give moves up, and a thief sends again what they have sent.
+Requests and answers are lost and repeated late, attempts up to ten minutes late. Clusters
+lose their quorum for a while, slot tables are old, operators give moves up or want a slot
+back at once, and a thief sends again what they have sent.
 Clusters are restored from older states, and one is lost for good.
 """
 
@@ -22,6 +23,7 @@ from tests.simulation.groups.hazards import Hazards
 from tests.simulation.groups.moves import DELETED_AFTER_MS
 from tests.simulation.groups.operators import Operators
 from tests.simulation.groups.programs import PROGRAMS, Programs
+from tests.simulation.groups.queues import Queue
 from tests.simulation.groups.recovery import Recovery
 from tests.simulation.groups.rules import GroupRules
 from tests.simulation.nodes.loops import NodeLoop, Timeline
@@ -50,7 +52,9 @@ class GroupsRun:
             on_error=lambda seen: self.rules.violated("no exception", seen),
         )
         self.estate = Estate(self.rng, self.rules, self.timeline, PROGRAMS)
-        self.programs = Programs(self.estate, SECONDS)
+        # Dice of their own: what is held back alters nothing else.
+        queue = Queue(self.estate, random.Random(f"{seed} queue"))
+        self.programs = Programs(self.estate, SECONDS, queue)
         self.operators = Operators(self.estate)
         self.recovery = Recovery(self.estate)
         self.hazards = Hazards(self.estate)
