@@ -282,9 +282,6 @@ class OutboxCluster(CodesCluster):
 
     def set_up(self) -> None:
         """Create the channels before anything goes wrong."""
-        # A lane of a primary that has just been deposed reads again and again until it
-        # is ended. Reads take no time here, so a run that meets this never ends.
-        self.memberships.hurry = None
         super().set_up()
         for name, classes in {**WEBHOOKS, STREAM: ALL}.items():
             self._insist(

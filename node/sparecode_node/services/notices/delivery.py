@@ -142,7 +142,8 @@ class Lane:
             for line in lines.values():
                 group.create_task(self._deliver(line, room, failed_before))
         await self._acknowledge()
-        return self._failures == 0
+        # A primary that was deposed would read the same notices again and again.
+        return self._failures == 0 and self.is_current()
 
     async def _deliver(
         self, line: Sequence[StoredNotice], room: asyncio.Semaphore, failed_before: int
