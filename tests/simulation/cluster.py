@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.members import Member
-from sparecode_node.replication.raft import sender
 from sparecode_node.replication.raft.proposals import EXPIRE_S, Outcome
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.replication.replicator import Proposal
@@ -33,6 +31,7 @@ from tests.simulation.keepers import Keepers
 from tests.simulation.leader_hunts import LeaderHunts
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
+from tests.simulation.message_sizes import MessageSizes
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.point_faults import PointFaults
 from tests.simulation.rogues import Rogues
@@ -52,12 +51,6 @@ HEAL_S = 40.0
 For a cluster without faults to work again, and to agree. A node with slow threads fetches
 a snapshot for ten seconds, and twice if the first one was spoiled.
 """
-SMALL_BYTES = 1
-"""As the most of an append: then it has one entry."""
-MANY_REPEATS = 0.3
-"""How often a message arrives twice, in some of the runs in which any does."""
-SMALL_WINDOW = 3
-"""Of entries on the way to a follower."""
 LOOK_EACH = 5
 """Steps between two comparisons of all logs: compaction takes what they share."""
 
@@ -105,9 +98,7 @@ class SimCluster:
         self._faulty = False
         """Whether this step may have faults, and impatient callers."""
         sizes = random.Random(f"{seed} {scenario.nodes} sizes")
-        self.append_bytes = sizes.choice([sender.APPEND_BYTES_MAX, SMALL_BYTES])
-        self.window = sizes.choice([sender.WINDOW_ENTRIES, SMALL_WINDOW])
-        self.network.repeats = sizes.choice([0.02, 0.02, MANY_REPEATS])
+        self.sizes = MessageSizes(sizes, self.network)
         keepers = random.Random(f"{seed} {scenario.nodes} keepers")
         late = random.Random(f"{seed} {scenario.nodes} late snapshots")
         self.keepers = Keepers(self, keepers, late)
@@ -130,7 +121,7 @@ class SimCluster:
         time.time = self._wall  # No caller should ask; one that does gets a node's own.
         random.seed(self.rng.random())  # The engine draws election timeouts here.
         try:
-            with self.keepers.at_work(), self._small_messages():
+            with self.keepers.at_work(), self.sizes.in_force():
                 for node in self.nodes.values():
                     if risk and self.rng.random() < risk:
                         self.arm(node.node_id, self.rng.randint(0, 12))
@@ -140,15 +131,6 @@ class SimCluster:
         finally:
             syncobj.monotonicTime, time.time = clock, wall
             random.setstate(state)
-
-    @contextlib.contextmanager
-    def _small_messages(self) -> Iterator[None]:
-        """In half of the runs each, let messages and windows be small: logs are short."""
-        with (
-            mock.patch.object(sender, "APPEND_BYTES_MAX", self.append_bytes),
-            mock.patch.object(sender, "WINDOW_ENTRIES", self.window),
-        ):
-            yield
 
     def _wall(self) -> float:
         return self._current.wall_s() if self._current else EPOCH_S + self.now
@@ -404,10 +386,6 @@ class SimCluster:
         self._requests += 1
         request = f"r{self._requests}"
         self.propose(node, request, lambda: call(request))
-
-    def remove(self, leader: Node, member: str) -> None:
-        """Ask a leader to remove a member, if one may be lost."""
-        self.memberships.remove(leader, member)
 
     def set_up(self) -> None:
         """Elect a leader before anything goes wrong."""

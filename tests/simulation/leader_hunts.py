@@ -16,6 +16,7 @@ from typing import Protocol
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Profile
 from tests.simulation.machines import Node
+from tests.simulation.memberships import Memberships
 from tests.simulation.network import Network
 
 HUNTED = 0.7
@@ -42,11 +43,10 @@ class World(Protocol):
     now: float
     network: Network
     effects: Effects
-    nodes: dict[str, Node]
+    memberships: Memberships
 
     def live(self) -> list[Node]: ...
     def ask(self, node: Node) -> object: ...
-    def remove(self, leader: Node, member: str) -> object: ...
 
 
 @dataclass
@@ -117,7 +117,7 @@ class LeaderHunts:
             world.ask(leader)
         others = [each for each in world.ids if each not in (node_id, self._friend)]
         if rng.random() < 0.2:
-            world.remove(leader, rng.choice(others))
+            world.memberships.remove(leader, rng.choice(others))
         pairs = {(a, b) for o in others for a, b in ((o, node_id), (node_id, o))}
         seconds, notice = rng.uniform(0.3, 1.5), rng.uniform(0.0, 0.6)
         world.network.at(

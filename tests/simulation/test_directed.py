@@ -27,7 +27,7 @@ class Script(SimCluster):
         super().__init__(seed, scenario)
         self.network.hiccups = 0.0
         self.keepers.beside_s = [0.0]
-        self.append_bytes, self.window = APPEND_BYTES_MAX, WINDOW_ENTRIES
+        self.sizes.append_bytes, self.sizes.window = APPEND_BYTES_MAX, WINDOW_ENTRIES
 
     def run_for(self, seconds: float) -> None:
         for _ in range(round(seconds * 50)):
