@@ -113,9 +113,11 @@ class LeaderHunts:
         rng, world = self.rng, self.world
         node_id = leader.node_id
         self._hunted[node_id] = leader.term
+        others = [each for each in world.ids if each not in (node_id, self._friend)]
+        if not others:
+            return
         for _ in range(rng.randint(0, 4)):
             world.ask(leader)
-        others = [each for each in world.ids if each not in (node_id, self._friend)]
         if rng.random() < 0.2:
             world.memberships.remove(leader, rng.choice(others))
         pairs = {(a, b) for o in others for a, b in ((o, node_id), (node_id, o))}

@@ -25,6 +25,8 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 | disks that rot | no | one machine at a time | no | no |
 | members that come and go | yes | yes | in the third of the runs that have no core | yes |
 | machines that return as an older copy | yes | yes | in nearly all of the runs with members that come and go | yes |
+| leaders that are cut off one after another | in most of the runs about that | the same | no | the same |
+| learners that ask for votes | in a third of the runs about members | the same | no | the same |
 | statements to skip an entry, of one operator alone | in half of the runs | in half of the runs | no | in half of the runs |
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
 | queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
