@@ -35,8 +35,10 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.machines import Node
 from tests.simulation.network import Network
-from tests.simulation.nodes.channels import Channel, Server, Wires
+from tests.simulation.nodes.channels import Channel
+from tests.simulation.nodes.connections import Wires
 from tests.simulation.nodes.loops import NodeLoop, Timeline
+from tests.simulation.nodes.servers import Server
 
 SPOILED = 0.1
 """How often a chunk arrives with a wrong bit, while there are faults."""

@@ -17,8 +17,9 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from tests.simulation.fault_effects import Effect
-from tests.simulation.nodes.channels import CLIENT, SERVER, Channel
+from tests.simulation.nodes.channels import Channel
 from tests.simulation.nodes.cluster import NodesCluster
+from tests.simulation.nodes.connections import CLIENT, SERVER
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 
 

@@ -38,7 +38,7 @@ from tests.simulation.keepers import drain
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.nodes.bandwidth import Bandwidth
 from tests.simulation.nodes.bounds import Bounds
-from tests.simulation.nodes.channels import Wires
+from tests.simulation.nodes.connections import Wires
 from tests.simulation.nodes.core import Core
 from tests.simulation.nodes.faults import NodeFaults
 from tests.simulation.nodes.fetches import FLOOD_LOG, FLOOD_RATE, Fetches

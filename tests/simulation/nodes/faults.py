@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.nodes.channels import CLIENT, SERVER, Connection, Wires
+from tests.simulation.nodes.connections import CLIENT, SERVER, Connection, Wires
 from tests.simulation.nodes.machines import Machine
 
 

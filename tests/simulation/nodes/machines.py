@@ -33,9 +33,11 @@ from tests.simulation.disk import Killed
 from tests.simulation.invariants import Invariants
 from tests.simulation.keepers import NodeSnapshots
 from tests.simulation.machines import EPOCH_S, Node, Store
-from tests.simulation.nodes.channels import Channel, Server, Wires
+from tests.simulation.nodes.channels import Channel
+from tests.simulation.nodes.connections import Wires
 from tests.simulation.nodes.engines import SteppedEngine
 from tests.simulation.nodes.loops import NodeLoop, Timeline
+from tests.simulation.nodes.servers import Server
 from tests.simulation.nodes.speeds import Speed, TimedDisk
 from tests.simulation.nodes.turns import Turns
 
