@@ -398,8 +398,9 @@ class SimCluster:
     def step(self, *, faulty: bool) -> None:
         self.now += STEP_S
         self._faulty = faulty
-        others = faulty and self.hunts.allows_others()
-        self.points.allow(self.ids if others else ())
+        self.hunts.allow_others()
+        at_points = faulty and self.hunts.others_may_act
+        self.points.allow(self.ids if at_points else ())
         for node in self.nodes.values():
             if node.restart_at is not None and self.now >= node.restart_at:
                 self.boot(node)
@@ -415,7 +416,7 @@ class SimCluster:
         if faulty:
             self.hunts.act()
             self.rogues.act()
-            if self.hunts.allows_others():
+            if self.hunts.others_may_act:
                 self.faults.act()
             self.memberships.act()
             self._copies.act()

@@ -78,7 +78,7 @@ class Effect(enum.Enum):
 
     APPLY_FAILED = "entries that one machine could not apply"
     SIGNED_ALONE = "starts with the statement of one operator to skip an entry"
-    POISON = "stops of all machines at an entry, until its cause had gone"
+    POISON = "stops at an entry that no machine could apply for a while"
 
     STATE_CALL_FAILED = "calls on a state's files that failed once"
     KILL_IN_STATE_CALL = "killed inside a call on a state's files"

@@ -30,6 +30,7 @@ AGAIN = 0.6
 LEADERS_MAX = 4
 """In one hunt."""
 LONGER = 2
+"""A run with hunts has so many times as many steps."""
 OTHERS = 0.1
 """How often, in each step, there are other faults: they would end most hunts."""
 GOES_ON = 0.15
@@ -58,6 +59,7 @@ class LeaderHunts:
     profile: Profile
     rng: random.Random = field(init=False)
     rate: float = field(init=False)
+    others_may_act: bool = True
     _until: float = 0.0
     _friend: str = ""
     _hunted: dict[str, int] = field(default_factory=dict)
@@ -68,9 +70,9 @@ class LeaderHunts:
         acts = self.profile is Profile.LEADER_HUNT and self.rng.random() < HUNTED
         self.rate = RATE if acts else 0.0
 
-    def allows_others(self) -> bool:
-        """Return whether other faults may act in this step."""
-        return not self.rate or self.rng.random() < OTHERS
+    def allow_others(self) -> None:
+        """Decide whether other faults may act in this step."""
+        self.others_may_act = not self.rate or self.rng.random() < OTHERS
 
     def steps(self, usual: int) -> int:
         """Return the length of the run."""

@@ -222,7 +222,7 @@ class _Applying:
 
     def _fail_if_unable(self, index: int, calls: tuple[Call, ...]) -> None:
         disk = self._node.disk
-        if self._node.sim.statements.spoils(index, calls):
+        if self._node.sim.statements.stops_all(index, calls):
             disk.hurt = True
             raise ArithmeticError("no machine can compute this")
         if disk.unable:

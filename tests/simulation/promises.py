@@ -26,8 +26,8 @@ PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 
 KEPT_MAX = 1.25 * KEPT_LOG_FACTOR
 """
-How many times as long as its settings say a log may be that is kept for a member. It
-grows on when it is kept no more, while a snapshot is written: on a slow disk, by far.
+How many times as long as in the settings a log may be while it is kept for a member.
+Later it may be longer: while a snapshot is written, nothing is cut off.
 """
 
 ROUNDS_LATE_S = 0.5
@@ -171,7 +171,7 @@ class Promises:
         if not (leader.leads and leader.term == term):
             return  # No one counts it.
         if node.term != term:
-            return  # It was so in that term: the message has waited for a sync.
+            return  # The message waited for a sync: it says what was true in that term.
         theirs, own = leader.journal, node.journal
         if index < max(theirs.first_index, own.first_index):
             return  # Compacted, and so committed.

@@ -254,7 +254,7 @@ class CodeRules(Invariants):
                 continue
             self.comparisons[Comparison.CHALLENGED] += 1
             if outcome == Decision.ACCEPTED.value and challenge[1] in used:
-                self.violated("a challenge is answered once", f"{challenge[1]}: {log}")
+                self.violated("a challenge is answered once", detail)
             used.add(challenge[1])
 
     def _check_done(self, reference: Reference) -> None:

@@ -3,7 +3,7 @@
 
 SCOPE = """## What is simulated, and what is not
 
-Four kinds of runs share the engine, the journal and the proposals of the product. None of them has all of a node:
+`make sim-groups` has [several clusters](groups.md), each as one machine without an engine. Four other kinds of runs share the engine, the journal and the proposals of the product. None of them has all of a node:
 
 * `make sim` has engines with their journals and states, and is fast: thousands of seeds.
 * `make sim-disks` adds SQLite's files, on disks that lose, tear and change what was written.
@@ -27,9 +27,11 @@ Four kinds of runs share the engine, the journal and the proposals of the produc
 | machines that return as an older copy | yes | yes | in nearly all of the runs with members that come and go | yes |
 | leaders that are cut off one after another | in most of the runs about that | the same | no | the same |
 | learners that ask for votes | in a third of the runs about members | the same | no | the same |
-| statements to skip an entry, of one operator alone | in half of the runs | in half of the runs | no | in half of the runs |
+| statements to skip an entry, of one operator alone | in a fifth of the runs | in a fifth of the runs | no | in a fifth of the runs |
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
-| queues, read points, links, hand-over between threads | none: callers ask the engine | none | real | none |
+| queues, read points, waiting callers | none: callers ask the engine | none | real | none |
+| links between nodes | none: messages of engines | none | real, over simulated gRPC | none |
+| hand-over between loop and engine | none | none | real jobs and answers, in one thread | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
 | snapshots that stop on their way, and come too late | in a fifth of the runs | in a fifth of the runs | no | in a fifth of the runs |
 | snapshots in turns, in good health | no | no | in a fifth of the runs | no |
@@ -56,7 +58,7 @@ What that could hide:
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
-* *Threads.* Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
+* *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.
 * *Snapshots that are being written* are taken without a fault, and their files are on the simulated disk of the journal, not on that of the state.

@@ -25,10 +25,13 @@ from sparecode_node.statemachine.commands import Call
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.machines import EPOCH_S
 
-SIGNING = 0.5
+SIGNING = 0.2
 """Of the runs: in these an operator signs whenever a machine stops at an entry."""
 POISON_RATE = 0.002
-"""In a step of such a run, that no machine can apply the next entry: once in a run."""
+"""How often, in a step of such a run, the next entry becomes one that no machine can
+apply; at most once in a run."""
+VOTERS_MIN = 3
+"""Of fewer, one could soon be a majority."""
 TAKEN_BACK_S = 0.5, 2.5
 """When the operator takes a statement back."""
 VALID = datetime.fromtimestamp(EPOCH_S, UTC) - timedelta(days=9)
@@ -42,6 +45,7 @@ class World(Protocol):
     ids: list[str]
     effects: Effects
     invariants: Any
+    memberships: Any
 
     def trace(self, now: float, seen: str) -> None: ...
 
@@ -64,18 +68,19 @@ class Folder:
 class Statements:
     """One operator at a time, who signs alone."""
 
-    def __init__(self, world: World, seed: str) -> None:
-        """Draw from dice of their own."""
+    def __init__(self, world: World, seed: str, signing: float = SIGNING) -> None:
+        """*signing*: in how many of the runs operators sign."""
         self._world = world
         self._rng = random.Random(seed)
-        self.signs = self._rng.random() < SIGNING
+        self.signs = self._rng.random() < signing
         """Whether operators of this run sign at all."""
         self._folders: dict[str, Folder] = {}
         self._signers: dict[tuple[int, str], set[str]] = {}
         """Index and digest of an entry -> who has signed, and has not taken it back."""
         self._back_at = 0.0
         self._poison: int | None = None
-        """Index of the entry that no machine can apply; 0: all can apply all again."""
+        """Index of the entry that no machine can apply."""
+        self._was_poisoned = False
 
     # --- For the machines
 
@@ -95,8 +100,8 @@ class Statements:
         self._world.effects[Effect.SIGNED_ALONE] += result
         return result
 
-    def spoils(self, index: int, calls: Sequence[Call]) -> bool:
-        """Return whether no machine can apply this entry now."""
+    def stops_all(self, index: int, calls: Sequence[Call]) -> bool:
+        """Return whether no machine can apply this entry now; count it."""
         if index != self._poison:
             return False
         if not calls:  # The cause is in a call.
@@ -116,22 +121,24 @@ class Statements:
 
     def act(self) -> None:
         """Sign, or take a statement back."""
-        if (self._signers or self._poison) and self._world.now >= self._back_at:
+        is_out = self._signers or self._poison is not None
+        if is_out and self._world.now >= self._back_at:
             self.take_back()
-        if self.signs and self._poison is None and self._rng.random() < POISON_RATE:
+        if self.signs and not self._was_poisoned and self._rng.random() < POISON_RATE:
+            self._was_poisoned = True
             self._poison = max(self._world.invariants.applied, default=0) + 1
             self._back_at = self._world.now + self._rng.uniform(*TAKEN_BACK_S)
         for node_id in self._world.ids if self.signs else ():
             folder = self.folder(node_id)
             stop, folder.stop = folder.stop, None
-            if stop and not self._signers:
+            voters = self._world.memberships.configuration.voters
+            if stop and len(voters) >= VOTERS_MIN and not self._signers:
                 self._sign(node_id, stop)
 
     def take_back(self) -> None:
         """Take all statements back; a node that has read them may stop once more."""
         self._signers.clear()
-        if self._poison:
-            self._poison = 0
+        self._poison = None
         for folder in self._folders.values():
             folder.kept.clear()
 

@@ -2,9 +2,10 @@
 """
 A proxy between programs and clusters that sends copies of attempts minutes later.
 
-Only copies of tries from before the slot left the cluster: a slot returns ten minutes
-after its move has ended, at the earliest. A program with an old table may be told
-`SLOT_MOVED` later than that end, and a copy of that try may arrive after the return.
+It keeps copies of attempts that were made before the move of their slot had ended. A
+slot returns ten minutes after that end, or later: then these copies are harmless. A copy
+of a later attempt, by a program with an old table, may arrive after the slot is back.
+docs/clusters.md says what operators do about that, so the proxy keeps no such copy.
 """
 
 import random

@@ -119,7 +119,7 @@ class NodesCluster(PeopleAtWork):
         self.memberships = NodeMemberships(self, dice, rate, nodes)
         copies = random.Random(f"{seed} {nodes} whole copies")
         self._copies = DiskCopies(self, copies, COPY_RATE, BACK_RATE)
-        self.statements = Statements(self, "none")
+        self.statements = Statements(self, "none", signing=0.0)
         """No operator of whole nodes signs to skip an entry."""
         turns = random.Random(f"{seed} {nodes} whole turns")
         self.turns = Turns.drawn(self, turns)

@@ -64,7 +64,7 @@ class Fetches:
         return True
 
     def _floods(self) -> bool:
-        return self.world.raft is FLOOD_LOG
+        return bool(self.world.raft == FLOOD_LOG)
 
     def come_back(self, outside: Sequence[str]) -> None:
         """See that they have in time what they have missed, while the others write."""
