@@ -54,7 +54,7 @@ def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
 def test_codes_are_used_in_the_simulation() -> None:
     """A simulation without an accepted code would prove nothing."""
     accepted = acknowledged = repeated = 0
-    for seed in range(4, 13):  # Of one alone, much is chance.
+    for seed in range(4, 20):  # Of one alone, much is chance.
         mild = Scenario(store=SqliteStore, profile=Profile.MILD)
         with finished(seed, mild) as sim:
             accepted += len(sim.rules.accepted)
@@ -80,7 +80,7 @@ def test_segments_are_sealed_fetched_and_damaged_in_the_simulation() -> None:
 def test_segments_are_archived_and_removed_in_the_simulation() -> None:
     """A simulation without them would prove nothing (U4)."""
     compared: Counter[Comparison] = Counter()
-    for seed in (1, 4, 10):
+    for seed in (4, 7, 19, 34):
         with finished(seed, scenario(3)) as sim:
             assert sim.invariants.violations == {}
             compared.update(sim.invariants.comparisons)
