@@ -4,7 +4,7 @@ Which branches of `replication/` simulated runs reach: `python -m tests.simulati
 
 Runs some seeds of each kind of runs, and puts on the page what they reach, and each
 function and each branch that they do not, with the reason. Exits with 1 if there is one
-for which no reason is known (`reached`).
+for which no reason is known (`reached`), or a reason for what is reached.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 
 import coverage
 
-from tests.simulation.reached import reason_for, reason_for_branch
+from tests.simulation.reached import needless, reason_for, reason_for_branch
 
 PACKAGE = "sparecode_node.replication"
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,7 +199,9 @@ def main() -> int:
     print(f"{reached} of {sum(each.branches for each in functions)} branches")  # noqa: T201
     for each in (missing := unexplained(numbers)):
         print(f"not reached, and no reason is known: {each}")  # noqa: T201
-    return 1 if missing else 0
+    for each in (more := needless(numbers)):
+        print(f"reached, so it needs no reason: {each}")  # noqa: T201
+    return 1 if missing or more else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why simulated runs never enter some functions of `replication/`: for the page."""
 
+from collections.abc import Mapping
+from typing import Any
+
 STOPS = "Orderly stops do not happen: each process is killed. `tests/replication` and `tests/system` stop nodes."
 THREADS = "The simulation steps the threads itself; the real ones run in `tests/replication` and `tests/system`."
 OPERATORS = "No run asks for it: it is for operators and their pages (`tests/replication`, `tests/rpc`)."
 GRPC = "gRPC and TLS are replaced by simulated connections; `tests/replication` and `tests/security` have the real ones."
 KEYS = "Keys, certificates and segments of the whole node are not part of these runs (`tests/services`, `tests/security`)."
-SKIPS = "No entry is skipped: that needs statements of operators (`tests/replication/test_skips.py`, `tests/system/test_poison_entry.py`)."
+SKIPS = "No entry is skipped: no majority of operators signs (`tests/replication/test_skips.py`, `tests/system/test_poison_entry.py`)."
 PYSYNCOBJ = (
     "PySyncObj's interface asks for it; the engine never calls it, or refuses it."
 )
@@ -222,22 +225,53 @@ BRANCHES: dict[str, str] = {
     "snapshots/store.py: SnapshotStore.add": MALFORMED,
     "snapshots/store.py: SnapshotStore.complete": LAST_CHECK,
 }
-"""Module and function that seeds enter -> why they take not all of its branches."""
+"""
+Module and function that seeds enter -> why they take not all of its branches. A key may
+end with " -> " and the line that a branch would go to, if that one has its own reason.
+"""
+
+
+def keys_for(module: str, name: str) -> list[str]:
+    """Return the keys of a function in `REASONS`, the most special one first."""
+    outer = ".".join(name.split(".")[:2])
+    folders = [key for key in REASONS if key.endswith("/") and module.startswith(key)]
+    keys = (f"{module}: {name}", f"{module}: {outer}", module)
+    return [key for key in keys if key in REASONS] + sorted(folders, key=len)[::-1]
 
 
 def reason_for(module: str, name: str) -> str | None:
     """Return why no seed enters a function; None: nothing is known."""
-    outer = ".".join(name.split(".")[:2])
-    for key in (f"{module}: {name}", f"{module}: {outer}", module):
-        if key in REASONS:
-            return REASONS[key]
-    folders = [key for key in REASONS if key.endswith("/") and module.startswith(key)]
-    return REASONS[max(folders, key=len)] if folders else None
+    return next((REASONS[key] for key in keys_for(module, name)), None)
 
 
 def reason_for_branch(module: str, name: str, target: str) -> str | None:
     """Return why no seed goes from a function to a line; None: nothing is known."""
-    known = BRANCHES.get(f"{module}: {name}") or reason_for(module, name)
+    function = f"{module}: {name}"
+    own = BRANCHES.get(f"{function} -> {target}") or BRANCHES.get(function)
+    known = own or reason_for(module, name)
     if known is None and target.startswith("raise Fatal"):
         return LAST_CHECK
     return known
+
+
+def needless(numbers: Mapping[str, Any]) -> list[str]:
+    """Return the reasons for functions and branches that seeds do reach."""
+    functions = {
+        key
+        for each in numbers["modules"]
+        for name in each["never"]
+        for key in keys_for(each["module"], name)
+    }
+    branches = {
+        key
+        for each in numbers["modules"]
+        for name, _, target in each["partly"]
+        for key in (
+            *keys_for(each["module"], name),
+            f"{each['module']}: {name}",
+            f"{each['module']}: {name} -> {target}",
+        )
+    }
+    return sorted(
+        (REASONS.keys() - functions - branches) | (BRANCHES.keys() - branches)
+    )

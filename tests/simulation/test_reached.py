@@ -6,11 +6,13 @@ import re
 
 import pytest
 
+from tests.simulation import reached
 from tests.simulation.branches import FOLDER, ROOT
 from tests.simulation.reached import (
     BRANCHES,
     LAST_CHECK,
     REASONS,
+    needless,
     reason_for,
     reason_for_branch,
 )
@@ -35,6 +37,9 @@ def functions(module: str) -> set[str]:
 @pytest.mark.parametrize("key", [*REASONS, *BRANCHES])
 def test_a_reason_is_about_code_that_is_there(key: str) -> None:
     module, _, name = key.partition(": ")
+    name, _, target = name.partition(" -> ")
+    lines = (ROOT / FOLDER / module).read_text() if target else ""
+    assert target in lines
     assert (ROOT / FOLDER / module).exists()
     known = functions(module) if name else {""}
     inside = any(name.startswith(f"{each}.") for each in known)
@@ -62,3 +67,12 @@ def test_a_branch_has_the_reason_of_its_function_or_of_its_check() -> None:
     last_check = reason_for_branch("raft/sender.py", "Sender.send_all", "raise Fatal(")
     assert last_check == LAST_CHECK
     assert reason_for_branch("raft/sender.py", "Sender.send_all", "return") is None
+
+
+def test_a_reason_for_what_is_reached_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    missed = {"module": "codec.py", "never": ["fields_of"], "partly": []}
+    monkeypatch.setattr(reached, "REASONS", {"codec.py: fields_of": "", "a.py": ""})
+    monkeypatch.setattr(reached, "BRANCHES", {"codec.py: _parse": ""})
+    assert needless({"modules": [missed]}) == ["a.py", "codec.py: _parse"]
+    partly = {**missed, "partly": [["_parse", "if wrong:", "return None"]]}
+    assert needless({"modules": [partly]}) == ["a.py"]
