@@ -28,6 +28,7 @@ from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
 from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.scenarios import SHORT_LOG, Scenario
+from tests.simulation.slips import check_refused
 from tests.simulation.statements import check_skipped
 
 Broken = Callable[[], Invariants]
@@ -285,6 +286,13 @@ def memberships(configuration: Configuration) -> Memberships:
 
 def invariants_of(cluster: Memberships) -> Invariants:
     return cluster.world.invariants
+
+
+@breaks("what makes no sense is refused")
+def a_primary_that_is_removed_while_it_leads() -> Invariants:
+    seen = Invariants()
+    check_refused(seen, Wish("n1.1.0", 0.0), Remove(NodeId("n1")), 7)
+    return seen
 
 
 @breaks("one change at a time")

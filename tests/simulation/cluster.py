@@ -37,6 +37,7 @@ from tests.simulation.point_faults import PointFaults
 from tests.simulation.rogues import Rogues
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.scenarios import Scenario, Trace
+from tests.simulation.slips import Slips
 from tests.simulation.statements import Statements
 
 PROPOSAL_S = 3.0
@@ -79,17 +80,21 @@ class SimCluster:
         )
         self.nodes = {i: Node(self, i, scenario.store(), written) for i in self.ids}
         self.network.nodes.update(self.nodes)
-        # Dice of their own: whether members change alters nothing else.
-        dice = random.Random(f"{seed} {scenario.nodes} members")
-        rate = {Profile.MEMBERS: 0.06}.get(profile, dice.choice([0.0, 0.02]))
-        hurry = random.Random(f"{seed} {scenario.nodes} hurry")
-        self.memberships = Memberships(self, dice, rate, scenario.nodes, hurry)
-        self.hunts = LeaderHunts(self, f"{seed} {scenario.nodes} hunts", profile)
-        self.rogues = Rogues(self, f"{seed} {scenario.nodes} rogues", profile)
-        copies = random.Random(f"{seed} {scenario.nodes} copies")
-        self._copies = DiskCopies(self, copies)
-        points = random.Random(f"{seed} {scenario.nodes} points")
-        self.points = PointFaults(self, points)
+        # A generator for each: what one draws alters nothing else.
+        run = f"{seed} {scenario.nodes}"
+        rng = random.Random(f"{run} members")
+        rate = {Profile.MEMBERS: 0.06}.get(profile, rng.choice([0.0, 0.02]))
+        hurry = random.Random(f"{run} hurry")
+        self.memberships = Memberships(self, rng, rate, scenario.nodes, hurry)
+        self.hunts = LeaderHunts(self, f"{run} hunts", profile)
+        self.rogues = Rogues(self, f"{run} rogues", profile)
+        self.slips = Slips(self.memberships, f"{run} slips")
+        self._copies = DiskCopies(self, random.Random(f"{run} copies"))
+        self.points = PointFaults(self, random.Random(f"{run} points"))
+        self.sizes = MessageSizes(random.Random(f"{run} sizes"), self.network)
+        late = random.Random(f"{run} late snapshots")
+        self.keepers = Keepers(self, random.Random(f"{run} keepers"), late)
+        self.statements = Statements(self, f"{run} statements")
         self.manners = manners
         self._current: Node | None = None
         self.power: bool | None = None
@@ -97,12 +102,6 @@ class SimCluster:
         self._requests = 0
         self._faulty = False
         """Whether this step may have faults, and impatient callers."""
-        sizes = random.Random(f"{seed} {scenario.nodes} sizes")
-        self.sizes = MessageSizes(sizes, self.network)
-        keepers = random.Random(f"{seed} {scenario.nodes} keepers")
-        late = random.Random(f"{seed} {scenario.nodes} late snapshots")
-        self.keepers = Keepers(self, keepers, late)
-        self.statements = Statements(self, f"{seed} {scenario.nodes} statements")
 
     def close(self) -> None:
         """Close the databases of the machines."""
@@ -419,6 +418,7 @@ class SimCluster:
             if self.hunts.others_may_act:
                 self.faults.act()
             self.memberships.act()
+            self.slips.act()
             self._copies.act()
             self.statements.act()
             if self.rng.random() < 0.25:

@@ -56,6 +56,7 @@ class Effect(enum.Enum):
     PRIMARY_TO_REMOVE = "removed primaries that handed over first"
     CHANGE_AT_ONCE = "members changed in a cluster that had just begun"
     CHANGE_FAILED = "membership changes refused, or with unknown outcome"
+    SLIP = "changes and hand-overs asked for that make no sense"
     CHANGE_ROLLED_BACK = "membership changes truncated as conflicts"
     WIPED = "members that returned without their journal"
     DISK_BACK = "members that returned as an older copy"

@@ -9,6 +9,7 @@ without data, like a node that lost its disk.
 
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -205,16 +206,16 @@ class Memberships:
                 continue
             if isinstance(change, Remove) and change.node_id == node.node_id:
                 self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
-                self._transfer(node, self._wish(node))
+                self._transfer(node, self.wish(node))
             else:
-                self._change(node, change, self._wish(node))
+                self._change(node, change, self.wish(node))
 
     def remove(self, leader: Node, node_id: str) -> None:
         """Ask a leader to remove a voter, if one may be lost."""
         if node_id in self.configuration.voters and self.can_lose_one():
-            self._change(leader, Remove(NodeId(node_id)), self._wish(leader))
+            self._change(leader, Remove(NodeId(node_id)), self.wish(leader))
 
-    def _wish(self, node: Node) -> Wish:
+    def wish(self, node: Node) -> Wish:
         """Wait for the answer of a node."""
         wishes = self.world.invariants.wishes
         calls = f"{node.node_id}.{node.life}.{len(wishes)}"
@@ -232,12 +233,16 @@ class Memberships:
         )
 
     def _change(self, node: Node, change: Change, wish: Wish) -> None:
+        self.change(node, change, lambda o: self._answered(change, wish, o))
+
+    def change(
+        self, node: Node, change: Change, answered: Callable[[ChangeOutcome], object]
+    ) -> None:
+        """Request a change of one node."""
         self.world.run_on(
             node,
             lambda replica: replica.change_members(
-                change,
-                timeout_s=CHANGE_S,
-                callback=lambda outcome: self._answered(change, wish, outcome),
+                change, timeout_s=CHANGE_S, callback=answered
             ),
         )
 

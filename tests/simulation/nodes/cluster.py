@@ -117,6 +117,7 @@ class NodesCluster(PeopleAtWork):
         dice = random.Random(f"{seed} {nodes} whole members")
         rate = dice.choice([0.0, 0.0, MEMBERS_RATE])
         self.memberships = NodeMemberships(self, dice, rate, nodes)
+        self.memberships.impatience.seed(f"{seed} {nodes} impatience")
         copies = random.Random(f"{seed} {nodes} whole copies")
         self._copies = DiskCopies(self, copies, COPY_RATE, BACK_RATE)
         self.statements = Statements(self, "none", signing=0.0)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Membership changes of whole nodes: any node is asked, as operators ask."""
 
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
 from typing import Any
 
 from sparecode_node.domain.ids import NodeId
@@ -17,6 +18,8 @@ from tests.simulation.memberships import CHANGE_S, Memberships
 from tests.simulation.nodes.machines import Machine
 
 HAND_OVER_RATE = 0.005
+SOON_S = 0.15
+"""For operators who give up before a new primary can be there."""
 
 
 @dataclass
@@ -24,6 +27,8 @@ class NodeMemberships(Memberships):
     """Requests each change of one node, which finds the primary by itself."""
 
     world: Any
+    impatience: random.Random = field(default_factory=lambda: random.Random(0))
+    """Dice of operators who give up soon, or ask twice."""
 
     def act(self) -> None:
         """Do what the dice say; operators move the primary, too, in every run."""
@@ -32,7 +37,8 @@ class NodeMemberships(Memberships):
             node = self.rng.choice(up)
             targets = [None, *sorted(node.journal.configuration.voters)]
             target = self.rng.choice(targets)
-            node.spawn(self._hand_over(node, self._wish(node), target))
+            for _ in range(self.impatience.choice([1, 1, 2])):
+                node.spawn(self._hand_over(node, self.wish(node), target))
         super().act()
 
     def _ask(self, change: Change) -> None:
@@ -43,9 +49,9 @@ class NodeMemberships(Memberships):
         leader = self.world.leader()
         if isinstance(change, Remove) and leader and leader.node_id == change.node_id:
             self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
-            node.spawn(self._hand_over(node, self._wish(node)))
+            node.spawn(self._hand_over(node, self.wish(node)))
         else:
-            node.spawn(self._do(node, change, self._wish(node)))
+            node.spawn(self._do(node, change, self.wish(node)))
 
     async def _hand_over(
         self, node: Machine, wish: Wish, target: NodeId | None = None
@@ -53,7 +59,9 @@ class NodeMemberships(Memberships):
         assert node.replicator is not None
         outcome: object
         try:
-            outcome = await node.replicator.transfer_primary(target, timeout_s=CHANGE_S)
+            outcome = await node.replicator.transfer_primary(
+                target, timeout_s=self.impatience.choice([CHANGE_S, CHANGE_S, SOON_S])
+            )
             self.world.effects[Effect.HANDED_OVER] += 1
         except Exception as error:  # noqa: BLE001 - the invariants judge it.
             outcome = error
