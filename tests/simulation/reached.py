@@ -100,7 +100,7 @@ MALFORMED = "No member sends, and no disk here holds, what is malformed or too l
 NEWER = "No member is newer than this version (`tests/replication/test_codec.py`)."
 OLDER = "Members of the older level run today's code: none leaves out what release 0.1.0 did not show (`tests/replication`, `tests/system`)."
 COMPLETE = "A case that nothing reaches: the cases before it are all that there are, or the callers check first."
-RARE = "A moment that none of these seeds has."
+RARE = "No seed has this moment: "
 ROT = "Rot in this place is rare, or was refused for another reason before (`tests/replication/test_journal.py`, `tests/simulation/test_files.py`)."
 LARGE = (
     "No simulated call is large, and no log becomes so long here (`tests/replication`)."
@@ -111,22 +111,33 @@ EARLY = "No machine is lost before the journals have their names (`tests/replica
 LEARNERS = (
     "A node that is no voter does not campaign (`tests/replication/test_fences.py`)."
 )
+UNFAILING = "Stamping never fails here (`tests/replication/test_proposals.py`)."
+UNMATCHED = (
+    "No machine here lacks the key of a call (`tests/replication/test_proposals.py`)."
+)
 TESTS_FILE = "Tests alone use a file that is not open."
 LAST_CHECK = "A last check: it stops a node of which another protection has failed."
 
 BRANCHES: dict[str, str] = {
-    "calls/membership_requests.py: MembershipRequests.transfer": RARE,
-    "calls/membership_requests.py: MembershipRequests._primary_after": RARE,
-    "calls/membership_requests.py: MembershipRequests._known_primary": RARE,
-    "calls/membership_requests.py: MembershipRequests._ask_to_hand_over": RARE,
+    "calls/membership_requests.py: MembershipRequests.transfer": RARE
+    + "the time of an operator ends, or a primary comes, when the first one has just stopped leading.",
+    "calls/membership_requests.py: MembershipRequests._primary_after": RARE
+    + "the time of an operator ends between two primaries.",
+    "calls/membership_requests.py: MembershipRequests._known_primary": RARE
+    + "the time of an operator ends while no primary is known.",
+    "calls/membership_requests.py: MembershipRequests._ask_to_hand_over": RARE
+    + "a primary refuses the hand-over that another node asks it for.",
     "calls/membership_requests.py: MembershipRequests._ask_to_change": COMPLETE,
     "calls/membership_requests.py: _change_in": COMPLETE,
     "calls/peer_messages.py: proposal_of": MALFORMED,
     "calls/peer_messages.py: kind_of": NEWER,
-    "calls/primary_contact.py: PrimaryContact.way_to": RARE,
-    "calls/quorum_wait.py: QuorumWait.limited": RARE,
+    "calls/primary_contact.py: PrimaryContact.way_to": RARE
+    + "a node asks a primary that it has not dialed yet.",
+    "calls/quorum_wait.py: QuorumWait.limited": RARE
+    + "another limit than that of the contact to a quorum ends inside.",
     "cluster_replicator.py: ClusterReplicator.propose": MALFORMED,
-    "cluster_replicator.py: ClusterReplicator.remove_member": RARE,
+    "cluster_replicator.py: ClusterReplicator.remove_member": RARE
+    + "a node that was removed is asked to remove itself.",
     "codec.py: decode_entry": MALFORMED,
     "codec.py: _parse": NEWER,
     "codec.py: _to_call": MALFORMED,
@@ -138,21 +149,28 @@ BRANCHES: dict[str, str] = {
     "links/hello.py: hello_in": OLDER,
     "links/hello.py: introduction_of": OLDER,
     "links/known_peers.py: KnownPeers.check_hello": MALFORMED,
-    "links/known_peers.py: KnownPeers.link_ended": RARE,
+    "links/known_peers.py: KnownPeers.link_ended": RARE
+    + "two links of a node that is no member end.",
     "links/outbound.py: OutboundLink.stop": STOPS,
     "links/outbound.py: OutboundLink._keep": STOPS,
     "links/peer_service.py: PeerServicer._certified": KEYS,
-    "links/peer_service.py: PeerServicer._caller": RARE,
-    "links/peer_service.py: PeerServicer._refuse_if_linked_no_more": RARE,
-    "links/peer_service.py: PeerServicer.Link": RARE,
+    "links/peer_service.py: PeerServicer._caller": RARE
+    + "a member without a link calls, and has none when its time ends.",
+    "links/peer_service.py: PeerServicer._refuse_if_linked_no_more": RARE
+    + "a member is refused while its call is served.",
+    "links/peer_service.py: PeerServicer.Link": RARE
+    + "a member is refused, or shows another key, between two steps of a link's begin; or its link is replaced after the last message.",
     "links/peer_service.py: PeerServicer._read": STOPS,
-    "links/refusal_log.py: RefusalLog._kind": RARE,
+    "links/refusal_log.py: RefusalLog._kind": RARE
+    + "a node refuses in more ways than it counts apart.",
     "links/transport.py: PeerTransport._send": STOPS,
     "links/transport.py: PeerTransport.start": KEYS,
     "links/transport.py: PeerTransport._dial_all": STOPS,
-    "links/transport.py: PeerTransport._replace": RARE,
+    "links/transport.py: PeerTransport._replace": RARE
+    + "two causes replace the same channel.",
     "links/transport.py: PeerTransport._own_hello": STOPS,
-    "links/transport.py: PeerTransport._forget_refusal": RARE,
+    "links/transport.py: PeerTransport._forget_refusal": RARE
+    + "a member that has refused this node accepts it.",
     "links/transport.py: PeerTransport._up": STOPS,
     "links/transport.py: PeerTransport._down": STOPS,
     "log/file.py: JournalFile._note": TESTS_FILE,
@@ -163,8 +181,10 @@ BRANCHES: dict[str, str] = {
     "log/format.py: read_batches": ROT,
     "log/format.py: joined": LARGE,
     "log/format.py: _read_body": COMPLETE,
-    "log/journal.py: Journal.take": RARE,
-    "log/journal.py: Journal._begin_at": RARE,
+    "log/journal.py: Journal.take": RARE
+    + "entries are cut off while the journal that is to replace this one is written.",
+    "log/journal.py: Journal._begin_at": RARE
+    + "the log has the snapshot's last entry when the snapshot is installed.",
     "log/journal.py: Journal.add": LARGE,
     "log/journal.py: Journal.deleteEntriesFrom": PYSYNCOBJ,
     "log/journal.py: Journal.setCurrentTerm": PYSYNCOBJ,
@@ -175,7 +195,8 @@ BRANCHES: dict[str, str] = {
     "members.py: _read": NEWER,
     "owned_tasks.py: watched.ended": LAST_CHECK,
     "raft/admission.py: Admission._refusal": EARLY,
-    "raft/campaign.py: Campaign.count_pre_vote": RARE,
+    "raft/campaign.py: Campaign.count_pre_vote": RARE
+    + "a node answers a pre-vote and is no voter any more.",
     "raft/follower.py: check_entries": MALFORMED,
     "raft/follower.py: is_acceptable": MALFORMED,
     "raft/follower.py: is_configuration": MALFORMED,
@@ -186,42 +207,66 @@ BRANCHES: dict[str, str] = {
     "raft/guard.py: Guard.send": COMPLETE,
     "raft/guard.py: Guard._receive_request_vote": LEARNERS,
     "raft/guard.py: Guard._receive_ack": LAST_CHECK,
-    "raft/guard.py: Guard._receive_hand_over": RARE,
-    "raft/handover.py: HandOver.submit": RARE,
+    "raft/guard.py: Guard._receive_hand_over": RARE
+    + "a hand-over arrives from a node that leads no more.",
+    "raft/handover.py: HandOver.submit": RARE
+    + "a primary is asked to hand over twice, or to a learner.",
     "raft/membership_changes.py: Membership._after": COMPLETE,
-    "raft/membership_changes.py: Membership._promoted": RARE,
-    "raft/membership_changes.py: Membership._without": RARE,
-    "raft/membership_changes.py: Membership._why_not_begun": RARE,
+    "raft/membership_changes.py: Membership._promoted": RARE
+    + "a voter is to become one again.",
+    "raft/membership_changes.py: Membership._without": RARE
+    + "a primary is to be removed before it has handed over.",
+    "raft/membership_changes.py: Membership._why_not_begun": RARE
+    + "the time of a change ends before all voters have shown their journals.",
     "raft/membership_changes.py: _with_learner": OTHERS,
     "raft/proposals.py: ProposedEntry.applied": LAST_CHECK,
     "raft/proposals.py: Proposals.take": LARGE,
     "raft/proposals.py: Proposals._fit": LARGE,
-    "raft/proposals.py: Proposals.applied": RARE,
+    'raft/proposals.py: Proposals._fit -> pending.answer(OverloadedError("the primary cannot stamp the call"))': UNFAILING,
+    "raft/proposals.py: Proposals._fit -> for pending in pendings:": UNFAILING,
+    "raft/proposals.py: Proposals._fit -> pending.answer(each)": UNMATCHED,
+    "raft/proposals.py: Proposals.applied": RARE
+    + "another entry takes the place of one before its leader knows that it leads no more.",
     "raft/retention.py: Retention.take": LARGE,
     "raft/retention.py: Retention._give_up": LARGE,
-    "raft/retention.py: Retention.offered": RARE,
+    "raft/retention.py: Retention.offered": RARE
+    + "the same primary that has offered a snapshot drops the entries after it.",
     "raft/rollback.py: Rollbacks.hears": OLDER,
     "raft/rollback.py: Rollbacks._fits": OLDER,
     "raft/rollback.py: _is_same": OLDER,
-    "raft/stalls.py: Stalls._forgive_leader": RARE,
+    "raft/stalls.py: Stalls._forgive_leader": RARE
+    + "an engine is held up so often that its silence counts again.",
     "replica/compaction.py: Compaction.is_due": SKIPS,
     "replica/compaction.py: Compaction.run": SKIPS,
     "replica/compaction.py: Compaction._first_kept": LARGE,
+    'replica/engine_thread.py: EngineThread._matched -> raise NoPrimaryError("the engine is not running")': STOPS,
+    'replica/engine_thread.py: EngineThread._ask -> raise NoPrimaryError("the engine is not running")': STOPS,
+    'replica/engine_thread.py: EngineThread._match -> return NoPrimaryError("the engine is not running")': STOPS,
+    'replica/engine_thread.py: EngineThread._abandon -> _resolve(future, OutcomeUnknownError("the engine has stopped"))': STOPS,
+    "replica/engine_thread.py: EngineThread._matched -> raise matched": STOPS,
     "replica/replica.py: Replica.refusal_of_link": SKIPS,
     "replica/snapshot_fetch.py: SnapshotFetch.run": LAST_CHECK,
-    "replica/snapshot_fetch.py: SnapshotFetch._check_outdated": RARE,
-    "replica/snapshot_fetch.py: SnapshotFetch._choose": RARE,
-    "replica/snapshot_fetch.py: SnapshotFetch._receive": RARE,
-    "replica/snapshot_fetch.py: SnapshotFetch._receive_portion": RARE,
+    "replica/snapshot_fetch.py: SnapshotFetch._check_outdated": RARE
+    + "the entries after a snapshot are dropped while it is fetched.",
+    "replica/snapshot_fetch.py: SnapshotFetch._choose": RARE
+    + "the offer of a snapshot is withdrawn before its fetch begins.",
+    "replica/snapshot_fetch.py: SnapshotFetch._receive": RARE
+    + "a member ends a portion without a part.",
+    "replica/snapshot_fetch.py: SnapshotFetch._receive_portion": RARE
+    + "the member that a snapshot comes from is removed.",
     "replica/snapshot_keeper.py: SnapshotKeeper._next_work": STOPS,
     "settings.py: RaftSettings.__post_init__": SETTINGS,
-    "snapshots/installation.py: SnapshotInstallation.check": RARE,
-    "snapshots/installation.py: SnapshotInstallation.install.then": RARE,
-    "snapshots/installation.py: finish_install": RARE,
+    "snapshots/installation.py: SnapshotInstallation.check": RARE
+    + "a member leads before the snapshot that it has fetched is installed.",
+    "snapshots/installation.py: SnapshotInstallation.install.then": RARE
+    + "a snapshot is refused after its installation has begun.",
+    "snapshots/installation.py: finish_install": RARE
+    + "a process ends between the state and the journal of an installation, and the log has another entry there.",
     "snapshots/recovery_checks.py: check_state": ROT,
     "snapshots/store.py: Manifest.from_message": MALFORMED,
     "snapshots/store.py: SnapshotStore._check": LAST_CHECK,
-    "snapshots/store.py: SnapshotStore._adopt": RARE,
+    "snapshots/store.py: SnapshotStore._adopt": RARE
+    + "a disk is full exactly when the manifest of the same snapshot is written again.",
     "snapshots/store.py: SnapshotStore.add": MALFORMED,
     "snapshots/store.py: SnapshotStore.complete": LAST_CHECK,
 }
