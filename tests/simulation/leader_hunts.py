@@ -30,7 +30,7 @@ AGAIN = 0.6
 LEADERS_MAX = 4
 """In one hunt."""
 LONGER = 2
-"""A run with hunts has so many times as many steps."""
+"""The steps of a run with hunts, by those of another run."""
 OTHERS = 0.1
 """How often, in each step, there are other faults: they would end most hunts."""
 GOES_ON = 0.15

@@ -33,7 +33,7 @@ ELSEWHERE = "elsewhere:7301"
 
 
 class Slips:
-    """An administrator who asks for what makes no sense."""
+    """Mistaken requests of an administrator."""
 
     def __init__(self, memberships: "Memberships", seed: str) -> None:
         self._memberships = memberships

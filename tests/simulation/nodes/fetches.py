@@ -7,8 +7,8 @@ outside of the core stay away until its log is compacted without them. Then they
 back, and everything is in good health, but the others write, so that they would take
 the next snapshot before a slow link has carried one.
 
-In a few runs the link is slower still, and the others write so much that the log reaches
-the bound up to which it is kept. Then the fetch is of no use, and nothing is promised to
+In a few runs the link is slower still, and the others write until the log reaches the
+bound up to which it is kept. Then the fetch is of no use, and nothing is promised to
 its member. But no log is kept for it without a bound (`promises.KEPT_MAX`).
 """
 
