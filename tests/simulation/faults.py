@@ -29,6 +29,13 @@ class Profile(enum.Enum):
     MEMBERS = "members come and go"
 
 
+def rate_in(
+    runs: Profile, profile: Profile, rng: random.Random, *, share: float, rate: float
+) -> float:
+    """Return *rate* in a *share* of the *runs* of a kind, and 0 in all others."""
+    return rate if profile is runs and rng.random() < share else 0.0
+
+
 class Target(Protocol):
     """What the faults act on: the cluster."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.faults import Profile
+from tests.simulation.faults import Profile, rate_in
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import Network
@@ -67,8 +67,8 @@ class LeaderHunts:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        acts = self.profile is Profile.LEADER_HUNT and self.rng.random() < HUNTED
-        self.rate = RATE if acts else 0.0
+        runs = Profile.LEADER_HUNT
+        self.rate = rate_in(runs, self.profile, self.rng, share=HUNTED, rate=RATE)
 
     def allow_others(self) -> None:
         """Decide whether other faults may act in this step."""

@@ -206,7 +206,7 @@ class Memberships:
                 continue
             if isinstance(change, Remove) and change.node_id == node.node_id:
                 self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
-                self._transfer(node, self.wish(node))
+                self.transfer(node, self.wish(node))
             else:
                 self._change(node, change, self.wish(node))
 
@@ -222,12 +222,19 @@ class Memberships:
         wishes.append(wish := Wish(calls, self.world.now + CHANGE_S))
         return wish
 
-    def _transfer(self, node: Node, wish: Wish) -> None:
+    def transfer(
+        self,
+        node: Node,
+        wish: Wish,
+        target: NodeId | None = None,
+        timeout_s: float = CHANGE_S,
+    ) -> None:
+        """Ask one node to hand over."""
         self.world.run_on(
             node,
             lambda replica: replica.transfer(
-                None,
-                timeout_s=CHANGE_S,
+                target,
+                timeout_s=timeout_s,
                 callback=lambda outcome: self.world.invariants.on_wish(wish, outcome),
             ),
         )

@@ -13,7 +13,7 @@ from typing import Protocol
 from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.raft import frames
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.faults import Profile
+from tests.simulation.faults import Profile, rate_in
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import Network
@@ -48,8 +48,8 @@ class Rogues:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        acts = self.profile is Profile.MEMBERS and self.rng.random() < WITH_ROGUES
-        self.rate = RATE if acts else 0.0
+        runs = Profile.MEMBERS
+        self.rate = rate_in(runs, self.profile, self.rng, share=WITH_ROGUES, rate=RATE)
 
     def act(self) -> None:
         """Do what the dice say."""

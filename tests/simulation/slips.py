@@ -8,7 +8,6 @@ that is refused. A voter is promoted again: nothing changes.
 """
 
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sparecode_node.domain.ids import NodeId
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 SHARE = 0.3
 """As often as members change otherwise."""
 ELSEWHERE = "elsewhere:7301"
+HAND_OVER_S = 1.0
 
 
 class Slips:
@@ -89,22 +89,11 @@ class Slips:
 
     def _hand_over(self, leader: Node) -> None:
         """Ask for two at once, one of them to a member that may not lead."""
-        world = self._memberships.world
-        world.effects[Effect.SLIP] += 1
+        self._memberships.world.effects[Effect.SLIP] += 1
         members = [None, *sorted(self._memberships.configuration.ids)]
         for target in self._rng.sample(members, 2):
             wish = self._memberships.wish(leader)
-            world.run_on(leader, _transfer(target, wish, world.invariants))
-
-
-def _transfer(
-    target: str | None, wish: Wish, invariants: Invariants
-) -> Callable[..., object]:
-    return lambda replica: replica.transfer(
-        target,
-        timeout_s=1.0,
-        callback=lambda outcome: invariants.on_wish(wish, outcome),
-    )
+            self._memberships.transfer(leader, wish, target, HAND_OVER_S)
 
 
 def check_refused(

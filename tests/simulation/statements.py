@@ -128,10 +128,10 @@ class Statements:
             self._was_poisoned = True
             self._poison = max(self._world.invariants.applied, default=0) + 1
             self._back_at = self._world.now + self._rng.uniform(*TAKEN_BACK_S)
+        voters = self._world.memberships.configuration.voters
         for node_id in self._world.ids if self.signs else ():
             folder = self.folder(node_id)
             stop, folder.stop = folder.stop, None
-            voters = self._world.memberships.configuration.voters
             if stop and len(voters) >= VOTERS_MIN and not self._signers:
                 self._sign(node_id, stop)
 
