@@ -220,6 +220,15 @@ def a_call_that_is_not_answered() -> Invariants:
 
 
 @breaks("answered in time")
+def a_call_that_is_not_answered_after_pauses() -> Invariants:
+    seen = Invariants(submissions=[submission()])
+    seen.check_answers(13.0, 1.0, {"n1": 12.5, "n2": 99.0})
+    assert not seen.violations
+    seen.check_answers(13.6, 1.0, {"n1": 12.5, "n2": 99.0})
+    return seen
+
+
+@breaks("answered in time")
 def a_read_that_is_not_answered() -> Invariants:
     return waiting(reads=[Read("n1.1.0", 10.0, floor=0)])
 

@@ -45,8 +45,7 @@ IMPATIENT = 0.15
 """How often a caller waits no longer than for a slow entry."""
 IMPATIENT_S = 0.02, 0.3
 ANSWER_LATE_S = EXPIRE_S + 0.3
-"""How late a node that was not paused answers a caller whose deadline has passed."""
-PAUSE_MAX_S = 2.0
+"""How late a node answers a caller whose deadline has passed, pauses aside."""
 HEAL_S = 40.0
 """
 For a cluster without faults to work again, and to agree. A node with slow threads fetches
@@ -201,12 +200,7 @@ class SimCluster:
         return False
 
     def _die(self, node: Node, *, power: bool, cause: str) -> None:
-        for submission in self.invariants.submissions:
-            if submission.attempt.startswith(f"{node.node_id}.{node.life}."):
-                submission.node_died = True
-        for each in (*self.invariants.reads, *self.invariants.wishes):
-            if each.attempt.startswith(f"{node.node_id}.{node.life}."):
-                each.node_died = True
+        self.invariants.on_stop(f"{node.node_id}.{node.life}.")
         node.remember_what_it_had()
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         node.replica = None
@@ -357,8 +351,9 @@ class SimCluster:
             self.now, f"{node.node_id} answers {submission.request_id}: {outcome!r}"
         )
         self.invariants.on_outcome(submission, outcome)
-        if node.paused_until < submission.deadline:
-            self.invariants.check_late(submission, self.now, ANSWER_LATE_S)
+        self.invariants.check_late(
+            submission, self.now, ANSWER_LATE_S, node.paused_until
+        )
 
     def client(self) -> None:
         """Propose something new, or something old again under its request id."""
@@ -460,7 +455,8 @@ class SimCluster:
                 if k % LOOK_EACH == 0:
                     self.invariants.check_logs(self.live())
                 if k % 50 == 0:
-                    self.invariants.check_answers(self.now, PAUSE_MAX_S + 1)
+                    paused = {n.node_id: n.paused_until for n in self.nodes.values()}
+                    self.invariants.check_answers(self.now, ANSWER_LATE_S, paused)
             self.trace(self.now, "everything heals")
             if not self.heal():
                 self.invariants.violated("progress", self.describe())

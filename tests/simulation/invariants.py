@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Invariants of every moment of every run, under any faults."""
 
-from collections.abc import Callable, Collection, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,6 +84,11 @@ class Wish:
     deadline: float
     outcomes: list[object] = field(default_factory=list)
     node_died: bool = False
+
+
+def asked_node(question: Submission | Read | Wish) -> str:
+    """Return the id of the node that must answer."""
+    return question.attempt.partition(".")[0]
 
 
 @dataclass
@@ -253,23 +259,38 @@ class Invariants:
                     seen = f"{nodes[i].node_id}, {nodes[k].node_id}, up to {shared[-1]}"
                     self.violated("log matching", seen)
 
-    def check_answers(self, now: float, slack: float) -> None:
-        """Nobody waits for an answer beyond the deadline."""
-        for submission in self.submissions:
-            late = now > submission.deadline + slack
-            if late and not submission.outcomes and not submission.node_died:
-                self.violated("answered in time", f"{submission}")
-        for each in (*self.reads, *self.wishes):
-            late = now > each.deadline + slack
-            if late and not each.outcomes and not each.node_died:
+    @property
+    def questions(self) -> Iterator[Submission | Read | Wish]:
+        """Everything that was asked of a node."""
+        return itertools.chain(self.submissions, self.reads, self.wishes)
+
+    def on_stop(self, life: str) -> None:
+        """Expect no answers of a process any more, whose attempts begin with *life*."""
+        for each in self.questions:
+            if each.attempt.startswith(life):
+                each.node_died = True
+
+    def check_answers(
+        self, now: float, slack: float, paused: Mapping[str, float] | None = None
+    ) -> None:
+        """
+        Nobody waits for an answer beyond the deadline.
+
+        *paused*: until when each node was, or is, paused. It answers after that.
+        """
+        paused = paused or {}
+        for each in self.questions:
+            due = max(each.deadline, paused.get(asked_node(each), 0.0))
+            if now > due + slack and not each.outcomes and not each.node_died:
                 self.violated("answered in time", f"{each}")
 
-    def check_late(self, submission: Submission, now: float, slack: float) -> None:
+    def check_late(
+        self, submission: Submission, now: float, slack: float, paused_until: float = 0
+    ) -> None:
         """Check that an answer that has just come was not late."""
-        if now > submission.deadline + slack:
-            self.violated(
-                "answered in time", f"{now - submission.deadline} s: {submission}"
-            )
+        due = max(submission.deadline, paused_until)
+        if now > due + slack:
+            self.violated("answered in time", f"{now - due} s: {submission}")
 
     # --- When it is over
 

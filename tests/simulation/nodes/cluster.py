@@ -223,14 +223,7 @@ class NodesCluster(PeopleAtWork):
             return
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         self.effects[Effect.POWER_LOSS if power else Effect.KILL] += 1
-        life = f"{node.node_id}.{node.life}."
-        for each in (
-            *self.invariants.submissions,
-            *self.invariants.reads,
-            *self.invariants.wishes,
-        ):
-            if each.attempt.startswith(life):
-                each.node_died = True
+        self.invariants.on_stop(f"{node.node_id}.{node.life}.")
         if node.replica is not None:
             node.remember_what_it_had()
         node.disk.fuse = None
