@@ -23,7 +23,7 @@ def finished(seed: int, scenario: Scenario) -> Iterator[CodesCluster]:
         yield sim
 
 
-@pytest.mark.parametrize("seed", range(90))
+@pytest.mark.parametrize("seed", range(36))
 def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
     """Under any faults, a code is either live or used, on every node (A3, Q2)."""
     with finished(seed, scenario(3)) as sim:
@@ -44,7 +44,7 @@ def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
     assert spent <= used
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(16))
 def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
     """The same with five (A3, Q2)."""
     with finished(seed, scenario(5)) as sim:
