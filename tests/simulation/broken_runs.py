@@ -11,6 +11,8 @@ from typing import Any
 
 from sparecode_node.domain.ids import NodeId, SessionId
 from sparecode_node.replication.errors import Fatal, NoQuorumError, StartRefusedError
+from sparecode_node.replication.log.skip_statements import digest_of
+from sparecode_node.replication.log.skips import Stop
 from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.membership_changes import Remove
 from sparecode_node.replication.raft.read_index import ReadPoint
@@ -29,7 +31,7 @@ from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
 from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.scenarios import SHORT_LOG, Scenario
 from tests.simulation.slips import check_refused
-from tests.simulation.statements import check_skipped
+from tests.simulation.statements import check_skipped, signed_by
 
 Broken = Callable[[], Invariants]
 BROKEN: dict[str, list[Broken]] = {}
@@ -56,11 +58,14 @@ class Log(list[tuple[bytes, int, int]]):
     def first_index(self) -> int:
         return self[0][1]
 
+    def entry(self, index: int) -> tuple[bytes, int, int]:
+        return self[index - self[0][1]]
+
     def has(self, index: int) -> bool:
         return self[0][1] <= index <= self[-1][1]
 
     def term_at(self, index: int) -> int:
-        return self[index - self[0][1]][2]
+        return self.entry(index)[2]
 
 
 def log_of(*entries: tuple[str, int]) -> Log:
@@ -381,21 +386,38 @@ def another_body_than_the_announced_one() -> Invariants:
 # --- Processes
 
 
-def raising(error: Exception, *, starting: bool) -> Invariants:
+def raising(error: Exception, *, starting: bool, signed: int = 0) -> Invariants:
+    """*signed*: the entry that one operator wants to skip; the next one is 2."""
     sim = SimCluster(1, Scenario())
+    machine = sim.nodes["n1"]
+    log = log_of(("a", 1), ("b", 1))
+    if signed:
+        machine.store.state.apply(1, ())
+        digest = digest_of(log.entry(signed)[0])
+        stop = Stop(index=signed, term=1, digest=digest, commands="", cause="")
+        sim.statements.folder("n1").read = (signed_by("n2", stop, 0),)
 
     def act(_replica: object) -> None:
         raise error
 
-    sim.nodes["n1"].replica = None if starting else node("replica")
-    sim.nodes["n1"].remember_what_it_had = lambda: None  # type: ignore[method-assign]
-    sim.run_on(sim.nodes["n1"], act, starting=starting)
+    replica: Any = SimpleNamespace(
+        engine=SimpleNamespace(journal=log, raftCommitIndex=3)
+    )
+    machine.replica = None if starting else replica
+    machine.remember_what_it_had = lambda: None  # type: ignore[method-assign]
+    sim.run_on(machine, act, starting=starting)
     return sim.invariants
 
 
 @breaks("no halt")
 def a_node_that_stops_without_cause() -> Invariants:
     return raising(Fatal("no"), starting=False)
+
+
+@breaks("no halt")
+def a_node_that_stops_before_the_entry_that_an_operator_wants_to_skip() -> Invariants:
+    assert not raising(Fatal("no"), starting=False, signed=2).violations
+    return raising(Fatal("no"), starting=False, signed=3)
 
 
 @breaks("starts unaided")

@@ -184,7 +184,7 @@ class SimCluster:
                 cut = self.rng.random() < 0.5 if self.power is None else self.power
             self._die(node, power=cut, cause="killed inside")
         except ENDINGS as error:
-            if not node.disk.broken:
+            if not (node.disk.broken or self.statements.must_stop(node)):
                 kind = "starts unaided" if starting else "no halt"
                 self.invariants.violated(kind, f"{node.node_id}: {error}")
             self._die(node, power=self.rng.random() < 0.5, cause=str(error))

@@ -105,8 +105,6 @@ class Disk:
         """The next one, where the state has simulated files (`files`)."""
         self.hurt = False
         """A call on the files of the state has failed in this process."""
-        self.held = False
-        """An operator's statement stops this process at an entry."""
         self.unable = False
         """The machine cannot apply the next entry, as if its memory were bad."""
         self.violated: Callable[[str, str], object] = lambda _kind, _seen: None
@@ -136,7 +134,7 @@ class Disk:
     @property
     def broken(self) -> bool:
         """Whether a node may rightly stop because of this disk."""
-        return self.failing or self.full or self.hurt or self.held or self.rotten
+        return self.failing or self.full or self.hurt or self.rotten
 
     def check_holds(self, name: str) -> None:
         """See that a file which promises are made from outlasts a power cut now."""

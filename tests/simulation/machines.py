@@ -402,9 +402,8 @@ class Node:
             joins=self.joins,
             salt=self.sim.rng.randbytes(16),
             raft=self.raft or self.sim.raft,
-            skips=self.sim.statements.settings(self.node_id),
+            skips=self.sim.statements.settings(self.node_id, self.applied_at_start),
         )
-        self.disk.held = self.sim.statements.holds(self.node_id, self.applied_at_start)
         self.replica = Replica(
             self.config,
             storage=self.disk,

@@ -19,11 +19,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from sparecode_node.membership.certificates import Authority, Issued
-from sparecode_node.replication.log.skip_statements import SkipStatement, sign
+from sparecode_node.replication.log.skip_statements import (
+    SkipStatement,
+    digest_of,
+    sign,
+)
 from sparecode_node.replication.log.skips import SkipSettings, Stop
 from sparecode_node.statemachine.commands import Call
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.machines import EPOCH_S
+from tests.simulation.machines import EPOCH_S, Node
 
 SIGNING = 0.2
 """Of the runs: in these an operator signs whenever a machine stops at an entry."""
@@ -55,6 +59,8 @@ class Folder:
     """What a machine has of statements: a `SkipFolder` in memory."""
 
     kept: list[SkipStatement] = field(default_factory=list)
+    read: tuple[SkipStatement, ...] = ()
+    """What the process that runs has read: a node reads them when it starts."""
     stop: Stop | None = None
     """The entry that has stopped the machine, until its operator has seen it."""
 
@@ -88,17 +94,24 @@ class Statements:
         """Return the folder of a machine."""
         return self._folders.setdefault(node_id, Folder())
 
-    def settings(self, node_id: str) -> SkipSettings:
-        """Return what a process knows of statements."""
+    def settings(self, node_id: str, applied_index: int) -> SkipSettings:
+        """Return what a process knows of statements; count one about a later entry."""
         folder: Any = self.folder(node_id)
+        folder.read = folder.statements()
+        is_ahead = any(each.index > applied_index for each in folder.read)
+        self._world.effects[Effect.SIGNED_ALONE] += is_ahead
         return SkipSettings(folder=folder, authorities=lambda: authority().pem)
 
-    def holds(self, node_id: str, applied_index: int) -> bool:
-        """Return whether a node that starts now must stop at an entry; count it."""
-        kept = self.folder(node_id).kept
-        result = any(each.index > applied_index for each in kept)
-        self._world.effects[Effect.SIGNED_ALONE] += result
-        return result
+    def must_stop(self, node: Node) -> bool:
+        """Return whether the next entry of a node is one that it must stop at."""
+        read = self.folder(node.node_id).read
+        if not read or node.replica is None:
+            return False
+        journal, index = node.journal, node.store.state.applied_index + 1
+        if not journal.has(index) or node.running.engine.raftCommitIndex < index:
+            return False
+        entry = index, digest_of(journal.entry(index)[0])
+        return any((each.index, each.digest) == entry for each in read)
 
     def stops_all(self, index: int, calls: Sequence[Call]) -> bool:
         """Return whether no machine can apply this entry now; count it."""

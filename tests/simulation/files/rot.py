@@ -28,6 +28,7 @@ from tests.simulation.files.store import STATE, FileStore
 from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
+from tests.simulation.statements import Statements
 
 ROT_RATE = 0.05
 COPY_RATE = 0.02
@@ -60,6 +61,7 @@ class World(Protocol):
     nodes: dict[str, Node]
     effects: Effects
     memberships: Memberships
+    statements: Statements
 
     def crash(self, node: str, *, power: bool) -> None: ...
     def boot(self, node: Node) -> None: ...
@@ -104,7 +106,8 @@ class RottingDisks:
     def stopped(self, node: Node) -> None:
         """Learn that a node has stopped itself."""
         disk = node.disk
-        other_cause = disk.failing or disk.full or disk.hurt or disk.held
+        other_cause = disk.failing or disk.full or disk.hurt
+        other_cause = other_cause or self.world.statements.must_stop(node)
         if disk.rotten and not other_cause and node.node_id not in self._refused:
             self.world.effects[Effect.ROTTEN_REFUSED] += 1
             self._refused.add(node.node_id)
