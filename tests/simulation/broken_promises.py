@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same, of promises: a member that says what it must not, or has lost what it said."""
 
-import random
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +12,8 @@ from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.broken_runs import THREE, breaks, members
-from tests.simulation.disk import Disk
-from tests.simulation.files.rot import check_started
 from tests.simulation.invariants import Invariants
-from tests.simulation.nodes.engines import check_applied, check_sync
-from tests.simulation.nodes.turns import Writing, check_turns
-from tests.simulation.promises import KEPT_MAX
+from tests.simulation.log_lengths import KEPT_MAX
 
 NAMED = Configuration.of(
     replace(member, journal_id=f"journal of {member.node_id}")
@@ -97,6 +92,7 @@ def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
     journal = PaperJournal(f"journal of {node_id}", [(0, members)])
     engine = SimpleNamespace(
         raftCommitIndex=1,
+        raftLastApplied=1,
         membership=SimpleNamespace(round_s=1.0),
         settings=RaftSettings(log_entries_max=8, log_entries_kept=2),
         retention=SimpleNamespace(members=["n9"]),
@@ -114,6 +110,8 @@ def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
         "term": 1,
         "leads": False,
         "replica": replica,
+        "takes_no_snapshot": lambda: False,
+        "snapshot_s": lambda: 1.0,
     }
     return SimpleNamespace(**{**known, **more})
 
@@ -150,6 +148,26 @@ def a_log_that_is_kept_for_too_long() -> Invariants:
     nodes = three()
     nodes["n2"].journal.append(*[1] * round(8 * KEPT_MAX))
     return looked_at(nodes, "n2", Invariants())
+
+
+@breaks("no log kept without a bound")
+def a_log_that_is_not_compacted() -> Invariants:
+    """No member needs it; until just now one did."""
+    nodes, seen = three(), Invariants()
+    n2 = nodes["n2"]
+    n2.replica.engine.retention.members = []
+    n2.journal.append(*[1] * 20)
+    n2.replica.engine.raftLastApplied = 21
+    looked_at(nodes, "n2", seen, now=10.0)
+    said(nodes, "n3", "n2", frames.KEEP_LOG, seen, index=1)
+    for now in range(11, 400):
+        looked_at(nodes, "n2", seen, now=float(now))
+    assert not seen.violations
+    n2.journal.append(*[1] * 9)
+    n2.replica.engine.raftLastApplied = 30
+    looked_at(nodes, "n2", seen, now=400.0)
+    assert not seen.violations
+    return looked_at(nodes, "n2", seen, now=404.0)
 
 
 @breaks("one vote in a term")
@@ -410,86 +428,6 @@ def a_stamp_before_all_is_applied() -> Invariants:
     node.journal.append(1, 2)
     node.replica.engine.raftLastApplied = 2
     seen.promises.on_stamp(node)
-    return seen
-
-
-def disk(seen: Invariants) -> Disk:
-    """Return a disk with a file that is on it, and its name, too."""
-    result = Disk("n1", random.Random(1))
-    result.violated = seen.violated
-    file = result.append_to("journal")
-    file.append(b"synced")
-    file.sync()
-    result.sync_directory()
-    return result
-
-
-@breaks("names of synced bytes")
-def a_name_of_unsynced_bytes() -> Invariants:
-    seen = Invariants()
-    writing = disk(seen)
-    writing.append_to("journal").append(b" and not synced")
-    writing.rename("journal", "other")
-    return seen
-
-
-@breaks("promises are on disk")
-def a_promise_from_unsynced_bytes() -> Invariants:
-    seen = Invariants()
-    writing = disk(seen)
-    writing.check_holds("journal")
-    assert not seen.violations
-    writing.append_to("journal").append(b" and not synced")
-    writing.check_holds("journal")
-    return seen
-
-
-@breaks("promises are on disk")
-def a_promise_from_a_name_that_is_not_synced() -> Invariants:
-    seen = Invariants()
-    writing = disk(seen)
-    writing.rename("journal", "other")
-    writing.check_holds("other")
-    return seen
-
-
-@breaks("snapshots in turns")
-def snapshots_of_a_majority_at_once() -> Invariants:
-    seen = Invariants()
-    check_turns(seen, [Writing("n1", 5.0, 6.0), Writing("n2", 5.5, 6.5)], 3)
-    return seen
-
-
-def machine(seen: Invariants, **more: Any) -> Any:
-    """Return a machine that works on an entry for 10 ms."""
-    speed = SimpleNamespace(apply_s=0.01)
-    known = {"node_id": "n1", "invariants": seen, "speed": speed}
-    return SimpleNamespace(**{**known, **more})
-
-
-@breaks("engine waits for its journal alone")
-def an_engine_that_waits_for_a_snapshot() -> Invariants:
-    seen = Invariants()
-    writing = disk(seen)
-    writing.append_to("snapshot")
-    check_sync(machine(seen, disk=writing), writing.names["snapshot"])
-    return seen
-
-
-@breaks("a follower that applies answers")
-def a_follower_that_applies_everything_at_once() -> Invariants:
-    seen = Invariants()
-    check_applied(machine(seen, applied_s=0.2), RaftSettings(), led=True)
-    assert not seen.violations
-    check_applied(machine(seen, applied_s=0.2), RaftSettings(), led=False)
-    return seen
-
-
-@breaks("rot is noticed")
-def a_start_without_a_synced_batch() -> Invariants:
-    seen = Invariants()
-    starting: Any = SimpleNamespace(node_id="n1", is_up=lambda: True)
-    check_started(seen, starting, lacks=True)
     return seen
 
 

@@ -166,8 +166,8 @@ class NodeSnapshots:
         return self._node.store.facts(self._node.disk.read(name))
 
 
-class _Keeper(SnapshotKeeper):
-    """Counts the snapshots that it has refused."""
+class CountedKeeper(SnapshotKeeper):
+    """Counts the snapshots that it has refused, and shows when it waits."""
 
     node: Node
 
@@ -176,6 +176,8 @@ class _Keeper(SnapshotKeeper):
     ) -> None:
         refused = isinstance(error, BrokenSnapshotError)
         self.node.sim.effects[Effect.CHUNK_REFUSED] += refused
+        seconds = min(first_s * 2 ** min(failures - 1, 16), most_s)
+        self.node.keeper_waits = self.node.life, self.node.sim.now + seconds
         await super()._pause(error, first_s, failures, most_s)
 
 
@@ -204,7 +206,7 @@ class KeeperProcess:
         self._beside_s = rng.choice(self._keepers.beside_s)
         self._channels = {}
         self.loop = self._keepers.new_loop(self._beside)
-        keeper: _Keeper | None = None
+        keeper: CountedKeeper | None = None
 
         def take(status: ReplicaStatus) -> None:
             if keeper is not None:
@@ -212,7 +214,7 @@ class KeeperProcess:
 
         self.engine = engine = _TickedEngine(node, self.loop, take)
         state = NodeSnapshots(node)
-        keeper = _Keeper(engine, state, self._channel)  # type: ignore[arg-type]
+        keeper = CountedKeeper(engine, state, self._channel)  # type: ignore[arg-type]
         keeper.node = node
         replica = node.running
         replica.engine.addOnTickCallback(lambda: engine.publish(replica))

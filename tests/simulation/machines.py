@@ -42,6 +42,12 @@ EPOCH_S = 1_800_000_000.0
 ENDINGS = (Fatal, StartRefusedError, sqlite3.DatabaseError)
 """How a node ends by itself, and says why in one line (`daemon/node.py`)."""
 
+SNAPSHOT_S = 1.2
+"""
+Four things in a worker thread, each of up to 0.2 s (`keepers.Keepers.beside_s`), and a
+tick of the engine after each, which may come late.
+"""
+
 CLOCK_NEWS_S = FRESH_S + ANSWER_S
 """The greatest age of what a node knows of another's clock."""
 
@@ -262,6 +268,8 @@ class Node:
         self.applied_at_start = 0
         self.had_entries = self.had_applied = 0
         """When it last stopped."""
+        self.keeper_waits = 0, 0.0
+        """In which life, and until when, after a snapshot that failed."""
 
     @property
     def invariants(self) -> Invariants:
@@ -340,6 +348,15 @@ class Node:
 
     def is_paused(self) -> bool:
         return self.sim.now < self.paused_until
+
+    def takes_no_snapshot(self) -> bool:
+        """Return whether it is paused, has no room, or waits after a failure."""
+        life, until = self.keeper_waits
+        waits = life == self.life and self.sim.now < until
+        return waits or self.is_paused() or self.disk.full
+
+    def snapshot_s(self) -> float:
+        return SNAPSHOT_S
 
     def hello(self) -> Hello:
         return self.running.hello()

@@ -11,49 +11,28 @@ are those of Raft (paper, figure 2 and 8; thesis, 4.1, 4.2, 6.4, 9.6) and of DES
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from sparecode_node.replication.log.journal import CONFIGURATION, Journal
+from sparecode_node.replication.log.journal import CONFIGURATION
 from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
-from sparecode_node.replication.settings import KEPT_LOG_FACTOR
-from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.comparisons import Comparison
+from tests.simulation.log_lengths import Judge, Logging, LogLengths
 
 PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 """Messages that the sender must not forget: it makes them from its journal."""
-
-
-KEPT_MAX = 1.25 * KEPT_LOG_FACTOR
-"""
-How many times as long as in the settings a log may be while it is kept for a member.
-Later it may be longer: while a snapshot is written, nothing is cut off.
-"""
 
 ROUNDS_LATE_S = 0.5
 """How late an engine looks at the end of a round, and this at the engine."""
 LOOKS_MAX = 500
 
 
-class Judge(Protocol):
-    """Takes what is wrong."""
-
-    comparisons: Comparisons
-
-    def violated(self, kind: str, seen: str) -> None: ...
-
-
-class Promising(Protocol):
+class Promising(Logging, Protocol):
     """A machine, as the promises see it."""
 
-    node_id: str
-    replica: Any
-    """Of its process; None without one, or while that opens its files."""
-    life: int
     had_entries: int
 
-    @property
-    def journal(self) -> Journal: ...
     @property
     def term(self) -> int: ...
     @property
@@ -92,6 +71,7 @@ class Promises:
     """Index -> the term of the entry that a leader has committed there."""
     forgotten: set[str] = field(default_factory=set)
     """Machines that have lost what they had promised, not by a fault of the product."""
+    lengths: LogLengths = field(init=False)
     _lengths: defaultdict[tuple[str, int], deque[tuple[float, int]]] = field(
         default_factory=lambda: defaultdict(lambda: deque(maxlen=LOOKS_MAX))
     )
@@ -100,6 +80,10 @@ class Promises:
     """Changes of members that were judged, each by its index and term."""
     _looked_at: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Node -> its life, and the commit index that it then had."""
+
+    def __post_init__(self) -> None:
+        """Let the lengths of logs be judged with the rest."""
+        self.lengths = LogLengths(self.judge)
 
     def forget(self, node_id: str) -> None:
         """Expect nothing more of a machine whose disk is lost, rotten or an older copy."""
@@ -133,6 +117,8 @@ class Promises:
                     self.judge.violated("leader of its own term confirmed", seen)
             case frames.APPEND_ENTRIES:
                 self._check_sent(node, peer, message)
+            case frames.KEEP_LOG if message["index"]:
+                self.lengths.needed(by=node.node_id, of=peer)
 
     def _voted(self, node: Promising, vote: Vote) -> None:
         """See that a journal votes once in a term (figure 2, "votedFor")."""
@@ -260,24 +246,12 @@ class Promises:
         ):
             seen = f"{node.node_id} counts by entry {at}, which its log does not have"
             self.judge.violated("members of the own log", seen)
-        self._check_length(node)
+        self.lengths.look_at(node, now)
         if node.leads:
             self._lengths[node.node_id, node.term].append((now, journal.last_index))
             self._check_counted(node, nodes)
             self._check_change(node, commit)
             self._check_promoted(node, nodes, now)
-
-    def _check_length(self, node: Promising) -> None:
-        """See that a log which is kept for a member is not kept without a bound."""
-        engine, journal = node.replica.engine, node.journal
-        if not engine.retention.members:
-            return
-        self._compared(Comparison.KEPT)
-        entries = len(journal) / engine.settings.log_entries_max
-        size = journal.bytes / engine.settings.log_bytes_max
-        if max(entries, size) > KEPT_MAX:
-            seen = f"{node.node_id} has {len(journal)} entries, {journal.bytes} bytes"
-            self.judge.violated("no log kept without a bound", seen)
 
     def _check_start(self, node: Promising) -> None:
         """See that a vote outlasts every stop of the voter."""

@@ -17,6 +17,7 @@ from sparecode_node.replication.raft.membership_changes import (
 )
 from tests.simulation import sqlite_store
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
+from tests.simulation.broken_disks import DISK_RUNS
 from tests.simulation.broken_new_clusters import NEW_CLUSTER_RUNS
 from tests.simulation.broken_outbox import OUTBOX_RUNS
 from tests.simulation.broken_promises import PROMISED_RUNS
@@ -97,6 +98,7 @@ def test_no_check_is_left_out_here() -> None:
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
     assert len(kinds) > 25
     assert kinds == BROKEN.keys()
+    assert DISK_RUNS
     assert NEW_CLUSTER_RUNS
     assert OUTBOX_RUNS
     assert PROMISED_RUNS

@@ -9,7 +9,7 @@ the next snapshot before a slow link has carried one.
 
 In a few runs the link is slower still, and the others write until the log reaches the
 bound up to which it is kept. Then the fetch is of no use, and nothing is promised to
-its member. But no log is kept for it without a bound (`promises.KEPT_MAX`).
+its member. But no log is kept for it without a bound (`log_lengths.KEPT_MAX`).
 """
 
 import random

@@ -31,7 +31,7 @@ from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.disk import Killed
 from tests.simulation.invariants import Invariants
-from tests.simulation.keepers import NodeSnapshots
+from tests.simulation.keepers import CountedKeeper, NodeSnapshots
 from tests.simulation.machines import EPOCH_S, Node, Store
 from tests.simulation.nodes.channels import Channel
 from tests.simulation.nodes.connections import Wires
@@ -255,6 +255,16 @@ class Machine(Node):
         if ends_early and self.engine_thread is not None:
             self.engine_thread.go_on()
 
+    def takes_no_snapshot(self) -> bool:
+        engine = self.engine_thread
+        is_stalled = engine is not None and self.sim.now < engine.stalled_until
+        return is_stalled or super().takes_no_snapshot()
+
+    def snapshot_s(self) -> float:
+        """Count the worker threads too, and syncs that are late."""
+        size_s = len(self.store.serialize()) / self.speed.bytes_s
+        return size_s + 8 * self.speed.beside_s + 40 * self.speed.sync_s
+
     def stall(self, until: float) -> None:
         """Hold the engine's thread up, as a disk does that does not answer."""
         if self.engine_thread is not None:
@@ -300,11 +310,17 @@ def patched(machine_of: Callable[[], Machine]) -> contextlib.ExitStack:
     def engine(*args: Any, **more: Any) -> SteppedEngine:
         return SteppedEngine(machine_of(), *args, **more)
 
+    def keeper(*args: Any) -> CountedKeeper:
+        result = CountedKeeper(*args)
+        result.node = machine_of()
+        return result
+
     for module, name, stand_in in (
         (transport, "dial", dial),
         (transport, "new_server", server),
         (transport, "renewable_credentials", lambda _current: None),
         (cluster_replicator, "EngineThread", engine),
+        (cluster_replicator, "SnapshotKeeper", keeper),
     ):
         stack.enter_context(mock.patch.object(module, name, stand_in))
     return stack

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+How long a log may be: while a member needs it, and while none does.
+
+Without such a need, a longer log than in the settings is to be compacted: a snapshot is
+taken, and the beginning of the log is dropped. That takes a while, and a process waits
+with it after its start and after a failure. So what came since the log was last kept may
+be longer than in the settings, but not for longer than that takes. How long it becomes
+meanwhile depends on the callers alone, so nothing is said about that.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparecode_node.replication.log.journal import Journal
+from sparecode_node.replication.settings import KEPT_LOG_FACTOR, RaftSettings
+from tests.simulation.comparisons import Comparison, Comparisons
+
+KEPT_MAX = 1.25 * KEPT_LOG_FACTOR
+"""
+How many times as long as in the settings a log may be while it is kept for a member.
+Later it may be longer: while a snapshot is written, nothing is cut off.
+"""
+
+TOLD_LATE_S = 1.0
+"""How long the last word of a member that needs the log may be under way."""
+
+
+class Judge(Protocol):
+    """Takes what is wrong."""
+
+    comparisons: Comparisons
+
+    def violated(self, kind: str, seen: str) -> None: ...
+
+
+class Logging(Protocol):
+    """A machine with a log."""
+
+    node_id: str
+    replica: Any
+    """Of its process; None without one, or while that opens its files."""
+    life: int
+
+    @property
+    def journal(self) -> Journal: ...
+    def takes_no_snapshot(self) -> bool:
+        """Return whether its process waits, for a reason that is none of the log's."""
+
+    def snapshot_s(self) -> float:
+        """Return how long a snapshot takes here, at most."""
+
+
+@dataclass
+class _Log:
+    """What was seen of the log of a process."""
+
+    life: int
+    kept_to: int = 0
+    """The last entry when the log was last kept for a member."""
+    long_since: float | None = None
+
+
+@dataclass
+class LogLengths:
+    """Judges the lengths of the logs of one cluster."""
+
+    judge: Judge
+    _now: float = 0.0
+    _told: defaultdict[str, dict[str, float]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """Machine -> who needs its log, and when that was said last. One needs its own."""
+    _logs: dict[str, _Log] = field(default_factory=dict)
+
+    def needed(self, by: str, of: str) -> None:
+        """Learn that a member tells another one to keep its log."""
+        self._told[of][by] = self._told[by][by] = self._now
+
+    def look_at(self, node: Logging, now: float) -> None:
+        """Judge the log of a running member."""
+        self._now = now
+        engine, journal = node.replica.engine, node.journal
+        settings: RaftSettings = engine.settings
+        log = self._logs.get(node.node_id)
+        if log is None or log.life != node.life:
+            log = self._logs[node.node_id] = _Log(node.life)
+        is_kept = self._is_kept(node, settings, now)
+        if is_kept:
+            log.kept_to = journal.last_index
+        if engine.retention.members:
+            # Ends by rules of its own, and only the product knows when it has.
+            self.judge.comparisons[Comparison.KEPT] += 1
+            entries = len(journal) / settings.log_entries_max
+            size = journal.bytes / settings.log_bytes_max
+            if max(entries, size) > KEPT_MAX:
+                seen = f"{len(journal)} entries, {journal.bytes} bytes"
+                self._violated(node, seen)
+        # Others cannot be dropped yet.
+        applied = engine.raftLastApplied - max(journal.first_index, log.kept_to)
+        is_long = applied > settings.log_entries_max
+        if is_kept or not is_long or node.takes_no_snapshot():
+            log.long_since = None
+            return
+        self.judge.comparisons[Comparison.LONG_LOG] += log.long_since is None
+        log.long_since = now if log.long_since is None else log.long_since
+        # After a start it waits for what members need. And one snapshot may have begun
+        # just before the log became too long: then it takes two.
+        wait_s = 2 * settings.election_max_s
+        if now - log.long_since > wait_s + 2 * node.snapshot_s():
+            seen = f"{applied} entries for {now - log.long_since:.1f} s"
+            self._violated(node, seen)
+
+    def _is_kept(self, node: Logging, settings: RaftSettings, now: float) -> bool:
+        """Return whether a member may need the log; one without progress does not."""
+        commit = node.replica.engine.raftCommitIndex
+        members = {*node.journal.configuration_at(commit).ids, node.node_id}
+        since = now - settings.member_stalled_s - TOLD_LATE_S
+        told = self._told[node.node_id]
+        return any(by in members and at >= since for by, at in told.items())
+
+    def _violated(self, node: Logging, seen: str) -> None:
+        self.judge.violated("no log kept without a bound", f"{node.node_id}: {seen}")
