@@ -7,11 +7,12 @@ from typing import Any
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.replication.raft.read_index import ReadPoint
 from tests.simulation.broken_codes import CODE, tried
-from tests.simulation.broken_runs import breaks, node
+from tests.simulation.broken_runs import breaks, log_of, node
 from tests.simulation.invariants import Invariants, Read
 from tests.simulation.nodes.mistakes import (
     check_fenced,
     check_kept,
+    check_none_leads,
     check_unanswered,
 )
 from tests.simulation.nodes.new_clusters import check_links, check_old_member
@@ -67,6 +68,16 @@ def a_read_that_a_lost_majority_answers() -> Invariants:
     assert not seen.violations
     answered = Read("n1.1.r2", 1.0, 3, outcomes=[ReadPoint(index=3, state_ms=0)])
     check_unanswered(seen, [refused, answered])
+    return seen
+
+
+@breaks("no leader without memory")
+def a_lost_majority_with_a_leader() -> Invariants:
+    seen = Invariants(leaders={1: "n1"})
+    check_none_leads(seen, {1})
+    assert not seen.violations
+    seen.check_leader(node("n2", 2, leads=True, journal=log_of()))
+    check_none_leads(seen, {1})
     return seen
 
 

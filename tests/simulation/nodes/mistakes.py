@@ -98,12 +98,14 @@ class Mistakes:
             return
         marks = {node.node_id: mark_of(log_of(node)) for node in kept}
         begun = len(world.invariants.submissions), len(world.invariants.reads)
+        led = set(world.invariants.leaders)
         world.memberships.wiped |= set(lost)
         if self.kind == "empty":
             self._empty(kept, gone)
         else:
             self._put_back(kept, gone)
         self._check_answers(begun)
+        check_none_leads(world.invariants, led)
         self._stop([*kept, *gone])
         world.trace(world.now, f"the mistake is noticed: {self.kind} {sorted(lost)}")
         for node in kept:
@@ -237,6 +239,12 @@ def check_kept(
     if before != after:
         seen = f"{node_id} had {before}, and has {after}"
         invariants.violated("survivors keep their logs", seen)
+
+
+def check_none_leads(invariants: Invariants, before: Collection[int]) -> None:
+    """See that no term has a leader that had none *before*."""
+    if new := invariants.leaders.keys() - set(before):
+        invariants.violated("no leader without memory", f"in terms {sorted(new)}")
 
 
 def check_unanswered(
