@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sparecode_node.replication.errors import NotAppliedError, OutcomeUnknownError
-from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.raft.clock_watch import ANSWER_S
 from sparecode_node.replication.raft.proposals import Outcome
 from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
@@ -15,21 +14,9 @@ from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.observed import Observed
 from tests.simulation.promises import Promises
 from tests.simulation.sqlite_store import DAMAGED
-
-
-class Observed(Protocol):
-    """A node that runs, as the invariants see it."""
-
-    node_id: str
-
-    @property
-    def journal(self) -> Journal: ...
-    @property
-    def term(self) -> int: ...
-    @property
-    def leads(self) -> bool: ...
 
 
 class Holding(Protocol):

@@ -34,6 +34,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.machines import Node
+from tests.simulation.memberships import Memberships
 from tests.simulation.network import Network
 from tests.simulation.nodes.channels import Channel
 from tests.simulation.nodes.connections import Wires
@@ -65,6 +66,7 @@ class World(Protocol):
     network: Network
     invariants: Invariants
     effects: Effects
+    memberships: Memberships
 
     def live(self) -> list[Node]: ...
     def run_on(self, node: Node, act: Callable[[Any], object]) -> bool: ...

@@ -9,12 +9,13 @@ keeps its whole log, and snapshots stop on their way for a while.
 
 import asyncio
 import random
-from typing import Any, Protocol
+from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.machines import Node
+from tests.simulation.memberships import Memberships
 
 RATE = 0.2
 """Of the runs."""
@@ -37,9 +38,9 @@ class World(Protocol):
     ids: list[str]
     nodes: dict[str, Node]
     effects: Effects
+    memberships: Memberships
 
     def live(self) -> list[Node]: ...
-    def run_on(self, node: Node, act: Any) -> bool: ...
 
 
 class LateSnapshots:
@@ -71,11 +72,5 @@ class LateSnapshots:
         leaders = [node for node in self._world.live() if node.leads]
         for node in leaders:
             if node.node_id != self._keeper and not node.is_paused():
-                self._world.run_on(
-                    node,
-                    lambda replica: replica.transfer(
-                        NodeId(self._keeper),
-                        timeout_s=1.0,
-                        callback=lambda _outcome: None,
-                    ),
-                )
+                members = self._world.memberships
+                members.transfer(node, members.wish(node), NodeId(self._keeper))

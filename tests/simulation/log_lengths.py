@@ -11,11 +11,10 @@ meanwhile depends on the callers alone, so nothing is said about that.
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.settings import KEPT_LOG_FACTOR, RaftSettings
-from tests.simulation.comparisons import Comparison, Comparisons
+from tests.simulation.comparisons import Comparison
+from tests.simulation.observed import Judge, Observed
 
 KEPT_MAX = 1.25 * KEPT_LOG_FACTOR
 """
@@ -25,31 +24,6 @@ Later it may be longer: while a snapshot is written, nothing is cut off.
 
 TOLD_LATE_S = 1.0
 """How long the last word of a member that needs the log may be under way."""
-
-
-class Judge(Protocol):
-    """Takes what is wrong."""
-
-    comparisons: Comparisons
-
-    def violated(self, kind: str, seen: str) -> None: ...
-
-
-class Logging(Protocol):
-    """A machine with a log."""
-
-    node_id: str
-    replica: Any
-    """Of its process; None without one, or while that opens its files."""
-    life: int
-
-    @property
-    def journal(self) -> Journal: ...
-    def takes_no_snapshot(self) -> bool:
-        """Return whether its process waits, for a reason that is none of the log's."""
-
-    def snapshot_s(self) -> float:
-        """Return how long a snapshot takes here, at most."""
 
 
 @dataclass
@@ -78,7 +52,7 @@ class LogLengths:
         """Learn that a member tells another one to keep its log."""
         self._told[of][by] = self._told[by][by] = self._now
 
-    def look_at(self, node: Logging, now: float) -> None:
+    def look_at(self, node: Observed, now: float) -> None:
         """Judge the log of a running member."""
         self._now = now
         engine, journal = node.replica.engine, node.journal
@@ -112,7 +86,7 @@ class LogLengths:
             seen = f"{applied} entries for {now - log.long_since:.1f} s"
             self._violated(node, seen)
 
-    def _is_kept(self, node: Logging, settings: RaftSettings, now: float) -> bool:
+    def _is_kept(self, node: Observed, settings: RaftSettings, now: float) -> bool:
         """Return whether a member may need the log; one without progress does not."""
         commit = node.replica.engine.raftCommitIndex
         members = {*node.journal.configuration_at(commit).ids, node.node_id}
@@ -120,5 +94,5 @@ class LogLengths:
         told = self._told[node.node_id]
         return any(by in members and at >= since for by, at in told.items())
 
-    def _violated(self, node: Logging, seen: str) -> None:
+    def _violated(self, node: Observed, seen: str) -> None:
         self.judge.violated("no log kept without a bound", f"{node.node_id}: {seen}")

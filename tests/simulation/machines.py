@@ -240,6 +240,8 @@ class _Applying:
 class Node:
     """One machine: its disk, its store, and perhaps a replica that runs."""
 
+    disk_type: type[Disk] = Disk
+
     def __init__(
         self,
         sim: World,
@@ -277,7 +279,7 @@ class Node:
         return self.sim.invariants
 
     def _new_disk(self) -> Disk:
-        disk = Disk(self.node_id, self.sim.rng, self.sim.effects)
+        disk = self.disk_type(self.node_id, self.sim.rng, self.sim.effects)
         disk.violated = self._violated
         return disk
 

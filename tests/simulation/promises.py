@@ -11,14 +11,14 @@ are those of Raft (paper, figure 2 and 8; thesis, 4.1, 4.2, 6.4, 9.6) and of DES
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from sparecode_node.replication.log.journal import CONFIGURATION
 from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
 from tests.simulation.comparisons import Comparison
-from tests.simulation.log_lengths import Judge, Logging, LogLengths
+from tests.simulation.log_lengths import LogLengths
+from tests.simulation.observed import Judge, Observed
 
 PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 """Messages that the sender must not forget: it makes them from its journal."""
@@ -28,18 +28,7 @@ ROUNDS_LATE_S = 0.5
 LOOKS_MAX = 500
 
 
-class Promising(Logging, Protocol):
-    """A machine, as the promises see it."""
-
-    had_entries: int
-
-    @property
-    def term(self) -> int: ...
-    @property
-    def leads(self) -> bool: ...
-
-
-Machines = Mapping[str, Promising]
+Machines = Mapping[str, Observed]
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ class Promises:
     # --- Messages
 
     def on_send(
-        self, node: Promising, peer: str, message: Message, nodes: Machines
+        self, node: Observed, peer: str, message: Message, nodes: Machines
     ) -> None:
         """Judge a message of a member to *peer*."""
         match message["type"]:
@@ -120,7 +109,7 @@ class Promises:
             case frames.KEEP_LOG if message["index"]:
                 self.lengths.needed(by=node.node_id, of=peer)
 
-    def _voted(self, node: Promising, vote: Vote) -> None:
+    def _voted(self, node: Observed, vote: Vote) -> None:
         """See that a journal votes once in a term (figure 2, "votedFor")."""
         journal = node.journal.journal_id
         self.elections[vote.term, vote.candidate].add((node.node_id, journal))
@@ -133,7 +122,7 @@ class Promises:
                 self.judge.violated("one vote in a term", seen)
         self.votes[journal] = vote
 
-    def _check_candidate(self, node: Promising, term: int) -> None:
+    def _check_candidate(self, node: Observed, term: int) -> None:
         """See that a candidate is a voter, has its journal, and is wanted (9.6)."""
         members, node_id = node.journal.configuration, node.node_id
         if node_id not in voters_of(members) or members.names_another_journal(
@@ -148,7 +137,7 @@ class Promises:
             self.judge.violated("candidates are wanted", seen)
 
     def _check_acknowledgement(
-        self, node: Promising, message: Message, leader: Promising | None
+        self, node: Observed, message: Message, leader: Observed | None
     ) -> None:
         """See that a follower has what it acknowledges, as its leader has it (figure 2)."""
         term, index = message["term"], message["next_node_idx"] - 1
@@ -166,7 +155,7 @@ class Promises:
             seen = f"{node.node_id} to {leader.node_id}: {message}"
             self.judge.violated("acknowledged as the leader has it", seen)
 
-    def _check_sent(self, node: Promising, peer: str, message: Message) -> None:
+    def _check_sent(self, node: Observed, peer: str, message: Message) -> None:
         """See that a leader sends nothing that it knows to be acknowledged."""
         known = node.replica.guard.progress(peer).acked
         if message["prevLogIdx"] < known:
@@ -174,7 +163,7 @@ class Promises:
             self.judge.violated("nothing acknowledged is sent again", seen)
 
     def before_request(
-        self, node: Promising, peer: str, message: Message, now: float
+        self, node: Observed, peer: str, message: Message, now: float
     ) -> int | None:
         """
         Return the term of a member that must keep it, None if it need not.
@@ -191,13 +180,13 @@ class Promises:
         self._compared(Comparison.OUTSIDER_ASKED)
         return node.term
 
-    def after_request(self, node: Promising, peer: str, term: int) -> None:
+    def after_request(self, node: Observed, peer: str, term: int) -> None:
         """See that the member is in the same *term* as before."""
         if node.term != term:
             seen = f"{node.node_id}: {peer} has ended term {term}"
             self.judge.violated("only voters end a term", seen)
 
-    def on_refusal(self, node: Promising, peer: str) -> None:
+    def on_refusal(self, node: Observed, peer: str) -> None:
         """See that a removed member is refused only when no one can take that back."""
         journal, commit = node.journal, node.replica.engine.raftCommitIndex
         self._compared(Comparison.REFUSED_REMOVED)
@@ -209,7 +198,7 @@ class Promises:
 
     # --- Logs
 
-    def on_install(self, node: Promising, applied: int) -> None:
+    def on_install(self, node: Observed, applied: int) -> None:
         """Judge a snapshot that the state takes over: the log must not begin after it."""
         if node.replica is None:
             return
@@ -217,7 +206,7 @@ class Promises:
             seen = f"{node.node_id}: {applied} is applied, and the log begins later"
             self.judge.violated("a log that continues the state", seen)
 
-    def on_stamp(self, node: Promising) -> None:
+    def on_stamp(self, node: Observed) -> None:
         """See that a primary has applied all of earlier terms when it stamps (paper, 8)."""
         journal, term = node.journal, node.term
         index = node.replica.engine.raftLastApplied
@@ -228,7 +217,7 @@ class Promises:
             )
             self.judge.violated("stamped after what came before", seen)
 
-    def look_at(self, node: Promising, nodes: Machines, now: float) -> None:
+    def look_at(self, node: Observed, nodes: Machines, now: float) -> None:
         """Judge the log of a running member."""
         life, known = self._looked_at.get(node.node_id, (0, 0))
         if life != node.life:
@@ -253,7 +242,7 @@ class Promises:
             self._check_change(node, commit)
             self._check_promoted(node, nodes, now)
 
-    def _check_start(self, node: Promising) -> None:
+    def _check_start(self, node: Observed) -> None:
         """See that a vote outlasts every stop of the voter."""
         last = self.votes.get(node.journal.journal_id)
         if last is None or node.node_id in self.forgotten:
@@ -266,7 +255,7 @@ class Promises:
             self.judge.violated("votes are kept", seen)
 
     def _check_commit(
-        self, node: Promising, known: int, commit: int, nodes: Machines
+        self, node: Observed, known: int, commit: int, nodes: Machines
     ) -> None:
         """See that what is committed is the same everywhere, and on a majority's disks."""
         journal = node.journal
@@ -293,7 +282,7 @@ class Promises:
         seen = f"entry {commit} of {node.node_id}, on {sorted(have)} of {members}"
         self.judge.violated("committed by a majority", seen)
 
-    def _may_have(self, node: Promising | None, index: int, term: int | None) -> bool:
+    def _may_have(self, node: Observed | None, index: int, term: int | None) -> bool:
         """Return whether a member has an entry on its disk, as far as one can know."""
         if node is None or node.node_id in self.forgotten:
             return True
@@ -304,7 +293,7 @@ class Promises:
             journal.durable_index >= index and journal.term_at(index) == term
         )
 
-    def _check_counted(self, leader: Promising, nodes: Machines) -> None:
+    def _check_counted(self, leader: Observed, nodes: Machines) -> None:
         """See that a member has what its leader counts for it (figure 2, "matchIndex")."""
         journal = leader.journal
         for voter in sorted(voters_of(journal.configuration) - {leader.node_id}):
@@ -319,7 +308,7 @@ class Promises:
                 seen = f"{leader.node_id} in term {leader.term}: {voter} has {index}"
                 self.judge.violated("counted what a member has", seen)
 
-    def _check_change(self, leader: Promising, commit: int) -> None:
+    def _check_change(self, leader: Observed, commit: int) -> None:
         """
         Members change one at a time, and after an entry of the leader's term (4.1).
 
@@ -348,7 +337,7 @@ class Promises:
             seen = f"{leader.node_id}: entry {last} after {before}"
             self.judge.violated("change with known journals", seen)
 
-    def _check_promoted(self, leader: Promising, nodes: Machines, now: float) -> None:
+    def _check_promoted(self, leader: Observed, nodes: Machines, now: float) -> None:
         """See that a new voter has what its leader had two rounds before (4.2.1)."""
         journal = leader.journal
         last = journal.configured_at
@@ -367,7 +356,7 @@ class Promises:
                 seen = f"{voter} ends at {has}, and {leader.node_id} had {had[-1]}"
                 self.judge.violated("new voters have caught up", seen)
 
-    def on_leader(self, node: Promising) -> None:
+    def on_leader(self, node: Observed) -> None:
         """See that a majority, or all, have voted for a leader (figure 2)."""
         journal, term = node.journal, node.term
         index = journal.last_index
@@ -390,7 +379,7 @@ class Promises:
             self.judge.violated("elected by a majority", seen)
 
 
-def has_entries(node: Promising) -> int:
+def has_entries(node: Observed) -> int:
     """Return the last entry of a machine, or what it was when its process ended."""
     return node.had_entries if node.replica is None else node.journal.last_index
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
-from tests.simulation.nodes.mistakes import Mistakes
+from tests.simulation.nodes.mistakes import Mistake, Mistakes
 from tests.simulation.nodes.mixed import Mix, MixedCluster, lost_cluster
 from tests.simulation.nodes.new_clusters import NEW_ID, NewCluster
 
@@ -48,10 +48,10 @@ def test_a_run_goes_on_whatever_is_late(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "effect"),
-    [("empty", Effect.MAJORITY_EMPTY), ("back", Effect.MAJORITY_BACK)],
+    [(Mistake.EMPTY, Effect.MAJORITY_EMPTY), (Mistake.BACK, Effect.MAJORITY_BACK)],
 )
 def test_nothing_comes_of_a_mistake_with_the_lost_machines(
-    kind: str, effect: Effect
+    kind: Mistake, effect: Effect
 ) -> None:
     """Afterwards the survivor has all that it had, and its cluster works."""
     drawn = Mix.drawn(random.Random(1))

@@ -92,6 +92,7 @@ class Machine(Node):
 
     sim: Any
     disk: TimedDisk
+    disk_type = TimedDisk
 
     def __init__(
         self,
@@ -127,8 +128,8 @@ class Machine(Node):
         return self.sim.earlier  # type: ignore[no-any-return]
 
     def _new_disk(self) -> TimedDisk:
-        disk = TimedDisk(self.node_id, self.sim.rng, self.sim.effects)
-        disk.violated = self._violated
+        disk = super()._new_disk()
+        assert isinstance(disk, TimedDisk)
         disk.sync_s = self.speed.sync_s
         disk.spend = self.spend
         return disk

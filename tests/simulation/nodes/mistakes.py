@@ -15,6 +15,7 @@ survivor tells them. So docs/runbooks/restored-machine.md says what is to be sta
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sparecode_node.replication.log import boots
@@ -39,6 +40,13 @@ HALF_S = 4.0
 STARTED_S = 10.0
 
 
+class Mistake(Enum):
+    """Where the lost machines are started."""
+
+    EMPTY = "on empty disks"
+    BACK = "as older copies"
+
+
 class Fenced(Protocol):
     """A machine that was put back."""
 
@@ -54,8 +62,7 @@ class Mistakes:
 
     world: "MixedCluster"
     rng: random.Random
-    kind: str
-    """`empty`, `back` or nothing."""
+    kind: Mistake | None
     _copies: dict[str, Copy] = field(default_factory=dict)
     _copied: frozenset[str] = frozenset()
     """The voters when the copies were made."""
@@ -63,13 +70,19 @@ class Mistakes:
     @classmethod
     def drawn(cls, world: "MixedCluster", rng: random.Random) -> "Mistakes":
         """Return that of a run."""
-        return cls(world, rng, rng.choice(["", "empty", "back", "back"]))
+        return cls(
+            world, rng, rng.choice([None, Mistake.EMPTY, Mistake.BACK, Mistake.BACK])
+        )
 
     # --- While the old cluster works
 
     def act(self) -> None:
         """Copy all voters at one moment, once, as a storage array does."""
-        if self.kind != "back" or self._copies or self.rng.random() >= COPY_RATE:
+        if (
+            self.kind is not Mistake.BACK
+            or self._copies
+            or self.rng.random() >= COPY_RATE
+        ):
             return
         voters = self.world.memberships.configuration.voters
         live = {node.node_id: node for node in self.world.live()}
@@ -80,7 +93,7 @@ class Mistakes:
 
     def before_the_loss(self) -> None:
         """Let the kernels write what members have seen of each other: they had the time."""
-        for node in self.world.live() if self.kind == "back" else ():
+        for node in self.world.live() if self.kind is Mistake.BACK else ():
             node.disk.names[boots.NAME].write_back()
 
     def close(self) -> None:
@@ -100,14 +113,14 @@ class Mistakes:
         begun = len(world.invariants.submissions), len(world.invariants.reads)
         led = set(world.invariants.leaders)
         world.memberships.wiped |= set(lost)
-        if self.kind == "empty":
+        if self.kind is Mistake.EMPTY:
             self._empty(kept, gone)
         else:
             self._put_back(kept, gone)
         self._check_answers(begun)
         check_none_leads(world.invariants, led)
         self._stop([*kept, *gone])
-        world.trace(world.now, f"the mistake is noticed: {self.kind} {sorted(lost)}")
+        world.trace(world.now, f"the mistake is noticed: {self.kind}, {sorted(lost)}")
         for node in kept:
             before, after = marks[node.node_id], mark_of(log_of(node))
             check_kept(world.invariants, node.node_id, before, after)
@@ -115,13 +128,13 @@ class Mistakes:
     def _can_be(self, kept: list[Machine], gone: list[Machine]) -> bool:
         """Return whether the product can notice the mistake."""
         lost = {node.node_id for node in gone}
-        if self.kind == "empty":
+        if self.kind is Mistake.EMPTY:
             # If all that a machine's file names were empty, that would be a new cluster.
             return not any(
                 {member.node_id for member in node.written} <= lost for node in gone
             )
         return (
-            self.kind == "back"
+            self.kind is Mistake.BACK
             # Copies do not link to a member that has joined since they were made.
             and lost | {node.node_id for node in kept} <= self._copied
             and all(

@@ -28,11 +28,12 @@ from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.tables.review import REVIEWED, mark_of
 from tests.simulation.comparisons import Comparison
-from tests.simulation.invariants import Invariants, Observed, Submission
+from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.machines import Node
 from tests.simulation.nodes.machines import Machine
 from tests.simulation.nodes.memberships import NodeMemberships
 from tests.simulation.nodes.mistakes import Mistakes, log_of
+from tests.simulation.observed import Observed
 from tests.simulation.people import (
     CODES,
     FEW_CODES,
