@@ -42,7 +42,7 @@ class Comparison(enum.Enum):
     STAMPED = "stamps of primaries that had applied what came before"
     CHANGE_BEGUN = "looks at a change of members that was not committed yet"
     PROMOTED = "looks at new voters that had caught up"
-    LONG_LOG = "logs that no member needed, and that were too long for a while only"
+    LONG_LOG = "looks at logs too long for a while, which no member needed"
     KEPT = "looks at logs that were kept for a member, none of them too long"
     CONFIRMED = "confirmations of a leader in the term of the member that confirms"
 

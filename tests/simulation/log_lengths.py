@@ -4,9 +4,10 @@ How long a log may be: while a member needs it, and while none does.
 
 Without such a need, a longer log than in the settings is to be compacted: a snapshot is
 taken, and the beginning of the log is dropped. That takes a while, and a process waits
-with it after its start and after a failure. So what came since the log was last kept may
-be longer than in the settings, but not for longer than that takes. How long it becomes
-meanwhile depends on the callers alone, so nothing is said about that.
+with it after its start and after a failure. So when that time has passed, no more is left
+of what had been applied before it than the settings allow, except for what was there
+when the log was last kept for a member. How much comes meanwhile depends on the callers
+alone, so nothing is said about that.
 """
 
 from collections import defaultdict
@@ -33,7 +34,9 @@ class _Log:
     life: int
     kept_to: int = 0
     """The last entry when the log was last kept for a member."""
-    long_since: float | None = None
+    marked: int = 0
+    """An entry that was applied, and when: what ends there must become short in time."""
+    marked_at: float = 0.0
 
 
 @dataclass
@@ -71,20 +74,17 @@ class LogLengths:
             if max(entries, size) > KEPT_MAX:
                 seen = f"{len(journal)} entries, {journal.bytes} bytes"
                 self._violated(node, seen)
-        # Others cannot be dropped yet.
-        applied = engine.raftLastApplied - max(journal.first_index, log.kept_to)
-        is_long = applied > settings.log_entries_max
+        entries = log.marked - max(journal.first_index, log.kept_to)
+        is_long = entries > settings.log_entries_max
         if is_kept or not is_long or node.takes_no_snapshot():
-            log.long_since = None
+            log.marked, log.marked_at = engine.raftLastApplied, now
             return
-        self.judge.comparisons[Comparison.LONG_LOG] += log.long_since is None
-        log.long_since = now if log.long_since is None else log.long_since
         # After a start it waits for what members need. And one snapshot may have begun
-        # just before the log became too long: then it takes two.
-        wait_s = 2 * settings.election_max_s
-        if now - log.long_since > wait_s + 2 * node.snapshot_s():
-            seen = f"{applied} entries for {now - log.long_since:.1f} s"
-            self._violated(node, seen)
+        # just before the mark: then it takes two.
+        waited_s, late_s = now - log.marked_at, 2 * settings.election_max_s
+        self.judge.comparisons[Comparison.LONG_LOG] += 1
+        if waited_s > late_s + 2 * node.snapshot_s():
+            self._violated(node, f"{entries} entries after {waited_s:.1f} s")
 
     def _is_kept(self, node: Observed, settings: RaftSettings, now: float) -> bool:
         """Return whether a member may need the log; one without progress does not."""
