@@ -97,10 +97,7 @@ def member(node_id: str, members: Configuration = NAMED, **more: Any) -> Any:
         settings=RaftSettings(log_entries_max=8, log_entries_kept=2),
         retention=SimpleNamespace(members=["n9"]),
     )
-    campaign = SimpleNamespace(heard_at=0.0, election_min_s=1.0)
-    guard = SimpleNamespace(
-        progress=lambda _peer: SimpleNamespace(acked=1), campaign=campaign
-    )
+    guard = SimpleNamespace(progress=lambda _peer: SimpleNamespace(acked=1))
     replica = SimpleNamespace(engine=engine, guard=guard)
     known = {
         "node_id": node_id,
@@ -302,11 +299,16 @@ def a_leader_that_counts_what_a_member_had_in_an_earlier_term() -> Invariants:
 def a_term_that_a_learner_ends() -> Invariants:
     nodes = three(members(n1="VOTER", n2="VOTER", n3="LEARNER"))
     seen = Invariants()
-    message = {"type": frames.REQUEST_VOTE, "term": 2}
-    term = seen.promises.before_request(nodes["n1"], "n3", message, 0.0)
-    nodes["n1"].term = 2
-    if term is not None:
-        seen.promises.after_request(nodes["n1"], "n3", term)
+    hears = {"type": frames.APPEND_ENTRIES, "term": 1}
+    asked = {"type": frames.REQUEST_VOTE, "term": 2}
+    before = seen.promises.before_request
+    assert before(nodes["n2"], "n3", asked, 1.0) is None
+    assert before(nodes["n2"], "n1", hears, 1.0) is None
+    assert before(nodes["n2"], "n3", asked, 1.5) is None  # It has been silent for long.
+    term = before(nodes["n2"], "n3", asked, 1.3)
+    assert term == 1
+    nodes["n2"].term = 2
+    seen.promises.after_request(nodes["n2"], "n3", term)
     return seen
 
 

@@ -26,6 +26,8 @@ PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 ROUNDS_LATE_S = 0.5
 """How late an engine looks at the end of a round, and this at the engine."""
 LOOKS_MAX = 500
+TICK_S = 0.01
+"""Time passes inside a step of an engine, too."""
 
 
 Machines = Mapping[str, Observed]
@@ -65,6 +67,8 @@ class Promises:
         default_factory=lambda: defaultdict(lambda: deque(maxlen=LOOKS_MAX))
     )
     """A leader and its term -> its last entry at each look."""
+    _heard: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Node -> its life, and when a leader's message last reached it."""
     _promoted: set[tuple[int, int]] = field(default_factory=set)
     """Changes of members that were judged, each by its index and term."""
     _looked_at: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -157,6 +161,7 @@ class Promises:
 
     def _check_sent(self, node: Observed, peer: str, message: Message) -> None:
         """See that a leader sends nothing that it knows to be acknowledged."""
+        # What it knows: an acknowledgement that has arrived may have been refused.
         known = node.replica.guard.progress(peer).acked
         if message["prevLogIdx"] < known:
             seen = f"{node.node_id} to {peer}, who has {known}: {message['prevLogIdx']}"
@@ -170,12 +175,17 @@ class Promises:
 
         It hears a leader, and *peer*, who is no voter, asks for its vote (4.2.3).
         """
-        if message["type"] != frames.REQUEST_VOTE:
+        voters = voters_of(node.journal.configuration)
+        if message["type"] == frames.APPEND_ENTRIES and message["term"] >= node.term:
+            if peer in voters:  # Others it may have to refuse.
+                self._heard[node.node_id] = node.life, now
             return None
-        replica, voters = node.replica, voters_of(node.journal.configuration)
-        silent_s = now - replica.guard.campaign.heard_at
-        has_leader = node.leads or silent_s < replica.guard.campaign.election_min_s
-        if peer in voters or not has_leader:
+        if message["type"] != frames.REQUEST_VOTE or peer in voters:
+            return None
+        life, heard_at = self._heard.get(node.node_id, (0, 0.0))
+        recent_s = node.replica.engine.settings.election_min_s - TICK_S
+        hears = life == node.life and now - heard_at < recent_s
+        if not (node.leads or hears):
             return None
         self._compared(Comparison.OUTSIDER_ASKED)
         return node.term
