@@ -30,6 +30,7 @@ from tests.simulation.campaign import (
 )
 from tests.simulation.comparisons import comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
+from tests.simulation.kinds import Kind
 from tests.simulation.progress import Progress
 
 
@@ -68,19 +69,10 @@ def main() -> int:
         "--record", action="store_true", help="put enough seeds on the page"
     )
     wanted = parser.parse_args()
-    wanted.mixed = wanted.mixed or wanted.lost
-    wanted.whole = wanted.whole or wanted.mixed
+    kind = Kind.of([name for name, is_set in vars(wanted).items() if is_set])
     if wanted.seeds < 1:
         parser.error("--seeds: at least 1; none would show nothing")
-    campaign = Campaign(
-        nodes=wanted.nodes,
-        recording=wanted.recording,
-        whole=wanted.whole,
-        mixed=wanted.mixed,
-        lost=wanted.lost,
-        outbox=wanted.outbox,
-        files=wanted.files,
-    )
+    campaign = Campaign(nodes=wanted.nodes, recording=wanted.recording, kind=kind)
     console = Console()
     if wanted.seed is not None:
         return trace(console, campaign, wanted.seed)
@@ -91,11 +83,7 @@ def main() -> int:
     verdict = timed(
         lambda: run(console, campaign, seeds, wanted.jobs, kept),
         recording=wanted.recording,
-        whole=wanted.whole,
-        outbox=wanted.outbox,
-        files=wanted.files,
-        mixed=wanted.mixed,
-        lost=wanted.lost,
+        kind=kind,
     )
     verdict = replace(verdict, seconds=kept.seconds)
     kept.forget()
@@ -103,7 +91,7 @@ def main() -> int:
     if wanted.record and report.enough(campaign, wanted.seeds):
         report.record_campaign(campaign, wanted.first, verdict)
         console.print(f"written to {report.PAGE.relative_to(ROOT)}")
-    enough = wanted.seeds >= fault_points.FROM_SEEDS and not wanted.mixed
+    enough = wanted.seeds >= fault_points.FROM_SEEDS and not kind.is_mixed
     if wanted.record and enough:
         record_points(campaign, wanted.seeds, verdict.outcome)
     return 0 if verdict.holds else 1
@@ -111,19 +99,13 @@ def main() -> int:
 
 def record_points(campaign: Campaign, seeds: int, outcome: Outcome) -> None:
     """Record at which fault points the schedules have acted."""
-    kinds = {
-        "whole nodes": campaign.whole,
-        "notices": campaign.outbox,
-        "files of the state": campaign.files,
-    }
-    kind = next((name for name, is_so in kinds.items() if is_so), "engines")
-    targets = {"whole nodes": "-nodes", "notices": "-outbox"}
-    targets |= {"files of the state": "-disks"}
-    command = f"make sim{targets.get(kind, '')} SEEDS={seeds}"
+    names = {Kind.WHOLE: "whole nodes", Kind.OUTBOX: "notices"}
+    names |= {Kind.FILES: "files of the state", Kind.ENGINES: "engines"}
+    command = f"make {campaign.kind.target} SEEDS={seeds}"
     if campaign.nodes == 3 and not campaign.recording:
         broken = len(outcome.violations)
         verdict = f"{broken} schedules broke a promise" if broken else "passed"
-        fault_points.record(kind, command, outcome.strikes, verdict)
+        fault_points.record(names[campaign.kind], command, outcome.strikes, verdict)
 
 
 def run(
@@ -181,25 +163,14 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         "fault", title=f"{outcome.seeds:,} schedules of {campaign.nodes} nodes"
     )
     table.add_column("took effect", justify="right")
-    for effect in effects_of(
-        whole=campaign.whole,
-        files=campaign.files,
-        mixed=campaign.mixed,
-        lost=campaign.lost,
-    ):
+    for effect in effects_of(campaign.kind):
         number = outcome.effects[effect]
         style = "red" if effect in verdict.absent_effects else None
         table.add_row(effect.value, f"{number:,}", style=style)
     console.print(table)
     checks = Table("check", title="What the checks compared")
     checks.add_column("of these", justify="right")
-    for comparison in comparisons_of(
-        whole=campaign.whole,
-        recording=campaign.recording,
-        outbox=campaign.outbox,
-        files=campaign.files,
-        mixed=campaign.mixed,
-    ):
+    for comparison in comparisons_of(campaign.kind, recording=campaign.recording):
         style = "red" if comparison in verdict.absent_comparisons else None
         checks.add_row(
             comparison.value, f"{outcome.comparisons[comparison]:,}", style=style
@@ -210,12 +181,12 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         f" acknowledged, {outcome.codes_accepted:,} codes and tokencodes spent;"
         f" {verdict.seconds:.0f} s"
     )
-    if campaign.whole:
+    if campaign.kind.is_whole:
         console.print(
             f"a core left alone: at most {outcome.longest_s:.1f} s without an answer,"
             f" and {outcome.longest_each_s:.1f} s without one of each of its nodes"
         )
-    if campaign.mixed:
+    if campaign.kind.is_mixed:
         console.print(
             f"the highest index: {outcome.highest_index:,};"
             f" the longest log: {outcome.longest_log:,} entries"
@@ -224,7 +195,7 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         console.print(f"[red]failed: there were no {effect.value}[/]")
     for comparison in verdict.absent_comparisons:
         console.print(f"[red]failed: nothing to check: no {comparison.value}[/]")
-    if not verdict.is_due(of_mixes=campaign.mixed):
+    if not verdict.is_due(of_mixes=campaign.kind.is_mixed):
         console.print(
             f"[yellow]only {outcome.seeds} schedules: a fault that never took effect"
             " does not count as a failure[/]"
@@ -236,15 +207,8 @@ def say(console: Console, campaign: Campaign, verdict: Verdict) -> None:
         f"[red]{len(outcome.violations)} of {outcome.seeds:,} schedules broke a promise[/]"
     )
     seed, nodes = min(outcome.violations), campaign.nodes
-    kinds = {"-nodes": campaign.whole, "-outbox": campaign.outbox}
-    kinds = {
-        "-lost": campaign.lost,
-        "-mixed": campaign.mixed,
-        **kinds,
-        "-disks": campaign.files,
-    }
-    kind = next((name for name, is_so in kinds.items() if is_so), "")
-    again = f"make sim{kind} SEED={seed}" + (f" NODES={nodes}" if nodes != 3 else "")
+    more = f" NODES={nodes}" if nodes != 3 else ""
+    again = f"make {campaign.kind.target} SEED={seed}{more}"
     console.print(f"again, with its trace: [bold]{again}[/]")
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import coverage
 
+from tests.simulation.kinds import Kind
 from tests.simulation.reached import needless, reason_for, reason_for_branch
 
 PACKAGE = "sparecode_node.replication"
@@ -33,14 +34,7 @@ CHUNK = 3
 CHEAP = {"sim": 8, "sim-disks": 4, "sim-outbox": 4, "sim-lost": 2}
 """Kinds whose runs are short -> how many times more seeds of them run."""
 
-KINDS: dict[str, dict[str, bool]] = {
-    "sim": {},
-    "sim-nodes": {"whole": True},
-    "sim-outbox": {"outbox": True},
-    "sim-disks": {"files": True},
-    "sim-mixed": {"whole": True, "mixed": True},
-    "sim-lost": {"whole": True, "mixed": True, "lost": True},
-}
+KINDS = {kind.target: kind for kind in Kind if kind is not Kind.GROUPS}
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def cover(kind: str, seeds: Sequence[int], file: str) -> None:
     # Imported here: what runs before the start is not seen.
     from tests.simulation.campaign import Campaign  # noqa: PLC0415
 
-    outcome = Campaign(**KINDS[kind]).run_seeds(seeds)
+    outcome = Campaign(kind=KINDS[kind]).run_seeds(seeds)
     watch.stop()
     watch.save()
     if outcome.violations:

@@ -17,6 +17,7 @@ from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
 from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.faults import Profile
 from tests.simulation.files.cluster import FilesCluster
+from tests.simulation.kinds import Kind
 from tests.simulation.nodes.cluster import NodesCluster
 from tests.simulation.nodes.mixed import MixedCluster, lost_cluster
 from tests.simulation.outbox import OutboxCluster
@@ -32,6 +33,17 @@ LOST_FROM_SEEDS = 40
 And in this many all that is of mixed runs alone: crowds, bounds, older releases, long
 logs, lost clusters. They take longer, so there are never 200 of them.
 """
+
+OF_WHOLE_NODES: dict[Kind, Callable[[int, int], NodesCluster]] = {
+    Kind.WHOLE: NodesCluster,
+    Kind.MIXED: MixedCluster,
+    Kind.LOST: lost_cluster,
+}
+OF_ENGINES: dict[Kind, Callable[[int, Scenario], SimCluster]] = {
+    Kind.ENGINES: CodesCluster,
+    Kind.OUTBOX: OutboxCluster,
+    Kind.FILES: FilesCluster,
+}
 
 CHUNK = 5
 """Seeds that a process takes at a time."""
@@ -84,30 +96,16 @@ class Campaign:
     recording: bool = False
     """With the state machine that only remembers, instead of the real one."""
     profile: Profile | None = None
-    whole: bool = False
-    """With whole nodes, instead of their engines."""
-    mixed: bool = False
-    """With long runs of whole nodes, each with a mix of its own."""
-    lost: bool = False
-    """With short runs of whole nodes, whose cluster is lost and begins again."""
-    outbox: bool = False
-    """With channels, and receivers of notices."""
-    files: bool = False
-    """With simulated files under the real state machine."""
+    kind: Kind = Kind.ENGINES
 
     def cluster(self, seed: int) -> SimCluster | NodesCluster:
         """Return the cluster of a seed, before anything has happened."""
-        if self.lost:
-            return lost_cluster(seed, self.nodes)
-        if self.mixed:
-            return MixedCluster(seed, self.nodes)
-        if self.whole:
-            return NodesCluster(seed, self.nodes)
+        if self.kind in OF_WHOLE_NODES:
+            return OF_WHOLE_NODES[self.kind](seed, self.nodes)
         if self.recording:
             return SimCluster(seed, Scenario(nodes=self.nodes, profile=self.profile))
-        kind = OutboxCluster if self.outbox else CodesCluster
-        kind = FilesCluster if self.files else kind
-        return kind(seed, replace(scenario(self.nodes), profile=self.profile))
+        make = OF_ENGINES[self.kind]
+        return make(seed, replace(scenario(self.nodes), profile=self.profile))
 
     def run_seeds(self, seeds: Sequence[int]) -> Outcome:
         """Run seeds one after the other, in this process."""
@@ -182,31 +180,19 @@ class Verdict:
     seconds: float
     recording: bool = False
     """Of the state machine that only remembers, and has no codes."""
-    whole: bool = False
-    """Of whole nodes."""
-    outbox: bool = False
-    """Of channels, too."""
-    files: bool = False
-    """Of simulated files of the state, too."""
-    mixed: bool = False
-    """Of long runs, in some of which the cluster is lost."""
-    lost: bool = False
-    """Of short runs like these, in all of which it is lost."""
+    kind: Kind = Kind.ENGINES
 
     def is_due(self, *, of_mixes: bool) -> bool:
         """Return whether there are enough seeds that nothing of a kind may be absent."""
-        mixes = LOST_FROM_SEEDS if self.lost else MIXED_FROM_SEEDS
+        mixes = LOST_FROM_SEEDS if self.kind is Kind.LOST else MIXED_FROM_SEEDS
         return self.outcome.seeds >= (mixes if of_mixes else EVERY_FAULT_FROM_SEEDS)
 
     @property
     def absent_effects(self) -> list[Effect]:
         """Faults that should have taken effect, and never did."""
-        wanted = effects_of(
-            whole=self.whole, files=self.files, mixed=self.mixed, lost=self.lost
-        )
         return [
             effect
-            for effect in wanted
+            for effect in effects_of(self.kind)
             if self.is_due(of_mixes=effect.of_mixes)
             and not self.outcome.effects[effect]
         ]
@@ -214,16 +200,9 @@ class Verdict:
     @property
     def absent_comparisons(self) -> list[Comparison]:
         """Checks that never had anything to compare: they have shown nothing."""
-        wanted = comparisons_of(
-            whole=self.whole,
-            recording=self.recording,
-            outbox=self.outbox,
-            files=self.files,
-            mixed=self.mixed,
-        )
         return [
             c
-            for c in wanted
+            for c in comparisons_of(self.kind, recording=self.recording)
             if self.is_due(of_mixes=c.of_new_clusters)
             and not self.outcome.comparisons[c]
         ]
@@ -238,17 +217,9 @@ class Verdict:
 
 
 def timed(
-    run: Callable[[], Outcome],
-    *,
-    recording: bool = False,
-    whole: bool = False,
-    outbox: bool = False,
-    files: bool = False,
-    mixed: bool = False,
-    lost: bool = False,
+    run: Callable[[], Outcome], *, recording: bool = False, kind: Kind = Kind.ENGINES
 ) -> Verdict:
     """Run, and see how long it takes."""
     begin = time.monotonic()
     outcome = run()
-    seconds = time.monotonic() - begin
-    return Verdict(outcome, seconds, recording, whole, outbox, files, mixed, lost)
+    return Verdict(outcome, time.monotonic() - begin, recording, kind)

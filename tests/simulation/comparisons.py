@@ -10,6 +10,8 @@ which one never happened has failed.
 import collections
 import enum
 
+from tests.simulation.kinds import Kind
+
 
 class Comparison(enum.Enum):
     """A kind of comparison. The value is what a person reads."""
@@ -126,24 +128,16 @@ class Comparison(enum.Enum):
         return names.index(begin) <= names.index(self) <= names.index(end)
 
 
-def comparisons_of(
-    *,
-    whole: bool,
-    recording: bool,
-    outbox: bool = False,
-    files: bool = False,
-    mixed: bool = False,
-) -> list[Comparison]:
+def comparisons_of(kind: Kind, *, recording: bool = False) -> list[Comparison]:
     """Return the comparisons that a campaign must have made."""
-    wanted = [c for c in Comparison if outbox or not c.of_outbox]
-    wanted = [c for c in wanted if mixed or not c.of_new_clusters]
-    without_archives = files or outbox or whole
-    wanted = [c for c in wanted if not (without_archives and c.of_archives)]
+    files = kind is Kind.FILES
+    wanted = [c for c in Comparison if kind is Kind.OUTBOX or not c.of_outbox]
+    wanted = [c for c in wanted if kind.is_mixed or not c.of_new_clusters]
     wanted = [c for c in wanted if not (files and c.of_segments)]
     wanted = [c for c in wanted if files or c is not Comparison.ROT_NAMED]
-    if whole or files or outbox:
-        wanted = [c for c in wanted if not c.of_keys]
-    if whole:
+    if kind is not Kind.ENGINES:
+        wanted = [c for c in wanted if not (c.of_archives or c.of_keys)]
+    if kind.is_whole:
         return [c for c in wanted if not c.of_segments]
     return [c for c in wanted if not (c.of_nodes or (recording and c.of_codes))]
 

@@ -10,6 +10,8 @@ never did has failed.
 import collections
 import enum
 
+from tests.simulation.kinds import Kind
+
 
 class Effect(enum.Enum):
     """An effect of a fault. The value is what a person reads."""
@@ -227,16 +229,18 @@ IN_LOST_ALONE = {Effect.MAJORITY_EMPTY, Effect.MAJORITY_BACK}
 """Those of these that are drawn in no others."""
 
 
-def effects_of(
-    *, whole: bool, files: bool = False, mixed: bool = False, lost: bool = False
-) -> list[Effect]:
-    """Return the effects that a campaign must have, of engines or of whole nodes."""
-    if not whole:
+def effects_of(kind: Kind) -> list[Effect]:
+    """Return the effects that a campaign must have."""
+    if not kind.is_whole:
+        files = kind is Kind.FILES
         return [e for e in Effect if not e.of_nodes and (files or not e.of_files)]
+    lost = kind is Kind.LOST
     of_mixes = {
         e
         for e in Effect
-        if e.of_mixes and mixed and (e in IN_LOST if lost else e not in IN_LOST_ALONE)
+        if e.of_mixes
+        and kind.is_mixed
+        and (e in IN_LOST if lost else e not in IN_LOST_ALONE)
     }
     return [
         effect

@@ -17,18 +17,17 @@ from rich.markup import escape
 
 from tests.simulation.campaign import Campaign, Outcome
 from tests.simulation.groups.campaign import GroupsCampaign, GroupsOutcome
+from tests.simulation.kinds import Kind
 
-Kind = Campaign | GroupsCampaign
-
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, Campaign | GroupsCampaign] = {
     "sim": Campaign(),
-    "sim-nodes": Campaign(whole=True),
-    "sim-disks": Campaign(files=True),
+    "sim-nodes": Campaign(kind=Kind.WHOLE),
+    "sim-disks": Campaign(kind=Kind.FILES),
     "sim NODES=5": Campaign(nodes=5),
-    "sim-outbox": Campaign(outbox=True),
-    "sim-nodes NODES=5": Campaign(nodes=5, whole=True),
-    "sim-mixed": Campaign(whole=True, mixed=True),
-    "sim-lost": Campaign(whole=True, lost=True),
+    "sim-outbox": Campaign(kind=Kind.OUTBOX),
+    "sim-nodes NODES=5": Campaign(nodes=5, kind=Kind.WHOLE),
+    "sim-mixed": Campaign(kind=Kind.MIXED),
+    "sim-lost": Campaign(kind=Kind.LOST),
     "sim-groups": GroupsCampaign(),
 }
 """Target of `make` -> its campaign."""
@@ -38,7 +37,10 @@ SEEDS_EACH = 20
 
 
 def rounds(
-    kinds: Mapping[str, Kind], first: int, seeds: int, go_on: Callable[[], bool]
+    kinds: Mapping[str, Campaign | GroupsCampaign],
+    first: int,
+    seeds: int,
+    go_on: Callable[[], bool],
 ) -> Iterator[tuple[str, range, Outcome | GroupsOutcome]]:
     """Run that many seeds of each kind in turns, as long as *go_on* says so."""
     for begin in itertools.count(first, seeds):

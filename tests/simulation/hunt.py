@@ -15,6 +15,7 @@ import sparecode_node
 from tests.simulation.campaign import Campaign
 from tests.simulation.faults import Profile
 from tests.simulation.groups.campaign import GroupsCampaign
+from tests.simulation.kinds import Kind
 
 STOPS = {"no exception", "no halt"}
 """
@@ -48,25 +49,18 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--profile")
     parser.add_argument("--recording", action="store_true")
-    parser.add_argument("--whole", choices=["yes"])
-    parser.add_argument("--mixed", choices=["yes"])
-    parser.add_argument("--lost", choices=["yes"])
-    parser.add_argument("--outbox", choices=["yes"])
-    parser.add_argument("--files", choices=["yes"])
-    parser.add_argument("--groups", choices=["yes"])
+    for each in (kind for kind in Kind if kind is not Kind.ENGINES):
+        parser.add_argument(f"--{each.value}", choices=["yes"])
     wanted = parser.parse_args()
     if not Path(sparecode_node.__file__).is_relative_to(Path.cwd()):
         raise SystemExit(f"this is not the copy: {sparecode_node.__file__}")
+    kind = Kind.of([name for name, is_set in vars(wanted).items() if is_set])
     campaign: Campaign | GroupsCampaign = GroupsCampaign()
-    if not wanted.groups:
+    if kind is not Kind.GROUPS:
         campaign = Campaign(
             nodes=wanted.nodes,
             recording=wanted.recording,
-            whole=bool(wanted.whole),
-            mixed=bool(wanted.mixed),
-            lost=bool(wanted.lost),
-            outbox=bool(wanted.outbox),
-            files=bool(wanted.files),
+            kind=kind,
             profile=Profile[wanted.profile] if wanted.profile else None,
         )
     fell_over = 0

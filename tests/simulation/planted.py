@@ -35,6 +35,7 @@ from tests.simulation import report
 from tests.simulation.campaign import Campaign
 from tests.simulation.faults import Profile
 from tests.simulation.groups.campaign import GroupsCampaign
+from tests.simulation.kinds import Kind
 from tests.simulation.patches import patched
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,17 +61,14 @@ class Bug:
     @property
     def campaign(self) -> Campaign | GroupsCampaign:
         """The campaign whose seeds find it."""
-        if "groups" in self.options:
+        kind = Kind.of(self.options)
+        if kind is Kind.GROUPS:
             return GroupsCampaign()
         profile = self.options.get("profile")
         return Campaign(
             nodes=int(self.options.get("nodes", "3")),
             profile=Profile[profile] if profile else None,
-            whole="whole" in self.options,
-            mixed="mixed" in self.options,
-            lost="lost" in self.options,
-            outbox="outbox" in self.options,
-            files="files" in self.options,
+            kind=kind,
         )
 
 

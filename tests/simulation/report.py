@@ -14,6 +14,7 @@ from tests.results import FOLDER, keep, now_and_here, row
 from tests.simulation.campaign import Campaign, Verdict
 from tests.simulation.comparisons import Comparison, comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
+from tests.simulation.kinds import Kind
 from tests.simulation.reached import reason_for, reason_for_branch
 from tests.simulation.scope import SCOPE
 
@@ -51,22 +52,23 @@ _LENGTHS = (
 
 def enough(campaign: Campaign, seeds: int) -> bool:
     """Return whether a campaign has enough seeds for the page."""
-    if campaign.mixed:
+    if campaign.kind.is_mixed:
         return seeds >= MIXED_FROM_SEEDS
-    other = campaign.whole or campaign.files or campaign.outbox
-    return seeds >= (KINDS_FROM_SEEDS if other else RECORD_FROM_SEEDS)
+    engines = campaign.kind is Kind.ENGINES
+    return seeds >= (RECORD_FROM_SEEDS if engines else KINDS_FROM_SEEDS)
 
 
 def record_campaign(campaign: Campaign, first: int, verdict: Verdict) -> None:
     """Put a campaign on the page."""
     outcome = verdict.outcome
+    kind = campaign.kind
     kinds = {
         "nodes": campaign.nodes,
-        "whole": campaign.whole,
-        "mixed": campaign.mixed,
-        "lost": campaign.lost,
-        "outbox": campaign.outbox,
-        "files": campaign.files,
+        "whole": kind.is_whole,
+        "mixed": kind.is_mixed,
+        "lost": kind is Kind.LOST,
+        "outbox": kind is Kind.OUTBOX,
+        "files": kind is Kind.FILES,
     }
     _record(
         _name(kinds),
@@ -86,21 +88,12 @@ def record_campaign(campaign: Campaign, first: int, verdict: Verdict) -> None:
             "longest_log": outcome.longest_log,
             "effects": {
                 effect.name: outcome.effects[effect]
-                for effect in effects_of(
-                    whole=verdict.whole,
-                    files=verdict.files,
-                    mixed=verdict.mixed,
-                    lost=verdict.lost,
-                )
+                for effect in effects_of(verdict.kind)
             },
             "comparisons": {
                 comparison.name: outcome.comparisons[comparison]
                 for comparison in comparisons_of(
-                    whole=verdict.whole,
-                    recording=verdict.recording,
-                    outbox=verdict.outbox,
-                    files=verdict.files,
-                    mixed=verdict.mixed,
+                    verdict.kind, recording=verdict.recording
                 )
             },
         },
@@ -368,10 +361,8 @@ def _of_bug(bug: dict[str, str]) -> str:
 def _command(campaign: dict[str, Any]) -> str:
     first = f" FIRST={campaign['first']}" if campaign["first"] else ""
     nodes = f" NODES={campaign['nodes']}" if campaign["nodes"] != 3 else ""
-    targets = {"lost": "-lost", "mixed": "-mixed", "whole": "-nodes"}
-    targets |= {"files": "-disks", "outbox": "-outbox"}
-    target = next((t for kind, t in targets.items() if campaign.get(kind)), "")
-    return f"make sim{target} SEEDS={campaign['seeds']}{first}{nodes}"
+    target = Kind.of([name for name, is_so in campaign.items() if is_so]).target
+    return f"make {target} SEEDS={campaign['seeds']}{first}{nodes}"
 
 
 if __name__ == "__main__":

@@ -9,13 +9,10 @@ import pytest
 from tests.simulation.broken_outbox import a_dropped_notice_that_the_log_tells
 from tests.simulation.codes import scenario
 from tests.simulation.comparisons import Comparison, comparisons_of
+from tests.simulation.kinds import Kind
 from tests.simulation.outbox import OutboxCluster
 
-OF_OUTBOX = [
-    each
-    for each in comparisons_of(whole=False, recording=False, outbox=True)
-    if each.of_outbox
-]
+OF_OUTBOX = [each for each in comparisons_of(Kind.OUTBOX) if each.of_outbox]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from tests.simulation.campaign import (
 from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
 from tests.simulation.fault_effects import Effect, Effects, effects_of
 from tests.simulation.hunt import broken_promises
+from tests.simulation.kinds import Kind
 from tests.simulation.patches import patched
 from tests.simulation.planted import Bug, Finding
 
@@ -87,7 +88,7 @@ def test_a_bug_is_judged_by_its_own_seeds_and_its_own_test(
     ]
 
     def run(self: Campaign, seeds: range) -> Outcome:
-        red = {7: {"k": "seen"}, 8: {"k": "seen"}} if self.files else {}
+        red = {7: {"k": "seen"}, 8: {"k": "seen"}} if self.kind is Kind.FILES else {}
         return Outcome(violations={s: seen for s, seen in red.items() if s in seeds})
 
     monkeypatch.setattr(Campaign, "run", run)
@@ -108,75 +109,70 @@ EVERYTHING = Outcome(
 
 def test_a_campaign_in_which_everything_bit_and_was_looked_at_holds() -> None:
     assert Verdict(EVERYTHING, 1.0).holds
-    assert Verdict(EVERYTHING, 1.0, whole=True).holds
+    assert Verdict(EVERYTHING, 1.0, kind=Kind.WHOLE).holds
     assert not Verdict(replace(EVERYTHING, violations={1: {"k": "seen"}}), 1.0).holds
     assert not Verdict(replace(EVERYTHING, seeds=0), 1.0).holds
 
 
 @pytest.mark.parametrize(
-    ("effect", "whole", "files"),
+    ("effect", "kind"),
     [
-        (effect, whole, files)
-        for whole, files in ((False, False), (True, False), (False, True))
-        for effect in effects_of(whole=whole, files=files)
+        (effect, kind)
+        for kind in (Kind.ENGINES, Kind.WHOLE, Kind.FILES)
+        for effect in effects_of(kind)
     ],
 )
 def test_a_campaign_in_which_a_fault_never_bit_has_failed(
-    effect: Effect, whole: bool, files: bool
+    effect: Effect, kind: Kind
 ) -> None:
     """Each of them, changes of members too; of engines, whole nodes, and files."""
     most = replace(EVERYTHING, effects=EVERYTHING.effects - Effects({effect: 1}))
-    failed = Verdict(most, 1.0, whole=whole, files=files)
+    failed = Verdict(most, 1.0, kind=kind)
     assert failed.absent_effects == [effect]
     assert not failed.holds
     fewer = replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1)
-    assert Verdict(fewer, 1.0, whole=whole, files=files).holds
+    assert Verdict(fewer, 1.0, kind=kind).holds
 
 
 @pytest.mark.parametrize(
-    ("effect", "lost"),
-    [
-        (effect, lost)
-        for lost in (False, True)
-        for effect in effects_of(whole=True, mixed=True, lost=lost)
-    ],
+    ("effect", "kind"),
+    [(effect, kind) for kind in (Kind.MIXED, Kind.LOST) for effect in effects_of(kind)],
 )
 def test_a_campaign_of_long_runs_in_which_one_never_bit_has_failed(
-    effect: Effect, lost: bool
+    effect: Effect, kind: Kind
 ) -> None:
     """As few seeds as go to the page are enough for what long runs are made for."""
-    seeds = LOST_FROM_SEEDS if lost else MIXED_FROM_SEEDS
+    seeds = LOST_FROM_SEEDS if kind is Kind.LOST else MIXED_FROM_SEEDS
     effects = EVERYTHING.effects - Effects({effect: 1})
     most = replace(EVERYTHING, seeds=seeds, effects=effects)
-    verdict = Verdict(most, 1.0, whole=True, mixed=True, lost=lost)
+    verdict = Verdict(most, 1.0, kind=kind)
     assert verdict.absent_effects == ([effect] if effect.of_mixes else [])
     fewer = replace(most, seeds=seeds - 1)
-    assert Verdict(fewer, 1.0, whole=True, mixed=True, lost=lost).holds
+    assert Verdict(fewer, 1.0, kind=kind).holds
 
 
 @pytest.mark.parametrize("effect", Effect)
 def test_every_fault_must_bite_in_some_campaign(effect: Effect) -> None:
-    engines = effects_of(whole=False, files=True)
-    lost = effects_of(whole=True, mixed=True, lost=True)
-    assert effect in {*engines, *effects_of(whole=True, mixed=True), *lost}
+    kinds = (Kind.FILES, Kind.MIXED, Kind.LOST)
+    assert any(effect in effects_of(kind) for kind in kinds)
 
 
 @pytest.mark.parametrize(
-    ("comparison", "whole"),
+    ("comparison", "kind"),
     [
-        (comparison, whole)
-        for whole in (False, True)
-        for comparison in comparisons_of(whole=whole, recording=False)
+        (comparison, kind)
+        for kind in (Kind.ENGINES, Kind.WHOLE)
+        for comparison in comparisons_of(kind)
     ],
 )
 def test_a_campaign_in_which_a_check_had_nothing_to_compare_has_failed(
-    comparison: Comparison, whole: bool
+    comparison: Comparison, kind: Kind
 ) -> None:
     most = replace(
         EVERYTHING, comparisons=EVERYTHING.comparisons - Comparisons({comparison: 1})
     )
-    failed = Verdict(most, 1.0, whole=whole)
+    failed = Verdict(most, 1.0, kind=kind)
     assert failed.absent_comparisons == [comparison]
     assert not failed.holds
-    if not whole:
+    if kind is Kind.ENGINES:
         assert Verdict(most, 1.0, recording=True).holds == comparison.of_codes

@@ -12,6 +12,7 @@ from tests.fault_points.strikes import REACHED, Action, Strikes
 from tests.simulation.campaign import Campaign
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
+from tests.simulation.kinds import Kind
 from tests.simulation.nodes.cluster import NodesCluster
 from tests.simulation.point_faults import PointFaults
 from tests.simulation.scenarios import Scenario
@@ -65,7 +66,7 @@ class OneStrike(PointFaults):
 
 ENGINES = Campaign()
 MEMBERS = Campaign(profile=Profile.MEMBERS)
-WHOLE = Campaign(whole=True)
+WHOLE = Campaign(kind=Kind.WHOLE)
 SEEDS_MAX = 30
 """A change of the code moves a strike to another seed, not far away."""
 

@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.campaign import Campaign
+from tests.simulation.kinds import Kind
 
-KINDS: dict[str, dict[str, bool]] = {
-    "engines": {},
-    "whole nodes": {"whole": True},
-    "files": {"files": True},
-}
+KINDS = [Kind.ENGINES.value, Kind.WHOLE.value, Kind.FILES.value]
 SEEDS = 3, 7
 """In the second one, the key of the engines' cluster is rotated."""
 
@@ -29,7 +26,7 @@ TELL = "import sys, tests.simulation.test_seeds_alone as t; t.tell(*sys.argv[1:]
 
 def tell(kind: str, *seeds: str) -> None:
     """Run seeds in this process, and print what happened in each, one a line."""
-    campaign = Campaign(**KINDS[kind])
+    campaign = Campaign(kind=Kind(kind))
     for seed in map(int, seeds):
         with contextlib.closing(campaign.cluster(seed)) as sim:
             sim.trace.wanted = True
