@@ -198,6 +198,7 @@ class Promises:
 
     def on_refusal(self, node: Observed, peer: str) -> None:
         """See that a removed member is refused only when no one can take that back."""
+        # Its own commit index: what it takes for committed is judged in `_check_commit`.
         journal, commit = node.journal, node.replica.engine.raftCommitIndex
         self._compared(Comparison.REFUSED_REMOVED)
         if peer not in journal.configuration_at(commit).removed:

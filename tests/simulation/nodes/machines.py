@@ -262,9 +262,10 @@ class Machine(Node):
         return is_stalled or super().takes_no_snapshot()
 
     def snapshot_s(self) -> float:
-        """Count the worker threads too, and syncs that are late."""
+        """Count worker threads, late syncs, and four steps of an engine that applies."""
         size_s = len(self.store.serialize()) / self.speed.bytes_s
-        return size_s + 8 * self.speed.beside_s + 40 * self.speed.sync_s
+        late_s = 8 * self.speed.beside_s + 40 * self.speed.sync_s
+        return size_s + late_s + 4 * float(self.sim.raft.heartbeat_s)
 
     def stall(self, until: float) -> None:
         """Hold the engine's thread up, as a disk does that does not answer."""
