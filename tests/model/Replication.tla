@@ -14,7 +14,8 @@
 (* leaves the pre-vote out.                                                  *)
 (*                                                                           *)
 (* A machine that is no voter receives and acknowledges entries like one:    *)
-(* that is a learner. `Add` makes it a voter.                                *)
+(* that is a learner. `Add` makes it a voter. An entry that adds a learner,  *)
+(* or has the name of its journal, changes no voters: only `Trace` has it.   *)
 (*                                                                           *)
 (* A node may also adopt a newer term, step down, or sync and acknowledge    *)
 (* nothing. That is no action here: such a node does less than before, and   *)
@@ -298,18 +299,21 @@ Name(n) ==
                [v \in Nodes |-> IF v \in now.voters /\ @[v] = None THEN heard(v) ELSE @[v]]])
     /\ UNCHANGED changes
 
+(* The learner may have been wiped since it has shown its journal. *)
 Add(n, m) ==
     /\ MayChange(n) /\ changes < MaxChanges
     /\ LET now == Configuration(log[n])
        IN /\ IsNamed(now) /\ m \notin now.voters
           /\ m \notin now.removed
-          /\ AppendMembers(n, [now EXCEPT !.voters = @ \cup {m}, !.names[m] = life[m]])
+          /\ \E heard \in 1..life[m] :
+                AppendMembers(n, [now EXCEPT !.voters = @ \cup {m}, !.names[m] = heard])
     /\ changes' = changes + 1
 
+(* Remove a voter, or a learner. *)
 Remove(n, m) ==
     /\ MayChange(n) /\ changes < MaxChanges
     /\ LET now == Configuration(log[n])
-       IN /\ IsNamed(now) /\ m \in now.voters \ {n}
+       IN /\ IsNamed(now) /\ m # n /\ m \notin now.removed
           /\ AppendMembers(n, [now EXCEPT !.voters = @ \ {m}, !.names[m] = None,
                                           !.removed = @ \cup {m}])
     /\ changes' = changes + 1
