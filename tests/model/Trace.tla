@@ -6,9 +6,10 @@
 (* `Steps` is what one node after the other has become: its term, vote, log, *)
 (* role, the acknowledgements that wait for a sync, and what is on its disk. *)
 (* Each step must be some actions of that node, one after another; which,    *)
-(* the checker finds. A restart stands where the node died. What the network *)
-(* has carried is not in a step: an action that needs a vote or an           *)
-(* acknowledgement finds it only if an earlier step has made it.             *)
+(* the checker finds. A restart stands where the node died, with its disk    *)
+(* or without. What the network has carried is not in a step: an action that *)
+(* needs a vote or an acknowledgement finds it only if an earlier step has   *)
+(* made it.                                                                  *)
 (*                                                                           *)
 (* A node may know less of what is committed than `Replication` lets it:     *)
 (* that is safe. Knowing more is not, and is refused.                        *)
@@ -53,18 +54,27 @@ Becomes(step) ==
 
 IsPrefix(shorter, longer) == Len(shorter) <= Len(longer) /\ shorter = SubSeq(longer, 1, Len(shorter))
 
+(* A step is one tick or one message, so it has one term and one vote. *)
+HasOneTerm(step) ==
+    LET n == step.node IN
+    /\ term'[n] \in {term[n], step.term}
+    /\ \/ vote'[n] = vote[n]
+       \/ term'[n] = step.term /\ vote'[n] \in {None, step.vote}
+
 (* The checker need not go on from here: the node cannot become what the step says. *)
 LeadsTo(step) ==
     LET n == step.node IN
-    /\ term'[n] <= step.term
+    /\ HasOneTerm(step)
     /\ log'[n] = log[n] \/ IsPrefix(log'[n], step.log)
     /\ Acked(n, step.term, acks') <= step.acked
     /\ \/ held'[n] \subseteq held[n] \cup step.held
        \/ log'[n] # log[n]
 
-(* n hears of a newer term in which it votes for nobody, or not yet. *)
+(* n hears of a newer term in which it votes for nobody, or not yet. Each term has had a  *)
+(* candidate, and a node may hear of it after all that knew of it have lost their disks.  *)
 AdoptTerm(n) ==
-    /\ \E m \in Nodes : term[m] > term[n] /\ term' = [term EXCEPT ![n] = term[m]]
+    /\ \E known \in {term[m] : m \in Nodes} \cup {request.term : request \in asked} :
+        known > term[n] /\ term' = [term EXCEPT ![n] = known]
     /\ vote' = [vote EXCEPT ![n] = None]
     /\ role' = [role EXCEPT ![n] = "follower"]
     /\ UNCHANGED <<durable, log, life, commit, held, facts, history, bounds, reads>>
@@ -79,6 +89,17 @@ StepDown(n) ==
 SyncAlone(n) ==
     /\ OnDisk(n, term[n], vote[n], log[n])
     /\ UNCHANGED <<memory, life, role, commit, held, facts, history, bounds, reads>>
+
+(* The voters stay: a learner joins, or learners get the names of their journals, as they *)
+(* were heard. The members count as before.                                               *)
+Learn(n) ==
+    /\ MayChange(n) /\ IsNamed(Configuration(log[n]))
+    /\ LET now == Configuration(log[n])
+           unnamed == {m \in Nodes \ (now.voters \cup now.removed) : now.names[m] = None}
+       IN \E heard \in SUBSET unnamed, wipedSince \in SUBSET wiped :
+            AppendMembers(n, [now EXCEPT !.names = [m \in Nodes |->
+                IF m \notin heard THEN @[m] ELSE IF m \in wipedSince THEN 1 ELSE life[m]]])
+    /\ UNCHANGED changes
 
 (* A message with an earlier commit index has come, and this one not yet. *)
 KnowsLess(step) ==
@@ -121,7 +142,10 @@ Action(step) ==
           \/ SyncAlone(n)
           \/ KnowsLess(step)
           \/ \E index \in 1..Len(step.log) : Commit(n, index)
-          \/ Name(n)
+          \/ /\ Len(log[n]) < Len(step.log) /\ step.log[Len(log[n]) + 1].kind = "members"
+             /\ \/ Name(n)
+                \/ Learn(n)
+                \/ \E m \in Nodes : Add(n, m) \/ Remove(n, m)
 
 Explain(step) ==
     \/ /\ IsNow(step) /\ UNCHANGED <<vars, asked>>
@@ -146,10 +170,16 @@ Restart(step) ==
          /\ at' = at + 1 /\ inner' = 0
     ELSE /\ inner < step.most
          /\ Action(step) /\ vars' # vars
-         /\ term'[n] <= step.term
+         /\ HasOneTerm(step)
          /\ log'[n] = log[n] \/ IsPrefix(log'[n], step.log)
          /\ Acked(n, step.term, acks') <= step.acked
          /\ at' = at /\ inner' = inner + 1
+
+(* A disk is lost between two steps of its node, which begins another journal. *)
+Lose(step) ==
+    /\ Wipe(step.node) /\ Becomes(step)
+    /\ UNCHANGED asked
+    /\ at' = at + 1 /\ inner' = 0
 
 TraceInit == Init /\ at = 0 /\ inner = 0 /\ asked = {}
 
@@ -158,6 +188,7 @@ TraceNext ==
     /\ LET step == Steps[at + 1] IN
         CASE step.kind = "change" -> Explain(step)
           [] step.kind = "restart" -> Restart(step)
+          [] step.kind = "wiped" -> Lose(step)
     /\ at' = at \/ PrintT(<<"explained", at'>>)
 
 TraceSpec == TraceInit /\ [][TraceNext]_traceVars

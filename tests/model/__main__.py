@@ -21,10 +21,13 @@ from tests.model.checker import INVARIANTS, check
 from tests.model.runs import BROKEN, SOUND
 from tests.model.traces import PROFILES, explain, record
 from tests.results import FOLDER, keep, now_and_here, row
+from tests.simulation.faults import Profile
 
 PAGE = FOLDER / "model.md"
 TRACE_S = 4.0
 """How long a recorded run lasts, in its own time."""
+MEMBERS_S = 6.0
+"""How long a run lasts in which members come and go."""
 
 BOUNDS = {
     "3 members, 2 terms, 2 entries": (
@@ -76,24 +79,23 @@ def _write(name: str, numbers: dict[str, Any]) -> None:
 
 
 def _traces(seeds: int) -> int:
-    """Explain the steps of this many runs with faults."""
-    total: Counter[str] = Counter()
-    for seed in range(seeds):
-        steps = record(seed, seconds=TRACE_S)
-        explanation = explain(steps)
-        profile = PROFILES[seed % len(PROFILES)].name
+    """Explain this many runs with faults, and as many in which members come and go."""
+    total: Counter[str] = Counter(runs=seeds)
+    faults = [(seed, TRACE_S, PROFILES[seed % len(PROFILES)]) for seed in range(seeds)]
+    members = [(seed, MEMBERS_S, Profile.MEMBERS) for seed in range(seeds)]
+    for seed, seconds, profile in (*faults, *members):
+        recording = record(seed, seconds=seconds, profile=profile)
+        explanation = explain(recording)
+        counts = recording.counts()
         print(
-            f"seed {seed}, {profile}: {explanation.explained} of {len(steps)} steps"
-            f" explained, {explanation.states:,} states",
+            f"seed {seed}, {profile.name}: {explanation.explained} of"
+            f" {counts['steps']} steps explained, {explanation.states:,} states",
             flush=True,
         )
         if explanation.first_refused is not None:
             print(explanation.first_refused)
             return 1
-        total["runs"] += 1
-        total["steps"] += len(steps)
-        total["restarts"] += sum(step.kind == "restart" for step in steps)
-        total["terms"] += max(step.seen.term for step in steps)
+        total += counts
     _write("traces", {**now_and_here(), **total})
     return 0
 
@@ -156,6 +158,15 @@ def page(results: dict[str, Any]) -> str:
 
 
 def _explained(numbers: dict[str, Any]) -> list[str]:
+    counted = {
+        "restarts": "restarts",
+        "terms": "terms",
+        "learners": "learners added",
+        "joined": "learners made voters",
+        "left": "members removed",
+        "wiped": "nodes that lost their disk",
+    }
+    *counts, last = [f"{numbers.get(each, 0)} {name}" for each, name in counted.items()]
     return [
         "## What simulated nodes do is what the specification allows",
         "",
@@ -163,8 +174,9 @@ def _explained(numbers: dict[str, Any]) -> list[str]:
         "",
         (
             f"{numbers['runs']} runs of three nodes with faults, {TRACE_S:.0f} seconds"
-            f" each: {numbers['steps']:,} steps, {numbers['restarts']} restarts and"
-            f" {numbers['terms']} terms. For each step there are actions of the"
+            f" each, and {numbers['runs']} in which members come and go, too,"
+            f" {MEMBERS_S:.0f} seconds each: {numbers['steps']:,} steps,"
+            f" {', '.join(counts)} and {last}. For each step there are actions of the"
             " specification that make it (`tests/model/Trace.tla`)."
         ),
         "",
