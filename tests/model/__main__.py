@@ -25,9 +25,9 @@ from tests.simulation.faults import Profile
 
 PAGE = FOLDER / "model.md"
 TRACE_S = 4.0
-"""How long a recorded run lasts, in its own time."""
+"""How long a recorded run lasts at most, in its own time."""
 MEMBERS_S = 6.0
-"""How long a run lasts in which members come and go."""
+"""How long a run lasts at most in which members come and go."""
 
 BOUNDS = {
     "3 members, 2 terms, 2 entries": (

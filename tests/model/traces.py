@@ -29,6 +29,9 @@ from tests.simulation.scenarios import Scenario
 WHOLE_LOG: Final = RaftSettings(log_entries_max=100_000, log_entries_kept=50_000)
 """Nothing is compacted."""
 
+STEPS_MAX: Final = 400
+"""A run ends after about this many steps. Twice as many take the checker minutes."""
+
 ROLES: Final = ("follower", "candidate", "leader")
 """By PySyncObj's numbers."""
 
@@ -307,7 +310,7 @@ PROFILES: Final = tuple(
 
 def record(seed: int, *, seconds: float, profile: Profile | None = None) -> Recording:
     """
-    Return the steps of a run of three nodes with faults, in *seconds* of its time.
+    Return the steps of a run of three nodes with faults, in *seconds* of its time at most.
 
     Without *profile*, the seeds take turns with `PROFILES`.
     """
@@ -317,6 +320,8 @@ def record(seed: int, *, seconds: float, profile: Profile | None = None) -> Reco
     with sim.world():
         sim.set_up()
         for _ in range(round(seconds / STEP_S)):
+            if len(sim.recorder.steps) >= STEPS_MAX:
+                break
             sim.step(faulty=True)
     sim.close()
     return sim.recording()
