@@ -175,7 +175,7 @@ def _explained(numbers: dict[str, Any]) -> list[str]:
         (
             f"{numbers['runs']} runs of three nodes with faults, {TRACE_S:.0f} seconds"
             f" each, and {numbers['runs']} in which members come and go, too,"
-            f" {MEMBERS_S:.0f} seconds each: {numbers['steps']:,} steps,"
+            f" {MEMBERS_S:.0f} seconds each at most: {numbers['steps']:,} steps,"
             f" {', '.join(counts)} and {last}. For each step there are actions of the"
             " specification that make it (`tests/model/Trace.tla`)."
         ),
