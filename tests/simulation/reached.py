@@ -9,7 +9,7 @@ THREADS = "The simulation steps the threads itself; the real ones run in `tests/
 OPERATORS = "No run asks for it: it is for operators and their pages (`tests/replication`, `tests/rpc`)."
 GRPC = "gRPC and TLS are replaced by simulated connections; `tests/replication` and `tests/security` have the real ones."
 KEYS = "Keys, certificates and segments of the whole node are not part of these runs (`tests/services`, `tests/security`)."
-SKIPS = "No entry is skipped: no majority of operators signs (`tests/replication/test_skips.py`, `tests/system/test_poison_entry.py`)."
+SKIPS = "No entry is skipped: no majority of operators signs, and those who sign do it rightly, with keys of one kind (`tests/replication/test_skips.py`, `tests/system/test_poison_entry.py`)."
 PYSYNCOBJ = (
     "PySyncObj's interface asks for it; the engine never calls it, or refuses it."
 )
@@ -27,7 +27,6 @@ REASONS: dict[str, str] = {
     "log/file.py: Successor.close": STOPS,
     "log/file.py: JournalFile.close": STOPS,
     "log/boots.py: read_refused_by": OPERATORS,
-    "log/journal.py: Journal._destroy": STOPS,
     "log/journal.py: Journal.clear": PYSYNCOBJ,
     "log/journal.py: Journal.deleteEntriesTo": PYSYNCOBJ,
     "raft/engine.py: Engine.listen": THREADS,
@@ -39,7 +38,6 @@ REASONS: dict[str, str] = {
     "raft/guard.py: Guard.destroy": STOPS,
     "raft/handover.py: HandOver.stop": STOPS,
     "raft/proposals.py: Proposals.stop": STOPS,
-    "raft/admission.py: explained": OPERATORS,
     "raft/admission.py: is_final": OPERATORS,
     "links/tls.py": GRPC,
     "links/grpc_server.py": GRPC,
@@ -50,7 +48,6 @@ REASONS: dict[str, str] = {
     "links/transport.py: PeerTransport.renew": KEYS,
     "links/transport.py: PeerTransport._renew_all": KEYS,
     "links/transport.py: PeerTransport.authorities": SKIPS,
-    "links/transport.py: _end": STOPS,
     "links/joiner_certificates.py": KEYS,
     "links/key_exchange.py": KEYS,
     "links/segment_exchange.py": KEYS,
@@ -81,10 +78,6 @@ REASONS: dict[str, str] = {
     "cluster_replicator.py: ClusterReplicator.status": OPERATORS,
     "cluster_replicator.py: ClusterReplicator._own_status": OPERATORS,
     "errors.py: StoppingError.__init__": STOPS,
-    "cluster_replicator.py: ClusterReplicator.replica_status": OPERATORS,
-    "raft/membership_changes.py: _spelled": "Rare: a learner that has been added is added again, after an unknown outcome (`tests/replication/test_membership_changes.py`).",
-    "log/format.py: FormatError.__init__": "Rare: a journal has rotted where no torn tail can be (`tests/replication/test_journal.py`).",
-    "snapshots/store.py: SnapshotStore._cut_off": "Rare: a disk fails while it writes a part of a snapshot (`tests/replication/test_compaction.py`).",
     "codec.py: fields_of": TESTS,
     "codec.py: _refuse_unknown_fields": "No entry has a field that a member does not know: the levels keep it out of the log (`tests/replication/test_codec.py`).",
     "links/known_peers.py: KnownPeers.other_voters": KEYS,
@@ -107,26 +100,16 @@ LARGE = (
 )
 SETTINGS = "The settings of the runs are right (`tests/replication`)."
 OTHERS = "No run has this kind of call or change (`tests/replication`)."
-EARLY = "No machine is lost before the journals have their names (`tests/replication/test_guard.py`)."
-LEARNERS = (
-    "A node that is no voter does not campaign (`tests/replication/test_fences.py`)."
-)
 UNFAILING = "Stamping never fails here (`tests/replication/test_proposals.py`)."
 UNMATCHED = (
     "No machine here lacks the key of a call (`tests/replication/test_proposals.py`)."
 )
 TESTS_FILE = "Tests alone use a file that is not open."
-LAST_CHECK = "A last check: it stops a node of which another protection has failed."
+LAST_CHECK = "A last check: it is reached only if another protection has failed."
 
 BRANCHES: dict[str, str] = {
-    "calls/membership_requests.py: MembershipRequests.transfer": RARE
-    + "the time of an operator ends, or a primary comes, when the first one has just stopped leading.",
     "calls/membership_requests.py: MembershipRequests._primary_after": RARE
     + "the time of an operator ends between two primaries.",
-    "calls/membership_requests.py: MembershipRequests._known_primary": RARE
-    + "the time of an operator ends while no primary is known.",
-    "calls/membership_requests.py: MembershipRequests._ask_to_hand_over": RARE
-    + "a primary refuses the hand-over that another node asks it for.",
     "calls/membership_requests.py: MembershipRequests._ask_to_change": COMPLETE,
     "calls/membership_requests.py: _change_in": COMPLETE,
     "calls/peer_messages.py: proposal_of": MALFORMED,
@@ -169,14 +152,10 @@ BRANCHES: dict[str, str] = {
     "links/transport.py: PeerTransport._replace": RARE
     + "two causes replace the same channel.",
     "links/transport.py: PeerTransport._own_hello": STOPS,
-    "links/transport.py: PeerTransport._forget_refusal": RARE
-    + "a member that has refused this node accepts it.",
     "links/transport.py: PeerTransport._up": STOPS,
     "links/transport.py: PeerTransport._down": STOPS,
     "log/file.py: JournalFile._note": TESTS_FILE,
     "log/file.py: JournalFile.take": TESTS_FILE,
-    "log/file.py: JournalFile.load": ROT,
-    "log/file.py: JournalFile._check_mark": ROT,
     "log/format.py: read_file_header": ROT,
     "log/format.py: read_batches": ROT,
     "log/format.py: joined": LARGE,
@@ -186,7 +165,9 @@ BRANCHES: dict[str, str] = {
     "log/journal.py: Journal._begin_at": RARE
     + "the log has the snapshot's last entry when the snapshot is installed.",
     "log/journal.py: Journal.add": LARGE,
+    "log/journal.py: Journal.add -> raise Fatal(": LAST_CHECK,
     "log/journal.py: Journal.deleteEntriesFrom": PYSYNCOBJ,
+    "log/journal.py: Journal.deleteEntriesFrom -> raise Fatal(": LAST_CHECK,
     "log/journal.py: Journal.setCurrentTerm": PYSYNCOBJ,
     "log/journal.py: Journal._replay": ROT,
     "log/journal.py: open_journal": SETTINGS,
@@ -194,9 +175,11 @@ BRANCHES: dict[str, str] = {
     "members.py: Configuration.from_message": MALFORMED,
     "members.py: _read": NEWER,
     "owned_tasks.py: watched.ended": LAST_CHECK,
-    "raft/admission.py: Admission._refusal": EARLY,
     "raft/campaign.py: Campaign.count_pre_vote": RARE
     + "a node answers a pre-vote and is no voter any more.",
+    "raft/engine.py: the module itself": "The pinned version of PySyncObj is installed.",
+    "raft/engine.py: _own_journal": LAST_CHECK,
+    "raft/engine.py: Engine._take_configuration": "PySyncObj makes a candidate a follower before its log changes.",
     "raft/follower.py: check_entries": MALFORMED,
     "raft/follower.py: is_acceptable": MALFORMED,
     "raft/follower.py: is_configuration": MALFORMED,
@@ -205,17 +188,10 @@ BRANCHES: dict[str, str] = {
     "raft/guard.py: Guard.connected": SKIPS,
     "raft/guard.py: Guard.receive": NEWER,
     "raft/guard.py: Guard.send": COMPLETE,
-    "raft/guard.py: Guard._receive_request_vote": LEARNERS,
     "raft/guard.py: Guard._receive_ack": LAST_CHECK,
     "raft/guard.py: Guard._receive_hand_over": RARE
     + "a hand-over arrives from a node that leads no more.",
-    "raft/handover.py: HandOver.submit": RARE
-    + "a primary is asked to hand over twice, or to a learner.",
     "raft/membership_changes.py: Membership._after": COMPLETE,
-    "raft/membership_changes.py: Membership._promoted": RARE
-    + "a voter is to become one again.",
-    "raft/membership_changes.py: Membership._without": RARE
-    + "a primary is to be removed before it has handed over.",
     "raft/membership_changes.py: Membership._why_not_begun": RARE
     + "the time of a change ends before all voters have shown their journals.",
     "raft/membership_changes.py: _with_learner": OTHERS,
@@ -227,10 +203,6 @@ BRANCHES: dict[str, str] = {
     "raft/proposals.py: Proposals._fit -> pending.answer(each)": UNMATCHED,
     "raft/proposals.py: Proposals.applied": RARE
     + "another entry takes the place of one before its leader knows that it leads no more.",
-    "raft/retention.py: Retention.take": LARGE,
-    "raft/retention.py: Retention._give_up": LARGE,
-    "raft/retention.py: Retention.offered": RARE
-    + "the same primary that has offered a snapshot drops the entries after it.",
     "raft/rollback.py: Rollbacks.hears": OLDER,
     "raft/rollback.py: Rollbacks._fits": OLDER,
     "raft/rollback.py: _is_same": OLDER,
@@ -246,8 +218,6 @@ BRANCHES: dict[str, str] = {
     "replica/engine_thread.py: EngineThread._matched -> raise matched": STOPS,
     "replica/replica.py: Replica.refusal_of_link": SKIPS,
     "replica/snapshot_fetch.py: SnapshotFetch.run": LAST_CHECK,
-    "replica/snapshot_fetch.py: SnapshotFetch._check_outdated": RARE
-    + "the entries after a snapshot are dropped while it is fetched.",
     "replica/snapshot_fetch.py: SnapshotFetch._choose": RARE
     + "the offer of a snapshot is withdrawn before its fetch begins.",
     "replica/snapshot_fetch.py: SnapshotFetch._receive": RARE
@@ -258,6 +228,7 @@ BRANCHES: dict[str, str] = {
     "settings.py: RaftSettings.__post_init__": SETTINGS,
     "snapshots/installation.py: SnapshotInstallation.check": RARE
     + "a member leads before the snapshot that it has fetched is installed.",
+    'snapshots/installation.py: SnapshotInstallation.check -> raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")': COMPLETE,
     "snapshots/installation.py: SnapshotInstallation.install.then": RARE
     + "a snapshot is refused after its installation has begun.",
     "snapshots/installation.py: finish_install": RARE
