@@ -20,10 +20,11 @@ from sparecode_node.statemachine.results import (
     Applied,
 )
 from tests.replication.recording_state import call
+from tests.simulation.changes import Wish
 from tests.simulation.cluster import SimCluster
 from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
-from tests.simulation.invariants import Invariants, Read, Submission, Wish
+from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.keepers import check_installed
 from tests.simulation.memberships import Memberships
 from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds

@@ -13,6 +13,7 @@ from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, W
 from sparecode_node.replication.settings import MAX_CLOCK_OFFSET_S
 from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
+from tests.simulation.changes import Changes, Wish
 from tests.simulation.comparisons import Comparison, Comparisons
 from tests.simulation.observed import Observed
 from tests.simulation.promises import Promises
@@ -63,16 +64,6 @@ class Read:
     node_died: bool = False
 
 
-@dataclass
-class Wish:
-    """A membership change or a hand-over, requested of one life of a node."""
-
-    attempt: str
-    deadline: float
-    outcomes: list[object] = field(default_factory=list)
-    node_died: bool = False
-
-
 def asked_node(question: Submission | Read | Wish) -> str:
     """Return the id of the node that must answer."""
     return question.attempt.partition(".")[0]
@@ -100,10 +91,12 @@ class Invariants:
     """The time that the newest entry was stamped with."""
     on_violation: Callable[[str, str], object] = lambda _kind, _seen: None
     promises: Promises = field(init=False)
+    changes: Changes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let the promises report here."""
+        """Let promises and changes of members be reported here."""
         self.promises = Promises(self)
+        self.changes = Changes(self)
 
     def violated(self, kind: str, seen: str) -> None:
         """Remember the first violation of each kind."""
@@ -295,6 +288,7 @@ class Invariants:
                 self.comparisons[Comparison.NOT_APPLIED] += 1
                 if submission.attempt in attempts:
                     self.violated("not applied", f"{submission}: {outcome!r}")
+        self.changes.check(self.terms, self.wishes)
 
     def check_states(self, nodes: Sequence[Machine]) -> None:
         """Every node holds what was acknowledged, and all hold the same."""

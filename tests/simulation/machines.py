@@ -14,7 +14,7 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.log.journal import Journal
-from sparecode_node.replication.members import Member
+from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.clock_watch import ANSWER_S, FRESH_S
 from sparecode_node.replication.raft.frames import Message
@@ -431,7 +431,20 @@ class Node:
             wire=self,
             wall_ms=lambda: round(self.wall_s() * 1000),
         )
+        self._watch()
+
+    def _watch(self) -> None:
+        """See what a process that has just started does with its log."""
         self._count_conflicts(self.journal)
+        engine = self.running.engine
+        append = engine.append_configuration
+
+        def seen(after: Configuration) -> int:
+            invariants = self.invariants
+            invariants.changes.on_append(self, after, invariants.wishes)
+            return append(after)
+
+        engine.append_configuration = seen
 
     def _count_conflicts(self, journal: Journal) -> None:
         delete = journal.deleteEntriesFrom

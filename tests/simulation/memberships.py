@@ -22,9 +22,10 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
+from tests.simulation.changes import Wish
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.invariants import Invariants, Wish
+from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 from tests.simulation.statements import Statements
 
@@ -208,18 +209,20 @@ class Memberships:
                 self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
                 self.transfer(node, self.wish(node))
             else:
-                self._change(node, change, self.wish(node))
+                self._change(node, change, self.wish(node, change))
 
     def remove(self, leader: Node, node_id: str) -> None:
         """Ask a leader to remove a voter, if one may be lost."""
         if node_id in self.configuration.voters and self.can_lose_one():
-            self._change(leader, Remove(NodeId(node_id)), self.wish(leader))
+            change = Remove(NodeId(node_id))
+            self._change(leader, change, self.wish(leader, change))
 
-    def wish(self, node: Node) -> Wish:
-        """Wait for the answer of a node."""
+    def wish(self, node: Node, change: Change | None = None) -> Wish:
+        """Wait for the answer of a node: to a change, or else to a hand-over."""
         wishes = self.world.invariants.wishes
         calls = f"{node.node_id}.{node.life}.{len(wishes)}"
-        wishes.append(wish := Wish(calls, self.world.now + CHANGE_S))
+        wish = Wish(calls, self.world.now + CHANGE_S, change=change)
+        wishes.append(wish)
         return wish
 
     def transfer(

@@ -19,8 +19,9 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
+from tests.simulation.changes import Wish
 from tests.simulation.fault_effects import Effect
-from tests.simulation.invariants import Invariants, Wish
+from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Slips:
     def _ask(self, leader: Node, change: Change) -> None:
         """Ask a leader, and see that it refuses what would change something."""
         self._memberships.world.effects[Effect.SLIP] += 1
-        wish = self._memberships.wish(leader)
+        wish = self._memberships.wish(leader, change)
 
         def answered(outcome: ChangeOutcome) -> None:
             invariants = self._memberships.world.invariants

@@ -16,6 +16,7 @@ from sparecode_node.replication.raft.membership_changes import (
     Remove,
 )
 from tests.simulation import sqlite_store
+from tests.simulation.broken_changes import CHANGED_RUNS
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
 from tests.simulation.broken_disks import DISK_RUNS
 from tests.simulation.broken_new_clusters import NEW_CLUSTER_RUNS
@@ -98,6 +99,7 @@ def test_no_check_is_left_out_here() -> None:
     kinds |= {"starts unaided", "no halt"}  # Chosen between, in `run_on`.
     assert len(kinds) > 25
     assert kinds == BROKEN.keys()
+    assert CHANGED_RUNS
     assert DISK_RUNS
     assert NEW_CLUSTER_RUNS
     assert OUTBOX_RUNS

@@ -156,7 +156,7 @@ class SteppedEngine(InstallingEngine):
         campaign, raft = engine.guard.campaign, self._config.raft
         self._stalls = _CountedStalls(engine, campaign, raft)
         self._stalls.effects = machine.sim.effects
-        machine._count_conflicts(machine.journal)
+        machine._watch()
         effects = machine.sim.effects
         lost = machine.had_entries - machine.journal.last_index
         effects[Effect.ENTRY_LOST] += max(0, lost)

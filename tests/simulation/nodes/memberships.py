@@ -12,8 +12,8 @@ from sparecode_node.replication.raft.membership_changes import (
     Promote,
     Remove,
 )
+from tests.simulation.changes import Wish
 from tests.simulation.fault_effects import Effect
-from tests.simulation.invariants import Wish
 from tests.simulation.memberships import CHANGE_S, Memberships
 from tests.simulation.nodes.machines import Machine
 
