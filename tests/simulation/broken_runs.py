@@ -255,6 +255,21 @@ def told_as_not_applied_and_applied() -> Invariants:
     return seen
 
 
+@breaks("not applied")
+def administrators_told_as_not_applied_and_applied() -> Invariants:
+    """Two attempts look alike, and neither is told that it may be applied."""
+    by_root = replace(call("r"), session_id=SessionId("open.1"))
+    attempts = [replace(submission(), call=by_root) for _ in range(2)]
+    seen = Invariants(submissions=attempts)
+    seen.on_apply("n1", 1, 2, [by_root.stamped(0)])
+    seen.on_outcome(attempts[0], NoQuorumError("no"))
+    seen.check_applied()
+    assert not seen.violations
+    seen.on_outcome(attempts[1], NoQuorumError("no"))
+    seen.check_applied()
+    return seen
+
+
 # --- What is left
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pysyncobj import syncobj
 
-from sparecode_node.domain.ids import NodeId, SessionId
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.members import Member
 from sparecode_node.replication.raft.proposals import EXPIRE_S, Outcome
@@ -298,9 +298,7 @@ class SimCluster:
             patience_s = self.rng.uniform(*IMPATIENT_S)
         submission = Submission(request_id, attempt, self.now + patience_s, made)
         self.invariants.submissions.append(submission)
-        if not made.session_id.startswith("open"):
-            made = replace(made, session_id=SessionId(attempt))
-        proposal = Proposal(call=made)
+        proposal = Proposal(call=replace(made, session_id=submission.session))
         self.run_on(
             node,
             lambda replica: replica.submit(

@@ -18,7 +18,7 @@ from typing import Any
 
 from pysyncobj import syncobj
 
-from sparecode_node.domain.ids import NodeId, SessionId
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import (
     NotAppliedError,
     OutcomeUnknownError,
@@ -297,8 +297,7 @@ class NodesCluster(PeopleAtWork):
         made = replace(make(), node_id=NodeId(node.node_id))
         submission = Submission(request_id, attempt, self.now + timeout_s, made)
         self.invariants.submissions.append(submission)
-        if not made.session_id.startswith("open"):
-            made = replace(made, session_id=SessionId(attempt))
+        made = replace(made, session_id=submission.session)
         # They are matched in a thread of their own, so a call overtakes others.
         by_code = isinstance(made.command, Authenticate) and self.rng.random() < 0.3
         codes = ("123456",) if by_code else ()
