@@ -124,12 +124,13 @@ def said(
     to: str,
     kind: str,
     seen: Invariants | None = None,
+    now: float = 10.0,
     **more: Any,
 ) -> Invariants:
     """Return what is seen when a member sends this, after what was *seen*."""
     seen = seen or Invariants()
     message = {"type": kind, **more}
-    seen.promises.on_send(nodes[sender], to, message, nodes)
+    seen.promises.on_send(nodes[sender], to, message, nodes, now)
     return seen
 
 
@@ -191,7 +192,7 @@ def a_voter_that_starts_without_its_vote() -> Invariants:
 
 def campaign(nodes: dict[str, Any], candidate: str, *wanted_by: str) -> Invariants:
     """Return what is seen when a node campaigns in term 2, after these pre-votes."""
-    seen = Invariants()
+    seen, nodes["n1"].leads = Invariants(), False
     for voter in wanted_by:
         kind = frames.PRE_VOTE_ANSWER
         said(nodes, voter, candidate, kind, seen, term=2, granted=True)
@@ -206,6 +207,25 @@ def a_candidate_that_no_other_voter_wants() -> Invariants:
 @breaks("candidates are wanted")
 def a_first_candidate_that_one_voter_does_not_want() -> Invariants:
     return campaign(three(THREE), "n3", "n2")
+
+
+def granted(nodes: dict[str, Any], voter: str, now: float) -> Invariants:
+    """Return what is seen of a granted pre-vote; n1 leads, and was heard at 1.0 by n2."""
+    seen, hears = Invariants(), {"type": frames.APPEND_ENTRIES, "term": 1}
+    seen.promises.before_request(nodes["n2"], "n1", hears, 1.0)
+    kind = frames.PRE_VOTE_ANSWER
+    return said(nodes, voter, "n3", kind, seen, now, term=2, granted=True)
+
+
+@breaks("no pre-vote beside a leader")
+def a_pre_vote_of_a_leader() -> Invariants:
+    return granted(three(), "n1", 9.0)
+
+
+@breaks("no pre-vote beside a leader")
+def a_pre_vote_of_a_member_that_has_just_heard_its_leader() -> Invariants:
+    assert not granted(three(), "n2", 1.5).violations  # It has been silent for long.
+    return granted(three(), "n2", 1.3)
 
 
 @breaks("only voters campaign")

@@ -35,6 +35,7 @@ class Comparison(enum.Enum):
 
     VOTE = "votes, each the only one of its journal in a term"
     VOTE_KEPT = "starts of voters that still had their last vote"
+    PRE_VOTE = "pre-votes granted where no leader was heard"
     CAMPAIGN = "candidates that enough voters had wanted"
     ELECTED = "leaders with the votes of enough voters"
     ACKNOWLEDGED = "acknowledged entries that were the leader's"

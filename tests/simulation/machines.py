@@ -406,7 +406,8 @@ class Node:
         if self.replica is not None:  # Else it starts, and has no journal yet.
             if message["type"] in PROMISES:
                 self.disk.check_holds(NAME)
-            self.invariants.promises.on_send(self, peer, message, self.sim.nodes)
+            promises, now = self.invariants.promises, self.sim.now
+            promises.on_send(self, peer, message, self.sim.nodes, now)
 
     def start(self) -> None:
         self.life += 1

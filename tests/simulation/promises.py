@@ -88,7 +88,7 @@ class Promises:
     # --- Messages
 
     def on_send(
-        self, node: Observed, peer: str, message: Message, nodes: Machines
+        self, node: Observed, peer: str, message: Message, nodes: Machines, now: float
     ) -> None:
         """Judge a message of a member to *peer*."""
         match message["type"]:
@@ -99,6 +99,7 @@ class Promises:
                 self._voted(node, Vote(message["term"], peer))
             case frames.PRE_VOTE_ANSWER if message["granted"]:
                 self.pre_votes[message["term"], peer].add(node.node_id)
+                self._check_pre_vote(node, peer, message["term"], now)
             case frames.HAND_OVER:
                 self.called_up.add((message["term"], peer))
             case frames.NEXT_NODE_IDX if message["success"]:
@@ -139,6 +140,21 @@ class Promises:
         if (term - 1, node_id) not in self.called_up and len(wanted) < needed(members):
             seen = f"{node_id} in term {term}, wanted by {sorted(wanted)} of {members}"
             self.judge.violated("candidates are wanted", seen)
+
+    def _check_pre_vote(
+        self, node: Observed, candidate: str, term: int, now: float
+    ) -> None:
+        """See that no one wants another leader beside one that it hears (9.6, 4.2.3)."""
+        self._compared(Comparison.PRE_VOTE)
+        if self._has_leader(node, now):
+            seen = f"{node.node_id} in term {node.term} wants {candidate} in {term}"
+            self.judge.violated("no pre-vote beside a leader", seen)
+
+    def _has_leader(self, node: Observed, now: float) -> bool:
+        """Return whether a member leads, or has heard a leader a moment ago."""
+        life, heard_at = self._heard.get(node.node_id, (0, 0.0))
+        recent_s = node.replica.engine.settings.election_min_s - TICK_S
+        return node.leads or (life == node.life and now - heard_at < recent_s)
 
     def _check_acknowledgement(
         self, node: Observed, message: Message, leader: Observed | None
@@ -182,10 +198,7 @@ class Promises:
             return None
         if message["type"] != frames.REQUEST_VOTE or peer in voters:
             return None
-        life, heard_at = self._heard.get(node.node_id, (0, 0.0))
-        recent_s = node.replica.engine.settings.election_min_s - TICK_S
-        hears = life == node.life and now - heard_at < recent_s
-        if not (node.leads or hears):
+        if not self._has_leader(node, now):
             return None
         self._compared(Comparison.OUTSIDER_ASKED)
         return node.term
