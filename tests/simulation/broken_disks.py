@@ -2,16 +2,21 @@
 """The same, of disks: what a machine promises from, waits for, or has lost."""
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from sparecode_node.replication.log import boots
+from sparecode_node.replication.log.boots import NOWHERE, Seen
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import RaftSettings
-from tests.simulation.broken_runs import breaks
+from tests.simulation.broken_runs import THREE, breaks
 from tests.simulation.disk import Disk
 from tests.simulation.files.rot import check_started
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.engines import check_applied, check_sync
 from tests.simulation.nodes.turns import Writing, check_turns
+from tests.simulation.starts import JudgedRollbacks
 
 
 def disk(seen: Invariants) -> Disk:
@@ -51,6 +56,30 @@ def a_promise_from_a_name_that_is_not_synced() -> Invariants:
     writing = disk(seen)
     writing.rename("journal", "other")
     writing.check_holds("other")
+    return seen
+
+
+@breaks("promises are on disk")
+def a_start_of_a_member_that_counts_before_it_is_on_disk() -> Invariants:
+    seen, known = Invariants(), Seen("journal of n2", 1, "one", NOWHERE)
+    writing, starts = disk(seen), {"n2": known, "n4": known}
+    writing.rename("journal", boots.NAME)
+    writing.sync_directory()
+    journal: Any = SimpleNamespace(
+        boots=SimpleNamespace(seen=starts), configuration=THREE
+    )
+
+    def hears(peer: str, _hello: Hello) -> bool:
+        writing.append_to(boots.NAME).append(peer.encode())
+        starts[peer] = replace(known, number=2)
+        return True
+
+    rollbacks: Any = SimpleNamespace(journal=journal, hears=hears)
+    one = machine(seen, disk=writing, journal=journal)
+    judged, hello = JudgedRollbacks(one, rollbacks), Hello("journal of n2")
+    assert judged.hears("n4", hello)
+    assert not seen.violations  # A guest, whose start is kept in memory.
+    assert judged.hears("n2", hello)
     return seen
 
 

@@ -36,6 +36,7 @@ class Comparison(enum.Enum):
     VOTE = "votes, each the only one of its journal in a term"
     VOTE_KEPT = "starts of voters that still had their last vote"
     PRE_VOTE = "pre-votes granted where no leader was heard"
+    START_SEEN = "starts of other members, on disk before they counted"
     CAMPAIGN = "candidates that enough voters had wanted"
     ELECTED = "leaders with the votes of enough voters"
     ACKNOWLEDGED = "acknowledged entries that were the leader's"

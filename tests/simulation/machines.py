@@ -33,6 +33,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 from tests.simulation.promises import PROMISES
+from tests.simulation.starts import JudgedRollbacks
 
 if TYPE_CHECKING:
     from tests.simulation.statements import Statements
@@ -435,9 +436,11 @@ class Node:
         self._watch()
 
     def _watch(self) -> None:
-        """See what a process that has just started does with its log."""
+        """See what a process that has just started does with its log, and relies on."""
         self._count_conflicts(self.journal)
         engine = self.running.engine
+        rollbacks: Any = JudgedRollbacks(self, engine.guard.rollbacks)
+        engine.guard.admission.rollbacks = rollbacks
         append = engine.append_configuration
 
         def seen(after: Configuration) -> int:
