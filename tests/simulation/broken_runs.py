@@ -492,7 +492,7 @@ def a_member_that_does_not_catch_up() -> Invariants:
         world.now += FETCH_BOUND_S / 2
 
     world.step = step
-    Fetches(world, random.Random(1)).come_back(["n2"])
+    Fetches(world, random.Random(1), random.Random(2)).come_back(["n2"])
     assert world.now > FETCH_BOUND_S
     return world.invariants
 

@@ -116,6 +116,8 @@ class Effect(enum.Enum):
     CORE_SILENT = "cores left alone with dead connections between them"
     CORE_WITHOUT_PRIMARY = "cores left alone without the primary"
     FETCHED_BESIDE_WRITES = "snapshots installed while the others went on writing"
+    COMMITS_STOPPED = "primaries in contact with a majority that could commit nothing"
+    ENDED_BY_DEADLINE = "calls and reads that only their deadline ended"
     LOG_NOT_KEPT = "times that a log was too long to be kept for a member"
     HANDED_OVER = "primaries that operators moved to another node"
     STALL = "engines whose thread was held up while the loop went on"

@@ -277,12 +277,16 @@ class Invariants:
                 self.violated("answered in time", f"{each}")
 
     def check_late(
-        self, submission: Submission, now: float, slack: float, paused_until: float = 0
+        self,
+        asked: Submission | Read,
+        now: float,
+        slack: float,
+        paused_until: float = 0,
     ) -> None:
         """Check that an answer that has just come was not late."""
-        due = max(submission.deadline, paused_until)
+        due = max(asked.deadline, paused_until)
         if now > due + slack:
-            self.violated("answered in time", f"{now - due} s: {submission}")
+            self.violated("answered in time", f"{now - due:.2f} s late: {asked}")
 
     # --- When it is over
 

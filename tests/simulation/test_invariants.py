@@ -20,6 +20,7 @@ from tests.simulation.broken_changes import CHANGED_RUNS
 from tests.simulation.broken_codes import NO_TIMES, log_again, used
 from tests.simulation.broken_disks import DISK_RUNS
 from tests.simulation.broken_new_clusters import NEW_CLUSTER_RUNS
+from tests.simulation.broken_nodes import NODE_RUNS
 from tests.simulation.broken_outbox import OUTBOX_RUNS
 from tests.simulation.broken_promises import PROMISED_RUNS
 from tests.simulation.broken_rotations import ROTATED_RUNS
@@ -102,6 +103,7 @@ def test_no_check_is_left_out_here() -> None:
     assert CHANGED_RUNS
     assert DISK_RUNS
     assert NEW_CLUSTER_RUNS
+    assert NODE_RUNS
     assert OUTBOX_RUNS
     assert PROMISED_RUNS
     assert ROTATED_RUNS

@@ -85,9 +85,9 @@ class Bandwidth:
         self._slow_share = dice.choice([0.0, 0.3, 0.6])
         self._links: dict[frozenset[str], float] = {}
 
-    def make_slowest(self, pair: tuple[str, str]) -> None:
-        """Let each new connection between two machines be as slow as one can be."""
-        self._links[frozenset(pair)] = SLOWEST_BYTES_S
+    def make(self, pair: tuple[str, str], bytes_s: float) -> None:
+        """Let each new connection between two machines have this rate."""
+        self._links[frozenset(pair)] = bytes_s
 
     def of(self, pair: tuple[str, str]) -> float:
         """Return the bytes a second between two machines, in each direction."""

@@ -42,6 +42,7 @@ from tests.simulation.nodes.connections import Wires
 from tests.simulation.nodes.core import Core
 from tests.simulation.nodes.faults import NodeFaults
 from tests.simulation.nodes.fetches import FLOOD_LOG, FLOOD_RATE, Fetches
+from tests.simulation.nodes.lateness import ANSWER_LATE_S, judge_time
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.nodes.machines import Machine, patched
 from tests.simulation.nodes.memberships import NodeMemberships
@@ -109,7 +110,8 @@ class NodesCluster(PeopleAtWork):
         self.faults = NodeFaults(self)
         fetches = random.Random(f"{seed} {nodes} whole fetches")
         floods = random.Random(f"{seed} {nodes} whole floods")
-        self.fetches = Fetches(self, fetches, floods.random() < FLOOD_RATE)
+        lonely = random.Random(f"{seed} {nodes} whole lonely fetches")
+        self.fetches = Fetches(self, fetches, lonely, floods.random() < FLOOD_RATE)
         self.points = PointFaults(self, random.Random(f"{seed} {nodes} points"))
         self.working: Machine | None = None
         """The machine of the worker thread that runs now."""
@@ -333,6 +335,7 @@ class NodesCluster(PeopleAtWork):
         self.told(outcome)
         self.trace(self.now, f"{node.node_id} answers {submission}: {outcome!r}")
         self.invariants.on_outcome(submission, outcome)
+        judge_time(self, node, submission, outcome)
 
     def told(self, outcome: Any) -> None:
         """Look at what a caller is told."""
@@ -356,6 +359,7 @@ class NodesCluster(PeopleAtWork):
         except Exception as error:  # noqa: BLE001 - the invariants judge it.
             outcome = error
         self.invariants.on_read(read, outcome)
+        judge_time(self, node, read, outcome)
 
     def callers(self) -> None:
         """Let some callers come."""
@@ -460,7 +464,7 @@ class NodesCluster(PeopleAtWork):
     def _check(self) -> None:
         for _ in range(round((CALL_S + 1.0) / STEP_S)):
             self.step()
-        self.invariants.check_answers(self.now, 1.0)
+        self.invariants.check_answers(self.now, ANSWER_LATE_S)
         self.invariants.check_logs(self.live())
         self.invariants.check_applied()
         self.memberships.check()

@@ -250,8 +250,10 @@ class Machine(Node):
         Stop the process for a while, without its knowing.
 
         An earlier pause that would last longer ends, too: no node of the core is paused.
+        It is remembered until when there was one: it excuses late answers.
         """
         ends_early = self.is_paused() and until < self.paused_until
+        until = max(until, min(self.paused_until, self.sim.now))
         self.paused_until = self.loop.paused_until = until
         if ends_early and self.engine_thread is not None:
             self.engine_thread.go_on()
