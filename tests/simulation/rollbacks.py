@@ -24,6 +24,8 @@ class Copy:
     store: Store
     hello: Hello
     """The most that it would show when it starts again."""
+    voters: frozenset[str] = frozenset()
+    """By its journal."""
 
 
 class World(Protocol):
@@ -43,18 +45,26 @@ def copy_of(node: Node) -> Copy:
     newest = shown.boots[-1]
     boots = (*shown.boots, Boot(newest.number + 1, "copy", shown.position))
     hello = Hello(shown.journal_id, shown.address, boots, shown.position)
-    return Copy(node.disk.copy(), node.store.copy(), hello)
+    voters = frozenset(node.journal.configuration.voters)
+    return Copy(node.disk.copy(), node.store.copy(), hello, voters)
 
 
 @dataclass
 class DiskCopies:
-    """Copies machines, and puts one of them back in a run, at most."""
+    """
+    Copies machines, and puts one of them back at a time.
+
+    A machine that was put back runs on when it is removed. A later copy of another one that
+    still counts it as a voter is not put back: the two may be a majority of the voters that
+    both know, as if they had gone back together, and nothing on their disks shows it.
+    """
 
     world: World
     rng: random.Random
     copy_rate: float = COPY_RATE
     back_rate: float = BACK_RATE
     _copies: dict[str, Copy] = field(default_factory=dict)
+    _put_back_ids: set[str] = field(default_factory=set)
 
     def act(self) -> None:
         """Do what the dice say."""
@@ -80,6 +90,8 @@ class DiskCopies:
         if node_id not in voters or not members.can_lose_one():
             return
         copy, live = self._copies[node_id], self.world.live()
+        if copy.voters & self._put_back_ids - {node_id}:
+            return
         if not all(other in live for other in others):
             return
         known_everywhere = {o.journal.configuration.voters for o in others}
@@ -94,6 +106,7 @@ class DiskCopies:
             other.disk.names["raft.boots"].write_back()
         del self._copies[node_id]
         members.wiped.add(node_id)
+        self._put_back_ids.add(node_id)
         self.world.effects[Effect.DISK_BACK] += 1
         self.world.put_back(nodes[node_id], copy)
 
