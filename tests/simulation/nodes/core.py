@@ -11,6 +11,11 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
 
 CORE_S = 7.0
+"""Simulated time in which the faults of the others go on: all that is seen of "forever"."""
+
+LEADER_S = 2.0
+"""Before the core is drawn, a cluster without a primary may elect one for so long."""
+
 PROBE_EACH_S = 0.1
 PROBE_S = 0.5
 """A probe that takes longer is no answer; another one has begun by then."""
@@ -20,29 +25,42 @@ class Core:
     """The core of one run."""
 
     def __init__(self, world: Any, step_s: float) -> None:
-        """Choose it: in most runs it is without the primary."""
+        """Choose it: in three of five runs it is without the primary."""
         self._world = world
         self._step_s = step_s
-        leader = world.leader()
+        leader = self._leader()
         size = len(world.ids) // 2 + 1
         others = [i for i in world.ids if leader is None or i != leader.node_id]
         without_leader = world.rng.random() < 0.6
         pool = others if without_leader and len(others) >= size else world.ids
         self._ids = sorted(world.rng.sample(pool, size))
         self._outside = [i for i in world.ids if i not in self._ids]
-        self._led_by_another = leader is not None and leader.node_id in self._outside
+        self._primary_outside = (
+            leader if leader and leader.node_id in self._outside else None
+        )
+
+    def _leader(self) -> Any:
+        """Return the primary, and wait for one for a while: else it is in no core."""
+        world, end = self._world, self._world.now + LEADER_S
+        while (leader := world.leader()) is None and world.now < end:
+            world.step()
+        return leader
 
     def leave_alone(self) -> None:
         """Let faults go on for a minority, and see that the others go on working."""
         world, outside = self._world, self._outside
         world.trace(world.now, f"{self._ids} are left alone")
         world.points.allow(outside)
+        primary = self._primary_outside
+        was_up = primary is not None and primary.is_up()
         are_away = world.fetches.take_away(outside)
         self._mend()
         for node_id in outside:
             if world.rng.random() < 0.7 and not are_away:
                 node, power = world.nodes[node_id], world.rng.random() < 0.5
                 world.stop(node, power=power, cause="k")
+        is_lost = primary is not None and was_up and not primary.is_up()
+        world.effects[Effect.CORE_PRIMARY_KILLED] += is_lost
         while self._waits_for_disks():
             world.step()
         world.bounds.begin(world.now, self._ids)
@@ -67,7 +85,8 @@ class Core:
         for node_id in self._ids:
             world.faults.mend(world.nodes[node_id])
         world.faults.mend_between(self._ids)
-        world.effects[Effect.CORE_WITHOUT_PRIMARY] += self._led_by_another
+        world.effects[Effect.CORE] += 1
+        world.effects[Effect.CORE_WITHOUT_PRIMARY] += self._primary_outside is not None
         if world.rng.random() < 0.5:
             world.effects[Effect.CORE_SILENT] += 1
             world.faults.silence(self._ids)
