@@ -15,7 +15,8 @@ from tests.simulation.disk import Disk
 from tests.simulation.files.rot import check_started
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.engines import check_applied, check_sync
-from tests.simulation.nodes.turns import Writing, check_turns
+from tests.simulation.nodes.speeds import Speed
+from tests.simulation.nodes.turns import MOST_S, Turns, Writing, check_turns
 from tests.simulation.starts import JudgedRollbacks
 
 
@@ -88,6 +89,35 @@ def snapshots_of_a_majority_at_once() -> Invariants:
     seen = Invariants()
     check_turns(seen, [Writing("n1", 5.0, 6.0), Writing("n2", 5.5, 6.5)], 3)
     return seen
+
+
+@breaks("snapshots are taken")
+def a_member_that_takes_no_snapshot() -> Invariants:
+    world = SimpleNamespace(
+        now=0.0,
+        invariants=Invariants(),
+        memberships=SimpleNamespace(belonging=lambda: ["n1", "n2"]),
+        nodes={name: node_with_speed() for name in ("n1", "n2")},
+        rng=random.Random(1),
+        live=lambda: [SimpleNamespace(node_id="n1")],
+        probe=lambda *_: None,
+    )
+    turns = Turns(world, is_drawn=True)
+
+    def step() -> None:
+        world.now += 20.0
+        turns.wrote("n1", world.now, 0.1)
+
+    world.step = step
+    turns.watch()
+    assert world.now >= MOST_S
+    return world.invariants
+
+
+def node_with_speed() -> Any:
+    """Return a machine whose state is one byte long."""
+    speed = Speed.drawn(random.Random(1))
+    return SimpleNamespace(store=SimpleNamespace(serialize=lambda: b"s"), speed=speed)
 
 
 def machine(seen: Invariants, **more: Any) -> Any:
