@@ -257,7 +257,7 @@ class SimCluster:
             self._die(self.nodes[node], power=power, cause="killed")
 
     def pause(self, node: str, seconds: float) -> None:
-        self.effects[Effect.PAUSE] += 1
+        self.effects[Effect.PAUSE] += self.nodes[node].is_up()
         self.trace(self.now, f"{node} pauses for {seconds:.2f} s")
         self.nodes[node].paused_until = self.now + seconds
 
@@ -278,7 +278,7 @@ class SimCluster:
         self.network.at(seconds, lambda: setattr(disk, "full", False))
 
     def jump_clock(self, node: str, seconds: float) -> None:
-        self.effects[Effect.CLOCK_JUMP] += 1
+        self.effects[Effect.CLOCK_JUMP] += self.nodes[node].is_up()
         self.trace(self.now, f"{node}: the clock jumps by {seconds:.0f} s")
         self.nodes[node].set_clock(self.nodes[node].clock_s + seconds)
 

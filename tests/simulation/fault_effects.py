@@ -55,7 +55,7 @@ class Effect(enum.Enum):
     LEARNER_ADDED = "learners added"
     LEARNER_PROMOTED = "learners promoted"
     MEMBER_REMOVED = "members removed"
-    PRIMARY_TO_REMOVE = "removed primaries that handed over first"
+    PRIMARY_TO_REMOVE = "primaries to be removed that handed over first"
     CHANGE_AT_ONCE = "members changed in a cluster that had just begun"
     CHANGE_FAILED = "membership changes refused, or with unknown outcome"
     SLIP = "changes and hand-overs asked for that make no sense"

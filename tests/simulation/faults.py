@@ -78,8 +78,17 @@ class Faults:
         if self._chance(0.03, Profile.RESETS, 0.25):
             network.reset(*rng.sample(ids, 2))
         if self._chance(0.004, Profile.PARTITIONS, 0.02):
-            cut = rng.choice([self._sides, self._sides, self._one_way, self._bridge])()
-            network.cut(cut, seconds=rng.uniform(0.3, 2.5), notice=rng.uniform(0.05, 1))
+            draw, effect = rng.choice(
+                [
+                    (self._sides, Effect.PARTITION),
+                    (self._sides, Effect.PARTITION),
+                    (self._one_way, Effect.PARTITION_ONE_WAY),
+                    (self._bridge, Effect.PARTITION_BRIDGE),
+                ]
+            )
+            cut, seconds = draw(), rng.uniform(0.3, 2.5)
+            notice = rng.uniform(0.05, 1)
+            network.cut(cut, seconds=seconds, notice=notice, effect=effect)
         if self._chance(0.004, Profile.STALLS, 0.03):
             node = rng.choice(ids)
             others = [other for other in ids if other != node]
@@ -100,7 +109,6 @@ class Faults:
 
     def _sides(self) -> Pairs:
         """Cut the cluster in two."""
-        self.target.effects[Effect.PARTITION] += 1
         one, other = self._two_sides()
         return {(a, b) for a in one for b in other} | {
             (b, a) for a in one for b in other
@@ -108,13 +116,11 @@ class Faults:
 
     def _one_way(self) -> Pairs:
         """Let one side hear the other, but not be heard."""
-        self.target.effects[Effect.PARTITION_ONE_WAY] += 1
         one, other = self._two_sides()
         return {(a, b) for a in one for b in other}
 
     def _bridge(self) -> Pairs:
         """Cut the cluster in two, but for one node that has both sides."""
-        self.target.effects[Effect.PARTITION_BRIDGE] += 1
         _bridge, *rest = self.target.rng.sample(self.target.ids, len(self.target.ids))
         half = len(rest) // 2
         one, other = rest[:half], rest[half:]

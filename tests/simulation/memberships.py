@@ -206,8 +206,7 @@ class Memberships:
             if not node.leads or node.is_paused():
                 continue
             if isinstance(change, Remove) and change.node_id == node.node_id:
-                self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
-                self.transfer(node, self.wish(node))
+                self.transfer(node, self.wish(node), to_remove=True)
             else:
                 self._change(node, change, self.wish(node, change))
 
@@ -231,14 +230,20 @@ class Memberships:
         wish: Wish,
         target: NodeId | None = None,
         timeout_s: float = CHANGE_S,
+        *,
+        to_remove: bool = False,
     ) -> None:
-        """Ask one node to hand over."""
+        """Ask one node to hand over, also because it is *to_remove*."""
+
+        def answered(outcome: object) -> None:
+            handed_over = to_remove and not isinstance(outcome, Exception)
+            self.world.effects[Effect.PRIMARY_TO_REMOVE] += handed_over
+            self.world.invariants.on_wish(wish, outcome)
+
         self.world.run_on(
             node,
             lambda replica: replica.transfer(
-                target,
-                timeout_s=timeout_s,
-                callback=lambda outcome: self.world.invariants.on_wish(wish, outcome),
+                target, timeout_s=timeout_s, callback=answered
             ),
         )
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.rollback import Hello
+from tests.simulation.cuts import Cuts
 from tests.simulation.fault_effects import Effect, Effects
 
 STEP_S = 0.02
@@ -78,6 +79,7 @@ class Network:
         self.nodes: dict[str, Endpoint] = {}
         self.blocked: set[tuple[str, str]] = set()
         """Directions in which nothing arrives."""
+        self.cuts = Cuts(lambda effect: self.effects.update([effect]))
         self.stalled: set[tuple[str, str]] = set()
         """Directions in which everything waits, and comes at once in the end."""
         self._sent = 0
@@ -103,6 +105,8 @@ class Network:
         pair = frozenset((source, target))
         if pair not in self._up:
             self.effects[Effect.MESSAGE_LOST] += 1
+            if (source, target) in self.blocked:
+                self.cuts.keep_back((source, target))
             return  # Cut, and not noticed yet.
         delay = self.rng.uniform(0.001, 0.02)
         if self.rng.random() < self.hiccups + self.slowness:
@@ -134,6 +138,8 @@ class Network:
             if self.manners is Manners.FIFO or self.rng.random() < 0.5:
                 survivors = []
             gone = len(queue) - len(survivors)
+            if gone and direction in self.blocked:
+                self.cuts.keep_back(direction)
             self.effects[
                 Effect.MESSAGE_CUT if direction in self.blocked else Effect.MESSAGE_LOST
             ] += gone
@@ -215,6 +221,8 @@ class Network:
         for _, _, event in due:
             event()
         for (source, target), queue in list(self._parcels.items()):
+            if (source, target) in self.blocked and any(p.due <= now for p in queue):
+                self.cuts.keep_back((source, target))
             if not queue or (source, target) in self.blocked:
                 continue
             if (source, target) in self.stalled:
@@ -259,10 +267,22 @@ class Network:
     # --- Partitions
 
     def cut(
-        self, pairs: set[tuple[str, str]], *, seconds: float, notice: float
+        self,
+        pairs: set[tuple[str, str]],
+        *,
+        seconds: float,
+        notice: float,
+        effect: Effect | None = None,
     ) -> None:
-        """Block directions for a while; their connections die after *notice*."""
+        """
+        Block directions for a while; their connections die after *notice*.
+
+        *effect* is counted when that keeps a message back.
+        """
         self.blocked |= pairs
+        if effect is not None:
+            self.cuts.begin(pairs, effect)
+            self.at(seconds, lambda: self.cuts.end(pairs))
         self.at(
             notice, lambda: [self.reset(a, b) for a, b in sorted(pairs & self.blocked)]
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 import grpc.aio
 
+from tests.simulation.cuts import Cuts
 from tests.simulation.fault_effects import Effect
 from tests.simulation.nodes.bandwidth import (
     FAST_BYTES_S,
@@ -107,6 +108,7 @@ class Connection:
             self.network.count(Effect.BYTES_SWALLOWED)
         elif self.direction(end) in self.network.blocked or self._parked[end]:
             self.network.count(Effect.MESSAGE_HELD)
+            self.network.cuts.keep_back(self.direction(end))
             self._parked[end].append(arrive)
         elif self.damage_next[end]:
             self.network.count(Effect.RECORD_DAMAGED)
@@ -196,6 +198,7 @@ class Wires:
         self.connections: set[Connection] = set()
         self.serials = itertools.count()
         self.blocked: set[tuple[str, str]] = set()
+        self.cuts = Cuts(count)
         self.slowness = 0.0
         self.storms: dict[str, float] = {}
         """By machine: until then, its new connections end at once."""
@@ -230,9 +233,17 @@ class Wires:
         ends = (self.storms.get(end.node_id, 0.0) for end in connection.ends)
         return self.timeline.now < max(ends)
 
-    def cut(self, pairs: set[tuple[str, str]], *, seconds: float) -> None:
-        """Block directions for a while."""
+    def cut(
+        self,
+        pairs: set[tuple[str, str]],
+        *,
+        seconds: float,
+        effect: Effect | None = None,
+    ) -> None:
+        """Block directions for a while; *effect* is counted when that holds a message."""
         self.blocked |= pairs
+        if effect is not None:
+            self.cuts.begin(pairs, effect)
         for connection in self.ordered():
             if connection.is_dead():
                 connection.impair()
@@ -241,6 +252,7 @@ class Wires:
     def mend(self, pairs: set[tuple[str, str]]) -> None:
         """End a block."""
         self.blocked -= pairs
+        self.cuts.end(pairs)
         for connection in self.ordered():
             connection.unpark()
 

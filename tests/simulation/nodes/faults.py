@@ -130,12 +130,11 @@ class NodeFaults:
         others = [i for i in target.ids if i != node_id]
         some = rng.sample(others, rng.randint(1, len(others)))
         pairs = {(node_id, o) for o in some} | {(o, node_id) for o in some}
+        effect = Effect.PARTITION
         if rng.random() < 0.4:
             pairs = {pair for pair in pairs if pair[0] == node_id}
-            target.effects[Effect.PARTITION_ONE_WAY] += 1
-        else:
-            target.effects[Effect.PARTITION] += 1
-        target.wires.cut(pairs, seconds=rng.uniform(0.3, 3))
+            effect = Effect.PARTITION_ONE_WAY
+        target.wires.cut(pairs, seconds=rng.uniform(0.3, 3), effect=effect)
 
     def silence(self, ids: Sequence[str]) -> None:
         """Let all connections among these nodes die without a word."""
@@ -176,8 +175,9 @@ class NodeFaults:
                 target.trace(target.now, f"{node.node_id} stalls for {seconds:.2f} s")
                 node.stall(target.now + seconds)
             case "clock":
-                target.effects[Effect.CLOCK_JUMP] += 1
-                node.set_clock(rng.choice([-3600.0, -3.0, 3.0, 60.0, 86400.0]))
+                clock_s = rng.choice([-3600.0, -3.0, 3.0, 60.0, 86400.0])
+                target.effects[Effect.CLOCK_JUMP] += clock_s != node.clock_s
+                node.set_clock(clock_s)
 
     def _disturb_disk(self, node: Machine) -> None:
         target, rng = self._target, self._target.rng

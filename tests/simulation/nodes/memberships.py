@@ -48,13 +48,17 @@ class NodeMemberships(Memberships):
         node = self.rng.choice(up)
         leader = self.world.leader()
         if isinstance(change, Remove) and leader and leader.node_id == change.node_id:
-            self.world.effects[Effect.PRIMARY_TO_REMOVE] += 1
-            node.spawn(self._hand_over(node, self.wish(node)))
+            node.spawn(self._hand_over(node, self.wish(node), to_remove=True))
         else:
             node.spawn(self._do(node, change, self.wish(node)))
 
     async def _hand_over(
-        self, node: Machine, wish: Wish, target: NodeId | None = None
+        self,
+        node: Machine,
+        wish: Wish,
+        target: NodeId | None = None,
+        *,
+        to_remove: bool = False,
     ) -> None:
         assert node.replicator is not None
         outcome: object
@@ -63,6 +67,7 @@ class NodeMemberships(Memberships):
                 target, timeout_s=self.impatience.choice([CHANGE_S, CHANGE_S, SOON_S])
             )
             self.world.effects[Effect.HANDED_OVER] += 1
+            self.world.effects[Effect.PRIMARY_TO_REMOVE] += to_remove
         except Exception as error:  # noqa: BLE001 - the invariants judge it.
             outcome = error
         self.world.invariants.on_wish(wish, outcome)
