@@ -8,7 +8,8 @@ SCOPE = """## What is simulated, and what is not
 * `make sim` has engines with their journals and states, and is fast: thousands of seeds.
 * `make sim-disks` adds SQLite's files, on disks that lose, tear and change what was written.
 * `make sim-nodes` has whole nodes: links, queues, threads, and time that passes. In two thirds of its runs a majority of the members (the *core*) is left alone
-  after a while: faults go on for the other members and their links, forever, and the core must go on answering.
+  after a while: faults go on for the other members and their links until the core is judged no more, and the core must go on answering. That is 7 s of simulated time: what
+  would stop a core only later is not seen.
 * `make sim-outbox` adds channels of notices and their receivers.
 
 `make sim-mixed` has whole nodes for longer: each seed draws its faults, its bounds and its releases, and in half of them the cluster is lost, and a new one begins.
@@ -67,6 +68,8 @@ What that could hide:
 * *Snapshots that are being written* are taken without a fault, and their files are on the simulated disk of the journal, not on that of the state.
 * *A file system* loses and tears only what these models say. Metadata is written in order, a sector is atomic, and reads return what was written while the machine runs:
   bytes that rot are seen at the next start. SQLite's page cache, its shared memory and its locks are those of one process.
+* *Single packets* are not lost: links are TCP, which sends them again. A link delays its messages, holds them back, swallows everything from some moment on in one direction or in
+  both, or breaks, and then some of what was on its way is lost. In `make sim` messages also arrive twice or out of order. How TCP slows down as packets get lost is seen as delays alone.
 * *Orderly stops* do not happen: each process is killed, loses power or stops itself.
 * *Disks that are lost before the journals have their names* are not drawn: then all members must agree, and the cluster may wait for an operator. The
   specification ([model checker](model.md)) and `tests/replication/test_guard.py` look at it.

@@ -2,8 +2,8 @@
 """
 A cluster of whole nodes: everything between a caller and the disk, but gRPC and threads.
 
-First everything goes wrong. Then a majority, the core, is left alone for good, while
-faults go on for the others: from then on callers of the core must get answers within a
+First everything goes wrong. Then a majority, the core, is left alone for some seconds,
+while faults go on for the others: in that time its callers must get answers within a
 bound. That holds also if links in the core have died before without a word. At last all
 nodes recover, and all states are compared.
 """

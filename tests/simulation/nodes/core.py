@@ -11,7 +11,7 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
 
 CORE_S = 7.0
-"""Simulated time in which the faults of the others go on: all that is seen of "forever"."""
+"""Simulated time in which the faults of the others go on, and the core is judged."""
 
 LEADER_S = 2.0
 """Before the core is drawn, a cluster without a primary may elect one for so long."""
