@@ -24,8 +24,8 @@ from tests.simulation.changes import Wish
 from tests.simulation.cluster import SimCluster
 from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
+from tests.simulation.installations import check_installed
 from tests.simulation.invariants import Invariants, Read, Submission
-from tests.simulation.keepers import check_installed
 from tests.simulation.memberships import Memberships
 from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S

@@ -23,6 +23,7 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine.commands import UnstampedCall
 from tests.replication.recording_state import call
 from tests.simulation import recovery
+from tests.simulation.absences import Absences
 from tests.simulation.disk import Killed
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
@@ -90,6 +91,7 @@ class SimCluster:
         self.slips = Slips(self.memberships, f"{run} slips")
         self._copies = DiskCopies(self, random.Random(f"{run} copies"))
         self.points = PointFaults(self, random.Random(f"{run} points"))
+        self.absences = Absences(self, random.Random(f"{run} absences"))
         self.sizes = MessageSizes(random.Random(f"{run} sizes"), self.network)
         late = random.Random(f"{run} late snapshots")
         self.keepers = Keepers(self, random.Random(f"{run} keepers"), late)
@@ -218,10 +220,13 @@ class SimCluster:
     # --- Fault points
 
     def machine_at_work(self) -> Node | None:
-        return self._current
+        return self._current or self.keepers.machine_at_work()
 
     def kill_at_work(self, machine: Node, *, power: bool) -> None:
-        machine.disk.cut = power
+        if self._current is None:  # Its loop runs.
+            self._die(machine, power=power, cause="killed")
+        else:
+            machine.disk.cut = power
 
     def delay_at_work(self, machine: Node, seconds: float) -> None:
         self.pause(machine.node_id, seconds)
@@ -391,8 +396,10 @@ class SimCluster:
         self.now += STEP_S
         self._faulty = faulty
         self.hunts.allow_others()
-        at_points = faulty and self.hunts.others_may_act
-        self.points.allow(self.ids if at_points else ())
+        self.absences.allow_others()
+        may_act = self.hunts.others_may_act and not self.absences.is_one_away
+        self.points.allow(self.ids if faulty and may_act else ())
+        may_act = may_act and self.absences.others_may_act
         for node in self.nodes.values():
             if node.restart_at is not None and self.now >= node.restart_at:
                 self.boot(node)
@@ -404,20 +411,26 @@ class SimCluster:
                 self.run_on(node, lambda replica, n=node: self.keepers.tick(n, replica))
             if node.is_up():
                 self._look_at(node)
-        self.keepers.step(faulty=faulty)
+        self.keepers.step(faulty=faulty and self.absences.others_may_act)
         if faulty:
-            self.hunts.act()
-            self.rogues.act()
-            if self.hunts.others_may_act:
-                self.faults.act()
-            self.memberships.act()
-            self.slips.act()
-            self._copies.act()
-            self.statements.act()
+            self._act(may_act)
             if self.rng.random() < 0.25:
                 self.client()
             if self.rng.random() < 0.2 or self._has_two_leaders():
                 self.read_anywhere()
+
+    def _act(self, faults_may: bool) -> None:
+        """Let everything that disturbs the cluster do what its dice say."""
+        self.hunts.act()
+        self.rogues.act()
+        if faults_may:
+            self.faults.act()
+        self.absences.act()
+        if self.absences.others_may_act:
+            self.memberships.act()
+            self.slips.act()
+            self._copies.act()
+            self.statements.act()
 
     def _has_two_leaders(self) -> bool:
         """Return whether a node may believe to lead that does not any more."""
@@ -446,9 +459,11 @@ class SimCluster:
         """Live through the faults, then heal, then look at everything."""
         self.trace(self.now, f"{self.faults.profile.value}; {self.manners.value}")
         self.keepers.late.begin()
+        self.absences.begin()
         with self.world(risk=0.05):
             self.set_up()
-            for k in range(self.hunts.steps(round(self.scenario.seconds / STEP_S))):
+            steps = self.absences.steps(round(self.scenario.seconds / STEP_S))
+            for k in range(self.hunts.steps(steps)):
                 self.step(faulty=True)
                 if k % LOOK_EACH == 0:
                     self.invariants.check_logs(self.live())
@@ -456,6 +471,7 @@ class SimCluster:
                     paused = {n.node_id: n.paused_until for n in self.nodes.values()}
                     self.invariants.check_answers(self.now, ANSWER_LATE_S, paused)
             self.trace(self.now, "everything heals")
+            self.absences.end()
             if not self.heal():
                 self.invariants.violated("progress", self.describe())
             self.check()

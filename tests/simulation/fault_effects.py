@@ -51,6 +51,9 @@ class Effect(enum.Enum):
     SNAPSHOT_INSTALLED = "snapshots installed"
     CHUNK_REFUSED = "damaged snapshots or chunks refused"
     SNAPSHOT_STOPPED = "snapshots that stopped on their way for a while"
+    INSTALLED_AMID_FAULTS = (
+        "snapshots installed after an absence, with faults all along"
+    )
 
     LEARNER_ADDED = "learners added"
     LEARNER_PROMOTED = "learners promoted"

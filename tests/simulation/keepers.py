@@ -9,7 +9,6 @@ takes a while. A snapshot comes over a connection that is cut where the network 
 
 import asyncio
 import contextlib
-import hashlib
 import random
 import sys
 import zlib
@@ -22,14 +21,15 @@ import grpc
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.errors import ProposeError, SnapshotRefusedError
+from sparecode_node.replication.errors import Fatal, ProposeError
+from sparecode_node.replication.log.storage import Beside, at_once
 from sparecode_node.replication.replica import snapshot_fetch, snapshot_keeper
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
-from sparecode_node.replication.snapshots.store import BrokenSnapshotError, Manifest
+from sparecode_node.replication.snapshots.store import BrokenSnapshotError
 from sparecode_node.statemachine.snapshots import SnapshotFacts
-from tests.simulation.comparisons import Comparison
+from tests.simulation.absences import Absences
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.late_snapshots import LateSnapshots
@@ -67,51 +67,13 @@ class World(Protocol):
     invariants: Invariants
     effects: Effects
     memberships: Memberships
+    absences: Absences
 
     def live(self) -> list[Node]: ...
     def run_on(self, node: Node, act: Callable[[Any], object]) -> bool: ...
 
 
-class InstallingEngine(EngineThread):
-    """Judges each installed snapshot."""
-
-    node: Node
-
-    async def install(self, manifest: Manifest) -> None:
-        """Install as in production, and compare what is there then."""
-
-        def ask(replica: Replica, answer: Callable[[Exception | None], None]) -> None:
-            before = replica.engine.raftCommitIndex
-
-            def done(refusal: Exception | None) -> None:
-                if refusal is None:
-                    check_installed(self.node, manifest, before)
-                answer(refusal)
-
-            try:
-                replica.install(manifest, done)
-            except SnapshotRefusedError as error:
-                answer(error)
-
-        await self._ask(ask, None)
-
-
-def check_installed(node: Node, manifest: Manifest, before: int) -> None:
-    """See that a snapshot is newer than what was committed here, and all there is."""
-    invariants = node.sim.invariants
-    invariants.comparisons[Comparison.INSTALLED] += 1
-    if manifest.index <= before:
-        invariants.violated("never back", f"{node.node_id}: {manifest}")
-    if manifest.index > max(invariants.applied, default=0):
-        invariants.violated("committed only", f"{node.node_id}: {manifest}")
-    if node.store.digest() != manifest.digest:
-        invariants.violated("snapshot digest", f"{node.node_id}: {manifest}")
-    if hashlib.sha256(node.disk.read(manifest.body)).digest() != manifest.sha256:
-        # No digest covers what lies between the rows; others fetch it from here.
-        invariants.violated("snapshot as announced", f"{node.node_id}: {manifest}")
-
-
-class _TickedEngine(InstallingEngine):
+class _TickedEngine(EngineThread):
     """The engine's thread: it runs when the simulation lets the node tick."""
 
     def __init__(
@@ -192,7 +154,7 @@ class KeeperProcess:
     def __init__(self, keepers: "Keepers", node: Node) -> None:
         self.node_id = node.node_id
         self._keepers = keepers
-        self._node = node
+        self.node = node
         self._channels: dict[str, Channel] = {}
         self.engine: _TickedEngine | None = None
         self.loop = keepers.new_loop(self._beside)
@@ -203,9 +165,12 @@ class KeeperProcess:
 
     def begin(self) -> None:
         """Start in a process that has opened its journal and its state."""
-        node, rng = self._node, self._keepers.rng
+        node, rng = self.node, self._keepers.rng
         self.has_power = True
-        self._beside_s = rng.choice(self._keepers.beside_s)
+        choice = self._keepers.beside_s
+        if self._keepers.world.absences.happen:
+            choice = choice[:3]  # A fetch would take until everything heals.
+        self._beside_s = rng.choice(choice)
         self._channels = {}
         self.loop = self._keepers.new_loop(self._beside)
         keeper: CountedKeeper | None = None
@@ -243,8 +208,31 @@ class KeeperProcess:
     def _beside(self, work: Callable[[], Any]) -> float:
         """Do what a worker thread does; the process may not survive it."""
         keepers = self._keepers
-        keepers.world.run_on(self._node, lambda _replica: work())
+        keepers.world.run_on(self.node, lambda _replica: work())
         return self._beside_s * keepers.rng.uniform(0.2, 2)
+
+    def write(self, work: Callable[[], object], then: Callable[[], object]) -> None:
+        """Let a worker thread do *work*, and the engine *then*, in a later tick."""
+        engine, errors = self.engine, list[BaseException]()
+        assert engine is not None
+
+        def tried() -> None:
+            try:
+                work()
+            except (Exception, Fatal) as error:  # noqa: BLE001 - raised below.
+                errors.append(error)
+
+        def go_on(_replica: Replica) -> None:
+            for error in errors:
+                raise error
+            then()
+
+        if self._keepers.world.absences.is_done_at_once():
+            tried()
+            engine.post(go_on)
+            return
+        done = self.loop.run_in_executor(None, tried)
+        done.add_done_callback(lambda _: engine.post(go_on))
 
     def end(self, *, power: bool) -> None:
         """Run nothing more of this process."""
@@ -337,6 +325,24 @@ class Keepers:
     def process_of(self, node: Node) -> KeeperProcess:
         """Return the process of a node that runs."""
         return self._processes[node.node_id]
+
+    def beside(self, node: Node) -> Beside:
+        """Return how the engine of a node has its long work done."""
+        if not self.world.absences.happen:
+            return at_once
+
+        def write(work: Callable[[], object], then: Callable[[], object]) -> None:
+            self._processes[node.node_id].write(work, then)
+
+        return write
+
+    def machine_at_work(self) -> Node | None:
+        """Return the machine whose loop runs now, where its points may act."""
+        loop = asyncio._get_running_loop()
+        if loop is None or not self.world.absences.happen:
+            return None
+        processes = [p for p in self._processes.values() if p.is_up()]
+        return next((p.node for p in processes if p.loop is loop), None)
 
     def end(self, node: Node, *, power: bool) -> None:
         """End the keeper with its process."""

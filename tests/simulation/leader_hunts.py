@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tests.simulation.absences import Absences
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Profile, rate_in
 from tests.simulation.machines import Node
@@ -45,6 +46,7 @@ class World(Protocol):
     network: Network
     effects: Effects
     memberships: Memberships
+    absences: Absences
 
     def live(self) -> list[Node]: ...
     def ask(self, node: Node) -> object: ...
@@ -80,7 +82,7 @@ class LeaderHunts:
 
     def act(self) -> None:
         """Do what the dice say."""
-        if not self.rate:
+        if not self.rate or self.world.absences.is_one_away:
             return
         leaders = [node for node in self.world.live() if node.leads]
         if self.world.now < self._until:

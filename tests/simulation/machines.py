@@ -30,12 +30,14 @@ from sparecode_node.statemachine.snapshots import SnapshotError, SnapshotFacts
 from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.installations import JudgedReplica
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 from tests.simulation.promises import PROMISES
 from tests.simulation.starts import JudgedRollbacks
 
 if TYPE_CHECKING:
+    from tests.simulation.keepers import Keepers
     from tests.simulation.statements import Statements
 
 EPOCH_S = 1_800_000_000.0
@@ -65,6 +67,7 @@ class World(Protocol):
     invariants: Invariants
     effects: Effects
     statements: "Statements"
+    keepers: "Keepers"
 
     def run_on(self, node: "Node", act: Callable[[Any], object]) -> bool: ...
     def clocks(self, ids: Collection[str], since: float) -> list[set[float]]:
@@ -89,7 +92,10 @@ class Store(Protocol):
     def digest(self) -> str: ...
     def serialize(self) -> bytes: ...
     def install(self, body: bytes) -> None:
-        """Become what a snapshot holds, durably."""
+        """Become what a snapshot holds, durably; the process does not know it yet."""
+
+    def reload(self) -> None:
+        """Let the process know what it has installed."""
 
     def facts(self, body: bytes) -> SnapshotFacts:
         """Read a whole snapshot. Raises `SnapshotError`."""
@@ -136,6 +142,9 @@ class RecordingStore:
 
     def install(self, body: bytes) -> None:
         self.state.deserialize(body)
+
+    def reload(self) -> None:
+        """Do nothing: this one has nothing but what is stored."""
 
     def facts(self, body: bytes) -> SnapshotFacts:
         state = RecordingState()
@@ -206,7 +215,7 @@ class _Applying:
         self._node.sim.effects[Effect.SNAPSHOT_INSTALLED] += 1
 
     def reload(self) -> None:
-        """Do nothing: the store has loaded it."""
+        self._node.store.reload()
 
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
@@ -261,7 +270,7 @@ class Node:
         self.disk = self._new_disk()
         self._clocks = [(float("-inf"), 0.0)]
         """Since when its clock is off, and how far."""
-        self.replica: Replica | None = None
+        self.replica: JudgedReplica | None = None
         self.paused_until = 0.0
         self.restart_at: float | None = None
         self.life = 0
@@ -340,7 +349,7 @@ class Node:
         return Word(member=self.node_id, hello=self.hello(), term=self.term)
 
     @property
-    def running(self) -> Replica:
+    def running(self) -> JudgedReplica:
         assert self.replica is not None
         return self.replica
 
@@ -425,13 +434,15 @@ class Node:
             raft=self.raft or self.sim.raft,
             skips=self.sim.statements.settings(self.node_id, self.applied_at_start),
         )
-        self.replica = Replica(
+        self.replica = JudgedReplica(
+            self,
             self.config,
             storage=self.disk,
             state=_Applying(self),
             stamper=self,
             wire=self,
             wall_ms=lambda: round(self.wall_s() * 1000),
+            beside=self.sim.keepers.beside(self),
         )
         self._watch()
 

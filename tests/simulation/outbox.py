@@ -328,13 +328,7 @@ class OutboxCluster(CodesCluster):
         if self._current is not None or loop is None:
             return self._current
         process = next((p for p in self._processes.values() if p.loop is loop), None)
-        return None if process is None else process.node
-
-    def kill_at_work(self, machine: Node, *, power: bool) -> None:
-        if self._current is not None:
-            super().kill_at_work(machine, power=power)
-        else:
-            self._die(machine, power=power, cause="killed")
+        return super().machine_at_work() if process is None else process.node
 
     # --- Time
 

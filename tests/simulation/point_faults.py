@@ -79,6 +79,7 @@ class PointFaults:
         self._dice = dice
         share = dice.choice(SHARES) if share is None else share
         self._active = {point for point in Point if dice.random() < share}
+        self._fires = FIRES
         self._allowed: frozenset[str] = frozenset()
         self._delayed_at: dict[str, float] = {}
         self.strikes = Strikes()
@@ -92,6 +93,11 @@ class PointFaults:
         finally:
             fault_points.install(before)
 
+    def choose(self, points: Iterable[Point], fires: float) -> None:
+        """Let these points act in this schedule, and so often, instead of those drawn."""
+        self._active = set(points)
+        self._fires = fires
+
     def allow(self, machines: Iterable[str]) -> None:
         """From now on, act on these machines alone."""
         self._allowed = frozenset(machines)
@@ -104,7 +110,7 @@ class PointFaults:
         if point not in self._active or machine.node_id not in self._allowed:
             return
         often = self.strikes[point.name, REACHED] / FREQUENT
-        if self._dice.random() < FIRES / (1 + often):
+        if self._dice.random() < self._fires / (1 + often):
             action = self._dice.choice(actions_at(point))
             if action is not Action.DELAY or self._may_be_delayed(machine):
                 self._strike(machine, point, action)

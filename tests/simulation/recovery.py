@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of all faults, after which a cluster must work again by itself."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from sparecode_node.replication.raft.read_index import ReadPoint
@@ -36,13 +37,7 @@ def heal(world: World, seconds: float) -> bool:
     It must elect a leader, write, bring all members to the same index, and read.
     """
     world.statements.take_back()
-    for node in world.nodes.values():
-        node.disk.fuse = node.disk.state_fault = None
-        node.disk.failing = node.disk.full = node.disk.unable = False
-        node.paused_until = min(node.paused_until, world.now)
-        node.set_clock(0.0)
-        if node.restart_at is not None:
-            node.restart_at = world.now
+    mend(world.nodes.values(), world.now)
     world.network.heal()
     probe: Submission | None = None
     read: Read | None = None
@@ -60,6 +55,17 @@ def heal(world: World, seconds: float) -> bool:
                 world.invariants.comparisons[Comparison.HEALED] += 1
                 return True
     return False
+
+
+def mend(nodes: Iterable[Node], now: float) -> None:
+    """End what is wrong with machines."""
+    for node in nodes:
+        node.disk.fuse = node.disk.state_fault = None
+        node.disk.failing = node.disk.full = node.disk.unable = False
+        node.paused_until = min(node.paused_until, now)
+        node.set_clock(0.0)
+        if node.restart_at is not None:
+            node.restart_at = now
 
 
 def _agree(world: World) -> bool:

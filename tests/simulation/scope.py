@@ -35,6 +35,8 @@ SCOPE = """## What is simulated, and what is not
 | hand-over between loop and engine | none | none | real jobs and answers, in one thread | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
 | snapshots that stop on their way, and come too late | in a fifth of the runs | in a fifth of the runs | no | in a fifth of the runs |
+| members that were away for too long, and fetch a snapshot while faults go on | in a seventh of the runs | in a seventh of the runs | after a while, when all but the links is in good health | in a seventh of the runs |
+| worker threads that install a snapshot or write a shorter log, while the engine goes on | in these runs | in these runs | yes | in these runs |
 | snapshots in turns, in good health | no | no | in a fifth of the runs | no |
 | bandwidth of links, and time of disks for a snapshot by its size | no | no | simulated | no |
 | channels of notices | no | no | no | real |

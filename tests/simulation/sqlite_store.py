@@ -169,7 +169,11 @@ class MachineStore(abc.ABC):
 
     @abc.abstractmethod
     def install(self, body: bytes) -> None:
-        """Become what a snapshot holds, durably."""
+        """Become what a snapshot holds, durably; the process does not know it yet."""
+
+    @abc.abstractmethod
+    def reload(self) -> None:
+        """Let the process know what it has installed."""
 
     @abc.abstractmethod
     def die(self) -> None:
@@ -240,9 +244,11 @@ class SqliteStore(MachineStore):
             file.write(body)
             file.flush()
             self.machine.install(file.name)
-            self.machine.reload()
         self._images.clear()
         self.db.keep()
+
+    def reload(self) -> None:
+        self.machine.reload()
 
     def die(self) -> None:
         """Do nothing: what is not committed is lost."""

@@ -78,6 +78,8 @@ SEEDS_MAX = 30
         (Point.SNAPSHOT_COMPLETE, Action.ERROR, ENGINES, 37),
         (Point.INSTALL, Action.POWER, ENGINES, 37),
         (Point.INSTALL_COPY, Action.KILL, ENGINES, 37),
+        (Point.INSTALLED, Action.KILL, ENGINES, 37),
+        (Point.INSTALLED, Action.POWER, ENGINES, 37),
         (Point.INSTALL_REBASED, Action.POWER, ENGINES, 37),
         (Point.CALLED_UP, Action.KILL, MEMBERS, 14),
         (Point.SNAPSHOT_LENT, Action.KILL, WHOLE, 1),

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Followers that come back when the log has gone on without them."""
 
+from collections.abc import Callable
+
 import pytest
 
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.replica import snapshot_fetch
 from sparecode_node.replication.settings import RaftSettings
 from tests.replication.recording_state import call
+from tests.simulation import absences
 from tests.simulation.cluster import SimCluster
-from tests.simulation.fault_effects import Effect
+from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Profile
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
 from tests.simulation.protections import install_journal_first
 from tests.simulation.scenarios import SHORT_LOG, Scenario
 from tests.simulation.test_directed import Script
+
+Step = Callable[[float], None]
 
 LONG = 60
 PORTION_BYTES = 300
@@ -204,6 +209,28 @@ def test_snapshots_are_taken_sent_and_spoiled_in_the_simulation() -> None:
         Effect.SNAPSHOT_INSTALLED,
         Effect.CHUNK_REFUSED,
     }
+
+
+def test_a_member_that_was_away_installs_while_the_engine_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(absences, "RATE", 1.0)
+    held, effects = 0, Effects()
+    for seed in range(8):
+        sim = SimCluster(seed, Scenario())
+        step = sim.network.advance
+
+        def advance(now: float, sim: SimCluster = sim, step: Step = step) -> None:
+            nonlocal held
+            held += any(node.journal.is_held for node in sim.live())
+            step(now)
+
+        monkeypatch.setattr(sim.network, "advance", advance)
+        sim.run()
+        assert sim.invariants.violations == {}
+        effects.update(sim.effects)
+    assert effects[Effect.INSTALLED_AMID_FAULTS] > 0
+    assert held > 0
 
 
 def test_no_more_than_half_of_the_log_is_kept() -> None:

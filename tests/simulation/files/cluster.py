@@ -58,7 +58,7 @@ class FilesCluster(CodesCluster):
             yield
 
     def step(self, *, faulty: bool) -> None:
-        if faulty:
+        if faulty and self.absences.others_may_act:
             self._spoil()
             self._cut_power_after_errors()
             self._rot.act()

@@ -160,6 +160,9 @@ class FileStore(MachineStore):
             file.write(body)
             file.flush()
             self.machine.install(file.name)
+
+    def reload(self) -> None:
+        with self.process.acting():
             self.machine.reload()
 
     def lose_power(self, rng: random.Random) -> None:

@@ -18,6 +18,7 @@ from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.guard import Wire
 from sparecode_node.replication.raft.stalls import Stalls
 from sparecode_node.replication.replica.engine_thread import (
+    EngineThread,
     Job,
     LoopCalls,
 )
@@ -28,7 +29,7 @@ from sparecode_node.statemachine.results import Result
 from tests.simulation.comparisons import Comparison
 from tests.simulation.disk import File
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.keepers import InstallingEngine
+from tests.simulation.installations import JudgedReplica
 from tests.simulation.machines import _Applying
 
 NAPS_S = 0.0, 0.0005
@@ -114,12 +115,12 @@ class _JudgedWire:
         self._wire.send(peer, message)
 
 
-class SteppedEngine(InstallingEngine):
+class SteppedEngine(EngineThread):
     """The engine's thread, run step by step by the simulation."""
 
     def __init__(self, machine: Any, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.node = self._machine = machine
+        self._machine = machine
         self._replica: Replica | None = None
         self._stalls: Stalls | None = None
         self._turn = 0
@@ -142,7 +143,8 @@ class SteppedEngine(InstallingEngine):
         machine.store.start(machine.disk)
         machine.applied_at_start = machine.store.state.applied_index
         self._stamper = machine
-        self._replica = machine.replica = Replica(
+        self._replica = machine.replica = JudgedReplica(
+            machine,
             self._config,
             storage=machine.disk,
             state=_TimedApplying(machine),
