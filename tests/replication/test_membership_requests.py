@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A primary that is known here may lead no more when it is asked to hand over."""
+"""A primary that is known here may lead no more when it is asked for something."""
 
 import asyncio
 import itertools
@@ -12,7 +12,12 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls.membership_requests import MembershipRequests
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.calls.quorum_wait import QuorumWait
-from sparecode_node.replication.errors import NoPrimaryError, NoQuorumError
+from sparecode_node.replication.errors import (
+    NoPrimaryError,
+    NoQuorumError,
+    OutcomeUnknownError,
+)
+from sparecode_node.replication.raft.membership_changes import Change, Promote
 from sparecode_node.replication.replica.engine_thread import EngineThread
 
 pytestmark = pytest.mark.asyncio
@@ -29,6 +34,12 @@ class FormerPrimary:
     async def transfer(self, target: NodeId | None, *, timeout_s: float) -> NodeId:
         self.asked += 1
         raise NoPrimaryError(f"no hand-over to {target} in {timeout_s} s")
+
+    async def change_members(self, change: Change, *, timeout_s: float) -> int:
+        self.asked += 1
+        if self.asked == 1:
+            raise OutcomeUnknownError("the primary lost its leadership")
+        raise NoPrimaryError(f"no {change} in {timeout_s} s")
 
 
 def requests_of(
@@ -72,3 +83,19 @@ async def test_a_hand_over_does_not_wait_for_a_quorum_until_its_deadline() -> No
     async with asyncio.timeout(30):
         with pytest.raises(NoQuorumError):
             await requests.transfer(TWO, timeout_s=60.0)
+
+
+async def test_a_change_that_may_be_made_is_not_called_not_applied_later() -> None:
+    former = FormerPrimary()
+    requests = requests_of(former, iter(lambda: ONE, None))
+    with pytest.raises(OutcomeUnknownError, match="lost its leadership"):
+        await requests.change_members(Promote(TWO), timeout_s=0.05)
+    assert former.asked > 1
+
+
+async def test_a_change_that_was_never_begun_is_called_not_applied() -> None:
+    former = FormerPrimary()
+    former.asked = 1
+    requests = requests_of(former, iter(lambda: ONE, None))
+    with pytest.raises(NoPrimaryError):
+        await requests.change_members(Promote(TWO), timeout_s=0.05)

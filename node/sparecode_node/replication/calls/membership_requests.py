@@ -138,24 +138,51 @@ class MembershipRequests:
         further effect. Raises `ChangeRefusedError` and `ProposeError`.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while True:
-            primary = await self._known_primary(deadline)
-            left_s = max(0.001, deadline - asyncio.get_running_loop().time())
-            try:
-                if isinstance(change, Remove) and change.node_id == primary:
-                    # No primary removes itself: the next primary does.
-                    await self.transfer(None, timeout_s=left_s)
-                elif primary == self._contact.node_id:
-                    await self._contact.engine.change_members(change, timeout_s=left_s)
-                    return
-                else:
-                    await self._ask_to_change(primary, change, left_s)
-                    return
-            except (ChangeRefusedError, OverloadedError):
+        doubts: list[OutcomeUnknownError] = []
+        try:
+            while not await self._try_to_change(change, deadline, doubts):
+                pass
+        except NotAppliedError as error:
+            if not doubts:
                 raise
-            except ProposeError:
-                if not await self._contact.news(deadline):
-                    raise
+            # The last try was in vain; an earlier one may have been appended.
+            raise OutcomeUnknownError(f"{doubts[-1]}, and then: {error}") from error
+
+    async def _try_to_change(
+        self, change: Change, deadline: float, doubts: list[OutcomeUnknownError]
+    ) -> bool:
+        """Return whether it is committed; *doubts* are of tries that it may be by."""
+        primary = await self._known_primary(deadline)
+        left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+        try:
+            if isinstance(change, Remove) and change.node_id == primary:
+                # No primary removes itself: the next primary does.
+                await self.transfer(None, timeout_s=left_s)
+                return False
+            await self._change_at(primary, change, left_s, doubts)
+        except (ChangeRefusedError, OverloadedError):
+            raise
+        except ProposeError:
+            if not await self._contact.news(deadline):
+                raise
+            return False
+        return True
+
+    async def _change_at(
+        self,
+        primary: NodeId,
+        change: Change,
+        timeout_s: float,
+        doubts: list[OutcomeUnknownError],
+    ) -> None:
+        try:
+            if primary == self._contact.node_id:
+                await self._contact.engine.change_members(change, timeout_s=timeout_s)
+            else:
+                await self._ask_to_change(primary, change, timeout_s)
+        except OutcomeUnknownError as error:
+            doubts.append(error)
+            raise
 
     async def _ask_to_change(
         self, primary: NodeId, change: Change, timeout_s: float
