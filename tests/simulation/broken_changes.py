@@ -13,10 +13,12 @@ from tests.simulation.invariants import Invariants
 NO = NoQuorumError("no")
 
 
-def removed(leader: str, *told: object) -> Invariants:
+def removed(leader: str, *told: object, travels: bool = False) -> Invariants:
     """Return what is seen of a removal, and what those were told that n1 was asked by."""
     change = Remove(NodeId("n3"))
-    wishes = [Wish(f"n1.1.{k}", 0.0, change=change) for k in range(len(told))]
+    wishes = [
+        Wish(f"n1.1.{k}", 0.0, change=change, travels=travels) for k in range(len(told))
+    ]
     seen = Invariants(wishes=wishes)
     journal = SimpleNamespace(configuration=THREE, last_index=4)
     appends = node(leader, 3, leads=True, life=1, journal=journal)
@@ -36,6 +38,11 @@ def a_removal_that_was_called_not_applied() -> Invariants:
     assert not removed("n1", NO, OutcomeUnknownError("who knows?")).violations
     assert not removed("n2", NO).violations  # It was not asked.
     return removed("n1", NO, NO)
+
+
+@breaks("changes not applied")
+def a_removal_by_a_node_that_another_one_has_asked() -> Invariants:
+    return removed("n2", NO, travels=True)
 
 
 CHANGED_RUNS = True

@@ -30,7 +30,9 @@ class Wish:
     outcomes: list[object] = field(default_factory=list)
     node_died: bool = False
     change: Change | None = None
-    """None: it is a hand-over, or a change that the asked node does not make itself."""
+    """None: it is a hand-over."""
+    travels: bool = False
+    """Whether the node asks others for it, who may do it after it has answered."""
 
     @property
     def is_denied(self) -> bool:
@@ -44,7 +46,8 @@ class Wish:
     def may_be_done_by(self, node: Observed) -> bool:
         """Return whether a node that appends such a change now may do it for this wish."""
         life = f"{node.node_id}.{node.life}."
-        return self.attempt.startswith(life) and self._is_open_or_denied
+        asked_here = self.attempt.startswith(life) and self._is_open_or_denied
+        return self.travels or asked_here
 
 
 @dataclass(frozen=True)

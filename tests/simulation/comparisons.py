@@ -95,11 +95,6 @@ class Comparison(enum.Enum):
         return names.index(begin) <= names.index(self) <= names.index(end)
 
     @property
-    def of_engines(self) -> bool:
-        """Needs administrators who ask the engine of the primary itself."""
-        return self is Comparison.CHANGE_NOT_APPLIED
-
-    @property
     def of_segments(self) -> bool:
         """Needs machines with files of sealed events, which are kept in memory."""
         return self in (Comparison.SEALED, Comparison.FETCHED, Comparison.ROTTEN)
@@ -146,7 +141,7 @@ def comparisons_of(kind: Kind, *, recording: bool = False) -> list[Comparison]:
     if kind is not Kind.ENGINES:
         wanted = [c for c in wanted if not (c.of_archives or c.of_keys)]
     if kind.is_whole:
-        return [c for c in wanted if not (c.of_segments or c.of_engines)]
+        return [c for c in wanted if not c.of_segments]
     return [c for c in wanted if not (c.of_nodes or (recording and c.of_codes))]
 
 

@@ -11,7 +11,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.members import Configuration, Member, MemberRole
@@ -79,6 +79,8 @@ class Memberships:
     """Machines whose disk has rotted: they may have to be replaced."""
     acknowledged: list[Change] = field(default_factory=list)
     """Changes that were acknowledged."""
+    forwards: ClassVar[bool] = False
+    """Whether a node that is asked asks the primary."""
     _committed: int = 0
     _added: int = 0
 
@@ -220,7 +222,8 @@ class Memberships:
         """Wait for the answer of a node: to a change, or else to a hand-over."""
         wishes = self.world.invariants.wishes
         calls = f"{node.node_id}.{node.life}.{len(wishes)}"
-        wish = Wish(calls, self.world.now + CHANGE_S, change=change)
+        due = self.world.now + CHANGE_S
+        wish = Wish(calls, due, change=change, travels=self.forwards)
         wishes.append(wish)
         return wish
 

@@ -62,7 +62,6 @@ What that could hide:
   written to the disk, as kernels do within half a minute. What a machine knows less than that is not drawn there; power cuts alone take it away.
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
-* *Changes of members* that a node passes on to the primary are not judged when they are called not applied, so no such answer of whole nodes is.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
 * *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.

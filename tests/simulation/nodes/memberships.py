@@ -27,6 +27,7 @@ class NodeMemberships(Memberships):
     """Requests each change of one node, which finds the primary by itself."""
 
     world: Any
+    forwards = True
     impatience: random.Random = field(default_factory=lambda: random.Random(0))
     """Dice of operators who give up soon, or ask twice."""
 
@@ -50,7 +51,7 @@ class NodeMemberships(Memberships):
         if isinstance(change, Remove) and leader and leader.node_id == change.node_id:
             node.spawn(self._hand_over(node, self.wish(node), to_remove=True))
         else:
-            node.spawn(self._do(node, change, self.wish(node)))
+            node.spawn(self._do(node, change, self.wish(node, change)))
 
     async def _hand_over(
         self,
