@@ -135,7 +135,8 @@ class MembershipRequests:
         Return when the change is committed.
 
         While the outcome is unknown, the change is requested again: repeating it has no
-        further effect. Raises `ChangeRefusedError` and `ProposeError`.
+        further effect. Raises `ChangeRefusedError` and `ProposeError`; `OutcomeUnknownError`
+        also if the last request was refused, and an earlier one may have been heeded.
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         doubts: list[OutcomeUnknownError] = []
@@ -160,10 +161,9 @@ class MembershipRequests:
                 await self.transfer(None, timeout_s=left_s)
                 return False
             await self._change_at(primary, change, left_s, doubts)
-        except (ChangeRefusedError, OverloadedError):
-            raise
-        except ProposeError:
-            if not await self._contact.news(deadline):
+        except ProposeError as error:
+            again = _may_repeat(error, in_doubt=bool(doubts))
+            if not again or not await self._contact.news(deadline):
                 raise
             return False
         return True
@@ -288,6 +288,18 @@ def _change_in(request: peers_pb2.ChangeMembersRequest) -> Change:
             return Remove(NodeId(request.remove))
         case _:
             raise refused("this version does not know this change of members")
+
+
+def _may_repeat(error: ProposeError, *, in_doubt: bool) -> bool:
+    """
+    Return whether to request a change again.
+
+    In doubt, a primary that is not ready for a moment is asked again: its answer would
+    leave the caller without one.
+    """
+    if isinstance(error, ChangeRefusedError):
+        return in_doubt and error.rejected.reason is Reason.MEMBER_NOT_READY
+    return not isinstance(error, OverloadedError)
 
 
 def _refusal_message(error: ChangeRefusedError) -> peers_pb2.ChangeRefused:
