@@ -3,7 +3,6 @@
 
 import hashlib
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -22,15 +21,11 @@ from sparecode_node.statemachine.results import (
 from tests.replication.recording_state import call
 from tests.simulation.changes import Wish
 from tests.simulation.cluster import SimCluster
-from tests.simulation.fault_effects import Effect
 from tests.simulation.faults import Profile
 from tests.simulation.installations import check_installed
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.memberships import Memberships
-from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
-from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
-from tests.simulation.nodes.fetches import Fetches
-from tests.simulation.scenarios import SHORT_LOG, Scenario
+from tests.simulation.scenarios import Scenario
 from tests.simulation.slips import check_refused
 from tests.simulation.statements import check_skipped, signed_by
 
@@ -444,57 +439,6 @@ def a_node_that_does_not_start() -> Invariants:
 @breaks("no exception")
 def a_bug() -> Invariants:
     return raising(KeyError("no"), starting=False)
-
-
-def core(*, n1: bool, n2: bool) -> Invariants:
-    """Return what is seen of a core whose nodes answer, or do not answer for long."""
-    bounds, seen = Bounds(), Invariants()
-    bounds.begin(0.0, ["n1", "n2"])
-    for name, answers in (("n1", n1), ("n2", n2)):
-        outcome: Any = Applied(index=2) if answers else NoQuorumError("no")
-        read = Read(f"{name}.1.0", 10.0, floor=0)
-        read.outcomes.append(ReadPoint(index=2, state_ms=0))
-        bounds.asked(name, submission(outcomes=[outcome]), read)
-    longer = BOUND_EACH_S if n1 or n2 else BOUND_S
-    bounds.take_answers(longer)
-    bounds.check(seen, longer, str)
-    assert not seen.violations
-    bounds.check(seen, longer + 0.1, str)
-    return seen
-
-
-@breaks("core answers")
-def a_core_that_answers_nothing() -> Invariants:
-    return core(n1=False, n2=False)
-
-
-@breaks("each of the core answers")
-def a_core_of_which_one_node_answers() -> Invariants:
-    return core(n1=True, n2=False)
-
-
-@breaks("fetch ends")
-def a_member_that_does_not_catch_up() -> Invariants:
-    world = SimpleNamespace(
-        now=0.0,
-        ids=["n1", "n2"],
-        raft=SHORT_LOG,
-        nodes={"n2": SimpleNamespace(node_id="n2", replica=None)},
-        invariants=Invariants(),
-        effects=Counter[Effect](),
-        faults=SimpleNamespace(mend=lambda _node: None, mend_between=lambda _ids: None),
-        live=list,
-        trace=lambda *_: None,
-        describe=str,
-    )
-
-    def step() -> None:
-        world.now += FETCH_BOUND_S / 2
-
-    world.step = step
-    Fetches(world, random.Random(1), random.Random(2)).come_back(["n2"])
-    assert world.now > FETCH_BOUND_S
-    return world.invariants
 
 
 @breaks("progress")
