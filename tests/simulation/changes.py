@@ -18,7 +18,7 @@ from sparecode_node.replication.raft.membership_changes import (
     Remove,
 )
 from tests.simulation.comparisons import Comparison
-from tests.simulation.observed import Judge, Observed
+from tests.simulation.observed import Judge, Observed, attempt_of
 
 
 @dataclass
@@ -45,8 +45,9 @@ class Wish:
 
     def may_be_done_by(self, node: Observed) -> bool:
         """Return whether a node that appends such a change now may do it for this wish."""
-        life = f"{node.node_id}.{node.life}."
-        asked_here = self.attempt.startswith(life) and self._is_open_or_denied
+        asked_here = (
+            self.attempt.startswith(attempt_of(node)) and self._is_open_or_denied
+        )
         return self.travels or asked_here
 
 

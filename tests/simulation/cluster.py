@@ -34,6 +34,7 @@ from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.message_sizes import MessageSizes
 from tests.simulation.network import STEP_S, Manners, Network
+from tests.simulation.observed import attempt_of
 from tests.simulation.point_faults import PointFaults
 from tests.simulation.rogues import Rogues
 from tests.simulation.rollbacks import Copy, DiskCopies
@@ -202,7 +203,7 @@ class SimCluster:
         return False
 
     def _die(self, node: Node, *, power: bool, cause: str) -> None:
-        self.invariants.on_stop(f"{node.node_id}.{node.life}.")
+        self.invariants.on_stop(node)
         node.remember_what_it_had()
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         node.replica = None
@@ -297,7 +298,7 @@ class SimCluster:
     ) -> Submission:
         """Propose a call once, and keep its outcome."""
         made = make()
-        attempt = f"{node.node_id}.{node.life}.{len(self.invariants.submissions)}"
+        attempt = attempt_of(node, len(self.invariants.submissions))
         patience_s = PROPOSAL_S
         if self._faulty and self.rng.random() < IMPATIENT:
             patience_s = self.rng.uniform(*IMPATIENT_S)
@@ -323,7 +324,7 @@ class SimCluster:
         *word* and *floor* are of a member that asks for its callers: its report, and
         the commit index at the time of their calls.
         """
-        calls = f"{node.node_id}.{node.life}.{len(self.invariants.reads)}"
+        calls = attempt_of(node, len(self.invariants.reads))
         if floor is None:
             floor = max(self.invariants.applied, default=0)
         read = Read(calls, self.now + PROPOSAL_S, floor, word)

@@ -16,7 +16,7 @@ from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.results import BarrierPassed, SessionOpened
 from tests.simulation.changes import Changes, Wish
 from tests.simulation.comparisons import Comparison, Comparisons
-from tests.simulation.observed import Observed
+from tests.simulation.observed import Living, Observed, attempt_of
 from tests.simulation.promises import Promises
 from tests.simulation.sqlite_store import DAMAGED
 
@@ -256,17 +256,18 @@ class Invariants:
         """Everything that was asked of a node."""
         return itertools.chain(self.submissions, self.reads, self.wishes)
 
-    def on_stop(self, life: str) -> None:
-        """Expect no answers of a process any more, whose attempts begin with *life*."""
+    def on_stop(self, node: Living) -> None:
+        """Expect no answers any more of the process that a machine has."""
+        attempts = attempt_of(node)
         for each in self.questions:
-            if each.attempt.startswith(life):
+            if each.attempt.startswith(attempts):
                 each.node_died = True
 
     def check_answers(
         self, now: float, slack: float, paused: Mapping[str, float] | None = None
     ) -> None:
         """
-        Nobody waits for an answer beyond the deadline.
+        See that no caller waits for an answer beyond the deadline.
 
         *paused*: until when each node was, or is, paused. It answers after that.
         """

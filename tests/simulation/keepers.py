@@ -21,7 +21,7 @@ import grpc
 
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.errors import Fatal, ProposeError
+from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.storage import Beside, at_once
 from sparecode_node.replication.replica import snapshot_fetch, snapshot_keeper
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
@@ -40,6 +40,7 @@ from tests.simulation.nodes.channels import Channel
 from tests.simulation.nodes.connections import Wires
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 from tests.simulation.nodes.servers import Server
+from tests.simulation.worker_threads import steps_of
 
 SPOILED = 0.1
 """How often a chunk arrives with a wrong bit, while there are faults."""
@@ -145,6 +146,19 @@ class CountedKeeper(SnapshotKeeper):
         await super()._pause(error, first_s, failures, most_s)
 
 
+class Process(Protocol):
+    """A process, or a part of it, that has an event loop."""
+
+    node: Node
+    loop: NodeLoop
+
+
+def whose_loop_runs(processes: Iterable[Process]) -> Node | None:
+    """Return the machine of that one of these whose event loop runs now."""
+    loop = asyncio._get_running_loop()
+    return next((each.node for each in processes if each.loop is loop), None)
+
+
 class KeeperProcess:
     """The keeper of a machine: of its process that runs now, if one does."""
 
@@ -213,20 +227,9 @@ class KeeperProcess:
 
     def write(self, work: Callable[[], object], then: Callable[[], object]) -> None:
         """Let a worker thread do *work*, and the engine *then*, in a later tick."""
-        engine, errors = self.engine, list[BaseException]()
+        engine = self.engine
         assert engine is not None
-
-        def tried() -> None:
-            try:
-                work()
-            except (Exception, Fatal) as error:  # noqa: BLE001 - raised below.
-                errors.append(error)
-
-        def go_on(_replica: Replica) -> None:
-            for error in errors:
-                raise error
-            then()
-
+        tried, go_on = steps_of(work, then)
         if self._keepers.world.absences.is_done_at_once():
             tried()
             engine.post(go_on)
@@ -338,11 +341,9 @@ class Keepers:
 
     def machine_at_work(self) -> Node | None:
         """Return the machine whose loop runs now, where its points may act."""
-        loop = asyncio._get_running_loop()
-        if loop is None or not self.world.absences.happen:
+        if not self.world.absences.happen:
             return None
-        processes = [p for p in self._processes.values() if p.is_up()]
-        return next((p.node for p in processes if p.loop is loop), None)
+        return whose_loop_runs(p for p in self._processes.values() if p.is_up())
 
     def end(self, node: Node, *, power: bool) -> None:
         """End the keeper with its process."""

@@ -27,6 +27,7 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
+from tests.simulation.observed import attempt_of
 from tests.simulation.statements import Statements
 
 CHANGE_S = 1.5
@@ -221,7 +222,7 @@ class Memberships:
     def wish(self, node: Node, change: Change | None = None) -> Wish:
         """Wait for the answer of a node: to a change, or else to a hand-over."""
         wishes = self.world.invariants.wishes
-        calls = f"{node.node_id}.{node.life}.{len(wishes)}"
+        calls = attempt_of(node, len(wishes))
         due = self.world.now + CHANGE_S
         wish = Wish(calls, due, change=change, travels=self.forwards)
         wishes.append(wish)

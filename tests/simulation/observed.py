@@ -15,6 +15,18 @@ class Judge(Protocol):
     def violated(self, kind: str, seen: str) -> None: ...
 
 
+class Living(Protocol):
+    """A machine with one process after the other."""
+
+    node_id: str
+    life: int
+
+
+def attempt_of(node: Living, number: object = "") -> str:
+    """Return the name of what a process is asked for; without *number*, how all begin."""
+    return f"{node.node_id}.{node.life}.{number}"
+
+
 class Observed(Protocol):
     """A machine whose process runs, or has ended."""
 

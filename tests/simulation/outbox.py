@@ -34,6 +34,7 @@ from sparecode_node.statemachine.results import BarrierPassed, Result
 from tests.simulation.codes import CodesCluster
 from tests.simulation.committed_state import CommittedState
 from tests.simulation.invariants import Submission
+from tests.simulation.keepers import whose_loop_runs
 from tests.simulation.machines import Node
 from tests.simulation.network import STEP_S
 from tests.simulation.nodes.loops import NodeLoop, Timeline
@@ -324,11 +325,7 @@ class OutboxCluster(CodesCluster):
     # --- Fault points
 
     def machine_at_work(self) -> Node | None:
-        loop = asyncio._get_running_loop()
-        if self._current is not None or loop is None:
-            return self._current
-        process = next((p for p in self._processes.values() if p.loop is loop), None)
-        return super().machine_at_work() if process is None else process.node
+        return super().machine_at_work() or whose_loop_runs(self._processes.values())
 
     # --- Time
 

@@ -47,6 +47,7 @@ from tests.simulation.nodes.loops import Timeline
 from tests.simulation.nodes.machines import Machine, patched
 from tests.simulation.nodes.memberships import NodeMemberships
 from tests.simulation.nodes.turns import LOG, Turns
+from tests.simulation.observed import attempt_of
 from tests.simulation.point_faults import PointFaults
 from tests.simulation.rollbacks import Copy, DiskCopies
 from tests.simulation.rules import CodeRules
@@ -225,7 +226,7 @@ class NodesCluster(PeopleAtWork):
             return
         self.trace(self.now, f"{node.node_id} stops: {cause}, power loss: {power}")
         self.effects[Effect.POWER_LOSS if power else Effect.KILL] += 1
-        self.invariants.on_stop(f"{node.node_id}.{node.life}.")
+        self.invariants.on_stop(node)
         if node.replica is not None:
             node.remember_what_it_had()
         node.disk.fuse = None
@@ -295,7 +296,7 @@ class NodesCluster(PeopleAtWork):
         """Let a caller ask a node, and keep what it is told."""
         assert isinstance(node, Machine)
         count = len(self.invariants.submissions)
-        attempt = f"{node.node_id}.{node.life}.{count}"
+        attempt = attempt_of(node, count)
         made = replace(make(), node_id=NodeId(node.node_id))
         submission = Submission(request_id, attempt, self.now + timeout_s, made)
         self.invariants.submissions.append(submission)
@@ -342,7 +343,7 @@ class NodesCluster(PeopleAtWork):
 
     def read(self, node: Machine, timeout_s: float = CALL_S) -> Read:
         """Let a caller read on a node, all that is committed by now."""
-        attempt = f"{node.node_id}.{node.life}.r{len(self.invariants.reads)}"
+        attempt = attempt_of(node, f"r{len(self.invariants.reads)}")
         floor = max(self.invariants.applied, default=0)
         read = Read(attempt, self.now + timeout_s, floor)
         self.invariants.reads.append(read)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from sparecode_node.replication.errors import Fatal
 from sparecode_node.replication.log import boots
 from sparecode_node.replication.log.file import MARK, NAME, SHORTER
 from sparecode_node.replication.raft.frames import Message
@@ -31,6 +30,7 @@ from tests.simulation.disk import File
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.installations import JudgedReplica
 from tests.simulation.machines import _Applying
+from tests.simulation.worker_threads import steps_of
 
 NAPS_S = 0.0, 0.0005
 """How late a thread runs that has been woken."""
@@ -259,21 +259,8 @@ class SteppedEngine(EngineThread):
         def run() -> None:
             if self._machine.engine_thread is not self:
                 return
-            errors: list[BaseException] = []
-
-            def tried() -> None:
-                try:
-                    work()
-                except (Exception, Fatal) as error:  # noqa: BLE001 - raised below.
-                    errors.append(error)
-
+            tried, go_on = steps_of(work, then)
             seconds = self._machine.run_beside(tried)
-
-            def go_on(_replica: Replica) -> None:
-                for error in errors:
-                    raise error
-                then()
-
             timeline.after(seconds, lambda: self.post(go_on))
 
         timeline.after(self._machine.sim.rng.uniform(0, 0.002), run)

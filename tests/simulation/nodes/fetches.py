@@ -83,9 +83,10 @@ class Fetches:
     def come_back(self, outside: Sequence[str]) -> None:
         """See that they have in time what they have missed, while the others write."""
         world = self.world
-        is_lonely = not self._floods() and self.lonely.random() < LONELY_RATE
-        if is_lonely or self._floods():
-            rate = SLOWEST_BYTES_S if self._floods() else min(SLOW_BYTES_S)
+        floods = self._floods()
+        is_lonely = not floods and self.lonely.random() < LONELY_RATE
+        if is_lonely or floods:
+            rate = SLOWEST_BYTES_S if floods else min(SLOW_BYTES_S)
             for pair in ((a, b) for a in outside for b in world.ids if a != b):
                 world.bandwidth.make(pair, rate)
         wanted = max((n.store.state.applied_index for n in world.live()), default=0)
@@ -94,7 +95,7 @@ class Fetches:
             world.nodes[node_id].restart_at = world.now
         world.faults.mend_between(world.ids)
         world.trace(world.now, f"{outside} come back, and lack entries to {wanted}")
-        if self._floods():
+        if floods:
             self._flood(outside, wanted)
             return
         begin, before = world.now, world.effects[Effect.SNAPSHOT_INSTALLED]
