@@ -6,6 +6,9 @@ Dice alone hardly let the log go on without a machine before everything heals. S
 runs a voter stays away until the log begins after all it has. It comes back while there
 are faults, and the fault points of fetching and installing act more often. In these runs
 a snapshot is installed, and a log shortened, in a worker thread: the engine goes on.
+
+In many of them another machine keeps more of its log than the leader, and is made to lead
+before or while the snapshot is installed. It sends entries that follow on the old log.
 """
 
 import random
@@ -14,6 +17,7 @@ from typing import Protocol
 from sparecode_node.fault_points import Point
 from tests.simulation import recovery
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
 from tests.simulation.network import Network
@@ -58,6 +62,18 @@ AT_ONCE = 0.3
 """How often a worker thread is done before the engine's thread does its next thing."""
 
 
+SLOW_S = 0.2, 1.5
+"""How long installing takes where another leader shall send entries meanwhile."""
+
+SLOW = 0.8
+"""How often it takes that long."""
+
+SHORTENS = 0.1
+"""How often, in a step, the machine that keeps its log is to lead no more."""
+
+HANDED_OVER = {False: 0.03, True: 0.6}
+"""How often, in a step, it is to lead; and while a snapshot is installed."""
+
 FIRES = 0.5
 """How often such a point acts: few machines come back in a run."""
 
@@ -82,10 +98,11 @@ class World(Protocol):
 class Absences:
     """Keeps one machine away, and lets it come back."""
 
-    def __init__(self, world: World, dice: random.Random) -> None:
+    def __init__(self, world: World, dice: random.Random, late: LateSnapshots) -> None:
         """*dice*: of their own. Nothing happens before `begin`."""
         self._world = world
         self._dice = dice
+        self._late = late
         self._away: Node | None = None
         self._came_back: Node | None = None
         self._until = 0.0
@@ -119,13 +136,18 @@ class Absences:
     def allow_others(self) -> None:
         """Decide whether other faults may act in this step."""
         self._look()
-        fetches = self._came_back is not None and self._world.now < self._until
-        may_act = not fetches or self._dice.random() < OTHERS
+        may_act = self._fetching() is None or self._dice.random() < OTHERS
         self.others_may_act = may_act and not self.is_one_away
 
     def is_done_at_once(self) -> bool:
         """Return whether what a worker thread is to do is done right now."""
         return not self.happen or self._dice.random() < AT_ONCE
+
+    def takes_longer_s(self, node: Node) -> float:
+        """Return how much longer a worker thread takes, if it installs a snapshot."""
+        if not self._late.keeper or not node.journal.is_held:
+            return 0.0
+        return self._dice.uniform(*SLOW_S) if self._dice.random() < SLOW else 0.0
 
     def act(self) -> None:
         """Do what the dice say."""
@@ -133,6 +155,8 @@ class Absences:
             return
         if self._away is not None:
             self._wait(self._away)
+        elif self._fetching() is not None and self._late.keeper:
+            self._change_leader()
         elif self._dice.random() < BEGINS:
             self._go()
 
@@ -162,7 +186,8 @@ class Absences:
             return  # One that still has to fetch could not confirm an entry.
         if not members.can_lose_one():
             return
-        self._away = node = self._dice.choice(up)
+        keeper = self._late.keeper
+        self._away = node = self._dice.choice([n for n in up if n.node_id != keeper])
         self._came_back = None
         self._until = world.now + AWAY_MAX_S
         world.crash(node.node_id, power=self._dice.random() < 0.5)
@@ -171,6 +196,23 @@ class Absences:
         manners = world.network.manners
         world.network.heal()
         world.network.manners = manners
+
+    def _fetching(self) -> Node | None:
+        """Return the machine that is back and fetches, for a while."""
+        return self._came_back if self._world.now < self._until else None
+
+    def _let_another_lead(self) -> None:
+        """Let a machine lead that will have dropped what the absent one lacks."""
+        others = [n.node_id for n in self._world.live() if not n.leads]
+        if others and self._dice.random() < SHORTENS:
+            self._late.hand_over(self._dice.choice(others))
+
+    def _change_leader(self) -> None:
+        """Let the machine lead that has the entries which a member lacks."""
+        node = self._fetching()
+        installs = node is not None and node.is_up() and node.journal.is_held
+        if self._dice.random() < HANDED_OVER[installs]:
+            self._late.hand_over(self._late.keeper)
 
     def _wait(self, node: Node) -> None:
         """Let a machine come back when the log has gone on without it."""
@@ -185,3 +227,5 @@ class Absences:
             self._came_back, self._until = node, world.now + FETCHES_S
         elif leaders and self._dice.random() < WRITES:
             world.ask(self._dice.choice(leaders))
+        if any(each.node_id == self._late.keeper for each in leaders):
+            self._let_another_lead()

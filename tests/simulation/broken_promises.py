@@ -10,10 +10,13 @@ from sparecode_node.replication.log.format import Entry
 from sparecode_node.replication.log.journal import CONFIGURATION, FIRST_ENTRY
 from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Refusal
+from sparecode_node.replication.replica.replica import ReplicaStatus
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.broken_runs import THREE, breaks, members
 from tests.simulation.invariants import Invariants
 from tests.simulation.log_lengths import KEPT_MAX
+from tests.simulation.nodes.refusals import JudgedPeers
 
 NAMED = Configuration.of(
     replace(member, journal_id=f"journal of {member.node_id}")
@@ -340,6 +343,21 @@ def a_member_refused_before_its_removal_is_committed() -> Invariants:
     nodes["n2"].journal.append(1)
     seen = Invariants()
     seen.promises.on_refusal(nodes["n2"], "n3")
+    return seen
+
+
+@breaks("removed before it is refused")
+def a_listener_that_refuses_before_a_removal_is_committed() -> Invariants:
+    node = three()["n2"]
+    removed = NAMED.without(NodeId("n3"))
+    node.journal.configurations.append((2, removed))
+    node.journal.append(1)
+    seen = Invariants()
+    node.invariants = seen
+    peers = JudgedPeers(NodeId("n2"), "c")
+    peers.machine = node
+    peers.take_status(ReplicaStatus(configuration=removed, agreed=removed))
+    assert peers.why_unknown(NodeId("n3")) == Refusal.REMOVED
     return seen
 
 

@@ -29,6 +29,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.keepers import Keepers
+from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.leader_hunts import LeaderHunts
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
 from tests.simulation.memberships import Memberships
@@ -92,9 +93,9 @@ class SimCluster:
         self.slips = Slips(self.memberships, f"{run} slips")
         self._copies = DiskCopies(self, random.Random(f"{run} copies"))
         self.points = PointFaults(self, random.Random(f"{run} points"))
-        self.absences = Absences(self, random.Random(f"{run} absences"))
+        late = LateSnapshots(self, random.Random(f"{run} late snapshots"))
+        self.absences = Absences(self, random.Random(f"{run} absences"), late)
         self.sizes = MessageSizes(random.Random(f"{run} sizes"), self.network)
-        late = random.Random(f"{run} late snapshots")
         self.keepers = Keepers(self, random.Random(f"{run} keepers"), late)
         self.statements = Statements(self, f"{run} statements")
         self.manners = manners
@@ -459,8 +460,8 @@ class SimCluster:
     def run(self) -> None:
         """Live through the faults, then heal, then look at everything."""
         self.trace(self.now, f"{self.faults.profile.value}; {self.manners.value}")
-        self.keepers.late.begin()
         self.absences.begin()
+        self.keepers.late.begin(away=self.absences.happen)
         with self.world(risk=0.05):
             self.set_up()
             steps = self.absences.steps(round(self.scenario.seconds / STEP_S))

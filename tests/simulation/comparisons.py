@@ -141,7 +141,10 @@ def comparisons_of(kind: Kind, *, recording: bool = False) -> list[Comparison]:
     if kind is not Kind.ENGINES:
         wanted = [c for c in wanted if not (c.of_archives or c.of_keys)]
     if kind.is_whole:
-        return [c for c in wanted if not c.of_segments]
+        # Listeners of whole nodes refuse a removed machine: no engine hears of it.
+        return [
+            c for c in wanted if not (c.of_segments or c is Comparison.OUTSIDER_ASKED)
+        ]
     return [c for c in wanted if not (c.of_nodes or (recording and c.of_codes))]
 
 

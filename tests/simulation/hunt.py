@@ -28,15 +28,19 @@ that every node does is a promise ("starts unaided").
 BECAUSE_OF_STOPS = {"progress", "answered in time"}
 
 
-def broken_promises(violations: dict[str, str]) -> list[str]:
+def broken_promises(violations: dict[str, str], *, stops: bool = False) -> list[str]:
     """
     Return what counts as having found a bug: never that code fell over.
 
     A run in which something raised what it should not is no evidence at all,
     whatever else it shows: a patch that does not work would be found at once.
+    *stops*: whether the harm of the bug is that a node stops. Then a stop counts, which
+    the product itself decides for and gives a reason for.
     """
     if "no exception" in violations:
         return []
+    if stops and "no halt" in violations:
+        return ["no halt"]
     result = violations.keys() - STOPS
     if "no halt" in violations:
         result -= BECAUSE_OF_STOPS
@@ -49,6 +53,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--profile")
     parser.add_argument("--recording", action="store_true")
+    parser.add_argument("--stops", choices=["yes"])
     for each in (kind for kind in Kind if kind is not Kind.ENGINES):
         parser.add_argument(f"--{each.value}", choices=["yes"])
     wanted = parser.parse_args()
@@ -67,7 +72,7 @@ def main() -> int:
     for seed in range(wanted.seeds):
         violations = campaign.run_seeds([seed]).violations.get(seed, {})
         fell_over += "no exception" in violations
-        if result := broken_promises(violations):
+        if result := broken_promises(violations, stops=wanted.stops == "yes"):
             seen = {kind: violations[kind] for kind in result}
             print(json.dumps({"seed": seed, "seen": seen, "fell_over": fell_over}))  # noqa: T201
             return 0

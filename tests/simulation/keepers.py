@@ -234,8 +234,11 @@ class KeeperProcess:
             tried()
             engine.post(go_on)
             return
+        later_s = self._keepers.world.absences.takes_longer_s(self.node)
         done = self.loop.run_in_executor(None, tried)
-        done.add_done_callback(lambda _: engine.post(go_on))
+        done.add_done_callback(
+            lambda _: self.loop.call_later(later_s, engine.post, go_on)
+        )
 
     def end(self, *, power: bool) -> None:
         """Run nothing more of this process."""
@@ -275,10 +278,10 @@ class _Sender(_Servicer):
 class Keepers:
     """All keepers, their loops, and the connections between them."""
 
-    def __init__(self, world: World, rng: random.Random, late: random.Random) -> None:
-        """*rng*: dice of their own. *late*: those of snapshots that are late."""
+    def __init__(self, world: World, rng: random.Random, late: LateSnapshots) -> None:
+        """*rng*: dice of their own."""
         self.world = world
-        self.late = LateSnapshots(world, late)
+        self.late = late
         self.rng = rng
         self.timeline = Timeline()
         self.wires = Wires(self.timeline, rng, lambda _effect: None)

@@ -20,6 +20,9 @@ from tests.simulation.memberships import Memberships
 RATE = 0.2
 """Of the runs."""
 
+RATE_OF_ABSENCES = 0.6
+"""Of the runs in which members are away for long."""
+
 LONG_LOG = RaftSettings(log_entries_max=64, log_entries_kept=32, member_stalled_s=1.0)
 """Of the machine that keeps its log: a run has some thirty entries."""
 
@@ -50,27 +53,32 @@ class LateSnapshots:
         """*dice*: of their own. Nothing happens before `begin`."""
         self._world = world
         self._dice = dice
-        self._keeper = ""
+        self.keeper = ""
+        """The machine that keeps its log, if there is one in this run."""
 
-    def begin(self) -> None:
-        """Choose, before any node starts, who keeps its log in this run, if any does."""
-        if self._dice.random() < RATE:
-            self._keeper = self._dice.choice(self._world.ids)
-            self._world.nodes[self._keeper].raft = LONG_LOG
+    def begin(self, *, away: bool) -> None:
+        """
+        Choose, before any node starts, who keeps its log in this run, if any does.
+
+        *away*: whether members are away for long.
+        """
+        if self._dice.random() < (RATE_OF_ABSENCES if away else RATE):
+            self.keeper = self._dice.choice(self._world.ids)
+            self._world.nodes[self.keeper].raft = LONG_LOG
 
     async def stop_some(self) -> None:
         """Let a part of a snapshot stop on its way, sometimes."""
-        if not self._keeper or self._dice.random() >= STOPPED:
+        if not self.keeper or self._dice.random() >= STOPPED:
             return
         self._world.effects[Effect.SNAPSHOT_STOPPED] += 1
         if self._dice.random() < HANDED_OVER:
-            self._hand_over()
+            self.hand_over(self.keeper)
         await asyncio.sleep(self._dice.uniform(*STOPPED_S))
 
-    def _hand_over(self) -> None:
-        """Let the machine lead that has kept its log."""
+    def hand_over(self, target: str) -> None:
+        """Ask the leader to let another machine lead."""
         leaders = [node for node in self._world.live() if node.leads]
         for node in leaders:
-            if node.node_id != self._keeper and not node.is_paused():
+            if node.node_id != target and not node.is_paused():
                 members = self._world.memberships
-                members.transfer(node, members.wish(node), NodeId(self._keeper))
+                members.transfer(node, members.wish(node), NodeId(target))

@@ -68,6 +68,12 @@ def test_code_that_falls_over_is_not_found(
     assert broken_promises(violations) == promises
 
 
+def test_a_stop_counts_where_it_is_the_harm_of_a_bug() -> None:
+    seen = {"no halt": "n1 stops", "progress": "n1 is down"}
+    assert broken_promises(seen, stops=True) == ["no halt"]
+    assert broken_promises({**seen, "no exception": "TypeError"}, stops=True) == []
+
+
 def test_a_bug_is_judged_by_its_own_seeds_and_its_own_test(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -37,6 +37,7 @@ from tests.simulation.nodes.channels import Channel
 from tests.simulation.nodes.connections import Wires
 from tests.simulation.nodes.engines import SteppedEngine
 from tests.simulation.nodes.loops import NodeLoop, Timeline
+from tests.simulation.nodes.refusals import JudgedPeers
 from tests.simulation.nodes.servers import Server
 from tests.simulation.nodes.speeds import Speed, TimedDisk
 from tests.simulation.nodes.turns import Turns
@@ -319,8 +320,14 @@ def patched(machine_of: Callable[[], Machine]) -> contextlib.ExitStack:
         result.node = machine_of()
         return result
 
+    def peers(*args: Any) -> JudgedPeers:
+        result = JudgedPeers(*args)
+        result.machine = machine_of()
+        return result
+
     for module, name, stand_in in (
         (transport, "dial", dial),
+        (transport, "KnownPeers", peers),
         (transport, "new_server", server),
         (transport, "renewable_credentials", lambda _current: None),
         (cluster_replicator, "EngineThread", engine),
