@@ -132,7 +132,7 @@ class NodeSnapshots:
 
 
 class CountedKeeper(SnapshotKeeper):
-    """Counts the snapshots that it has refused, and shows when it waits."""
+    """Counts what it has refused, and shows when it waits, and for whom a log is kept."""
 
     node: Node
 
@@ -144,6 +144,14 @@ class CountedKeeper(SnapshotKeeper):
         seconds = min(first_s * 2 ** min(failures - 1, 16), most_s)
         self.node.keeper_waits = self.node.life, self.node.sim.now + seconds
         await super()._pause(error, first_s, failures, most_s)
+
+    def send(
+        self, peer: NodeId, request: peers_pb2.FetchSnapshotRequest
+    ) -> AsyncIterator[peers_pb2.FetchSnapshotResponse]:
+        """Send a part as in production; a member that asks for one needs the log after it."""
+        lengths = self.node.invariants.promises.lengths
+        lengths.needed(by=peer, of=self.node.node_id)
+        return super().send(peer, request)
 
 
 class Process(Protocol):

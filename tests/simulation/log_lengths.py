@@ -52,7 +52,7 @@ class LogLengths:
     _logs: dict[str, _Log] = field(default_factory=dict)
 
     def needed(self, by: str, of: str) -> None:
-        """Learn that a member tells another one to keep its log."""
+        """Learn that a member tells another one to keep its log, or fetches from it."""
         self._told[of][by] = self._told[by][by] = self._now
 
     def look_at(self, node: Observed, now: float) -> None:
