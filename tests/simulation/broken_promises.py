@@ -34,6 +34,7 @@ class PaperJournal:
     entries: list[Entry] = field(default_factory=lambda: [FIRST_ENTRY])
     term: int = 0
     vote: str | None = None
+    is_held: bool = False
 
     @property
     def configuration(self) -> Configuration:

@@ -63,6 +63,9 @@ class LogLengths:
         log = self._logs.get(node.node_id)
         if log is None or log.life != node.life:
             log = self._logs[node.node_id] = _Log(node.life)
+        if journal.is_held:  # A snapshot is being installed, and replaces the log.
+            log.marked, log.marked_at = engine.raftLastApplied, now
+            return
         is_kept = self._is_kept(node, settings, now)
         if is_kept:
             log.kept_to = journal.last_index
