@@ -728,6 +728,33 @@ def test_a_node_goes_on_voting_while_it_installs_a_snapshot(bench: Bench) -> Non
     assert bench.state.applied_index == 61
 
 
+def test_a_candidate_does_not_win_while_it_installs_a_snapshot(bench: Bench) -> None:
+    """It would add an entry to the log that is to be replaced, and stop (`Fatal`)."""
+    bench.state.disk = bench.disk  # type: ignore[attr-defined]
+    follow(bench, 3)
+    disk, outcomes = LaterDisk(), list[object]()
+    disk.install(bench)
+    entries = (entry(4, 1), entry(5, 1), entry(6, 1))
+    bench.append("n2", 1, (3, 1), *entries, commit=3)
+    bench.tick()
+    body, manifest = snapshot(5)
+    bench.replica.snapshots.begin(manifest)
+    send(bench.replica.snapshots, body, size=len(body))
+    complete = bench.replica.snapshots.complete()
+    term = bench.campaign()
+    bench.replica.install(complete, outcomes.append)
+    ((work, then),) = disk.waiting
+    work()
+    for voter in bench.others:  # The votes were under way.
+        bench.receive(voter, frames.RESPONSE_VOTE, term=term)
+    bench.tick()
+    assert not bench.engine.is_leader()
+    then()
+    assert outcomes == [None]
+    assert bench.log()[0] == (5, 1)
+    bench.campaign()  # It may again.
+
+
 def test_what_is_committed_meanwhile_is_not_applied_to_the_new_state(
     bench: Bench,
 ) -> None:

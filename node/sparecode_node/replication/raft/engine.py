@@ -295,6 +295,11 @@ class Engine(SyncObj):
         self._SyncObj__setState(RAFT_STATE.FOLLOWER)
         self._SyncObj__raftLeader = None
 
+    def end_candidacy(self) -> None:
+        """Let no vote that is under way make this node lead."""
+        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:
+            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+
     # --- Members
 
     def append_configuration(self, configuration: Configuration) -> int:
@@ -311,9 +316,7 @@ class Engine(SyncObj):
         after = {PeerNode(voter) for voter in voters if voter != me}
         self._SyncObj__otherNodes = set[Any](after)
         self.guard.reads.keep_only(voters)
-        if self._SyncObj__raftState == RAFT_STATE.CANDIDATE:
-            # Its votes may come from nodes that are not voters any more.
-            self._SyncObj__setState(RAFT_STATE.FOLLOWER)
+        self.end_candidacy()  # Its votes may come from nodes that are voters no more.
         if not self._isLeader():
             return
         for member in self.roster.others():

@@ -72,6 +72,7 @@ class SnapshotInstallation:
         Raises `SnapshotRefusedError`, or `Fatal` when there is no way back.
         """
         self.check(manifest)
+        self.engine.end_candidacy()  # A leader adds entries to the log.
         self.engine.guard.flush()
         self.journal.is_held = True
         refusals: list[SnapshotRefusedError] = []
