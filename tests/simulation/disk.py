@@ -73,11 +73,16 @@ class File:
         self.durable = bytes(written)
 
     def tear(self) -> None:
-        """Keep the old or the new of what was written in place, or half of each."""
+        """
+        Keep the old or the new of what was written in place, or a part of each.
+
+        The cut is in the middle of the bytes that are new: they were on their way.
+        """
         old, new = self.durable.ljust(len(self.cached), b"\0"), bytes(self.cached)
-        half = len(new) // 2
+        changed = [at for at in range(len(new)) if old[at] != new[at]] or [0]
+        middle = (changed[0] + changed[-1] + 1) // 2
         choice = zlib.crc32(new) % 3
-        self.durable = (old, new, new[:half] + old[half:])[choice]
+        self.durable = (old, new, new[:middle] + old[middle:])[choice]
         self.cached = bytearray(self.durable)
 
 
