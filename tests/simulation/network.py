@@ -295,6 +295,7 @@ class Network:
 
     def heal(self) -> None:
         """Behave from now on, and connect everybody."""
+        self.cuts.end(self.blocked)
         self.blocked.clear()
         self.stalled.clear()
         self.slowness = 0.0
