@@ -269,7 +269,7 @@ def an_acknowledgement_of_more_than_there_is() -> Invariants:
 def a_deposed_leader_that_is_confirmed() -> Invariants:
     nodes = three()
     nodes["n3"].term = 2
-    return said(nodes, "n3", "n1", frames.CONFIRM, term=1)
+    return said(nodes, "n3", "n1", frames.CONFIRM, term=1, round=1)
 
 
 @breaks("nothing acknowledged is sent again")

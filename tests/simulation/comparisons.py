@@ -50,6 +50,8 @@ class Comparison(enum.Enum):
     LONG_LOG = "looks at logs too long for a while, which no member needed"
     KEPT = "looks at logs that were kept for a member, none of them too long"
     CONFIRMED = "confirmations of a leader in the term of the member that confirms"
+    READ_CONFIRMED = "answers of leaders to a read, confirmed by a majority after it"
+    SNAPSHOT_MEMBERS = "snapshots with the term and the members of the log there"
 
     REFERENCE = "states compared with a machine that never failed"
     TOLD = "acknowledged requests found at their index"
@@ -83,6 +85,7 @@ class Comparison(enum.Enum):
     CORE = "calls and reads of a core left alone, each answered"
     WAITED = "syncs that an engine's thread waited for, of its journal alone"
     TURN = "snapshots written in good health while most members wrote none"
+    READ_COVERED = "reads of callers, confirmed by a majority after they asked"
     CORE_TIME = "looks at a core that was never without answers for too long"
 
     ROT_NAMED = "journals that lacked a synced batch, and were refused"

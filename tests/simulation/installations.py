@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replicas whose installations of snapshots are judged, in the moment they are done."""
+"""Replicas whose snapshots and reads are judged, in the moment they are done."""
 
 import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparecode_node.replication.errors import SnapshotRefusedError
+from sparecode_node.replication.raft.frames import Message
+from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
+from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.replication.snapshots.store import Manifest
 from tests.simulation.comparisons import Comparison
@@ -15,12 +18,57 @@ if TYPE_CHECKING:
 
 
 class JudgedReplica(Replica):
-    """Installs as in production, and compares what is there then."""
+    """Works as in production, and what it relies on is compared."""
 
     def __init__(self, node: "Node", *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._node = node
         self.has_installed = False
+        guard: Any = self.guard
+        guard.receive = self._judged_receive(guard.receive)
+        store: Any = self.snapshots
+        store.adopt = self._judged_adopt(store.adopt)
+
+    def _judged_receive(self, receive: Callable[..., None]) -> Callable[..., None]:
+        """Return what takes a message once the promises have seen it."""
+
+        def judged(peer: str, message: Message, hello: Hello) -> None:
+            node = self._node
+            node.invariants.promises.reads.on_receive(node, peer, message)
+            receive(peer, message, hello)
+
+        return judged
+
+    def _judged_adopt(self, adopt: Callable[..., None]) -> Callable[..., None]:
+        """Return what makes a snapshot the newest one, its own or another node's."""
+
+        def judged(manifest: Manifest, name: str) -> None:
+            node = self._node
+            node.invariants.promises.members.check_snapshot(node.node_id, manifest)
+            adopt(manifest, name)
+
+        return judged
+
+    def read(
+        self,
+        *,
+        timeout_s: float,
+        callback: Callable[[ReadOutcome], object],
+        word: Word | None = None,
+    ) -> None:
+        node, reads = self._node, self._node.invariants.promises.reads
+        asked = reads.on_ask(node, word)
+
+        def judged(outcome: ReadOutcome) -> None:
+            if isinstance(outcome, ReadPoint):
+                reads.on_answer(node, asked, outcome)
+            callback(outcome)
+
+        super().read(timeout_s=timeout_s, callback=judged, word=word)
+
+    def term(self) -> int:
+        self._node.invariants.promises.reads.on_word(self._node)
+        return super().term()
 
     def install(
         self,
@@ -41,6 +89,9 @@ class JudgedReplica(Replica):
 def check_installed(node: "Node", manifest: Manifest, before: int) -> None:
     """See that a snapshot is newer than what was committed here, and all there is."""
     invariants = node.sim.invariants
+    members = node.invariants.promises.members
+    members.check_snapshot(node.node_id, manifest)
+    members.check_log(node.node_id, node.journal)
     invariants.comparisons[Comparison.INSTALLED] += 1
     if manifest.index <= before:
         invariants.violated("never back", f"{node.node_id}: {manifest}")

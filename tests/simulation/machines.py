@@ -220,13 +220,14 @@ class _Applying:
     def apply(self, index: int, calls: tuple[Call, ...]) -> tuple[Result, ...]:
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         self._fail_if_unable(index, calls)
-        replica = self._node.replica
+        node = self._node
+        replica, seen = node.replica, node.invariants
         term = replica.engine.raftCurrentTerm if replica else 0
         entry_term = replica.engine.journal.term_at(index) if replica else None
-        self._node.invariants.on_apply(
-            self._node.node_id, term, index, calls, entry_term
-        )
-        results = self._node.store.state.apply(index, calls)
+        seen.on_apply(node.node_id, term, index, calls, entry_term)
+        if replica:
+            seen.promises.members.on_apply(node.journal, index)
+        results = node.store.state.apply(index, calls)
         self._node.disk.burn(Effect.KILL_IN_TRANSACTION)
         return results
 
@@ -346,7 +347,7 @@ class Node:
 
     def word(self) -> Word:
         """Return what it says of its term at this moment."""
-        return Word(member=self.node_id, hello=self.hello(), term=self.term)
+        return Word(member=self.node_id, hello=self.hello(), term=self.running.term())
 
     @property
     def running(self) -> JudgedReplica:

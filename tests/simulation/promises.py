@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sparecode_node.replication.log.journal import CONFIGURATION
-from sparecode_node.replication.members import Configuration, MemberRole
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
+from tests.simulation.committed_members import CommittedMembers
 from tests.simulation.comparisons import Comparison
 from tests.simulation.log_lengths import LogLengths
 from tests.simulation.observed import Judge, Observed
+from tests.simulation.read_promises import ReadPromises
+from tests.simulation.roles import is_named, needed, roles_of, voters_of
 
 PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
 """Messages that the sender must not forget: it makes them from its journal."""
@@ -63,6 +65,8 @@ class Promises:
     forgotten: set[str] = field(default_factory=set)
     """Machines that have lost what they had promised, not by a fault of the product."""
     lengths: LogLengths = field(init=False)
+    reads: ReadPromises = field(init=False)
+    members: CommittedMembers = field(init=False)
     _lengths: defaultdict[tuple[str, int], deque[tuple[float, int]]] = field(
         default_factory=lambda: defaultdict(lambda: deque(maxlen=LOOKS_MAX))
     )
@@ -75,8 +79,10 @@ class Promises:
     """Node -> its life, and the commit index that it then had."""
 
     def __post_init__(self) -> None:
-        """Let the lengths of logs be judged with the rest."""
+        """Let logs, reads and snapshots be judged with the rest."""
         self.lengths = LogLengths(self.judge)
+        self.reads = ReadPromises(self.judge)
+        self.members = CommittedMembers(self.judge)
 
     def forget(self, node_id: str) -> None:
         """Expect nothing more of a machine whose disk is lost, rotten or an older copy."""
@@ -104,11 +110,8 @@ class Promises:
                 self.called_up.add((message["term"], peer))
             case frames.NEXT_NODE_IDX if message["success"]:
                 self._check_acknowledgement(node, message, nodes.get(peer))
-            case frames.CONFIRM:
-                self._compared(Comparison.CONFIRMED)
-                if message["term"] != node.term:
-                    seen = f"{node.node_id} is in term {node.term}: {message}"
-                    self.judge.violated("leader of its own term confirmed", seen)
+            case frames.ASK_TO_CONFIRM | frames.CONFIRM:
+                self.reads.on_send(node, peer, message)
             case frames.APPEND_ENTRIES:
                 self._check_sent(node, peer, message)
             case frames.KEEP_LOG if message["index"]:
@@ -406,27 +409,3 @@ class Promises:
 def has_entries(node: Observed) -> int:
     """Return the last entry of a machine, or what it was when its process ended."""
     return node.had_entries if node.replica is None else node.journal.last_index
-
-
-def voters_of(members: Configuration) -> frozenset[str]:
-    """Return the voters, by a rule of the simulation's own."""
-    return frozenset(
-        each.node_id for each in members.members if each.role is MemberRole.VOTER
-    )
-
-
-def roles_of(members: Configuration) -> dict[str, MemberRole]:
-    """Return who is a member, and how: names and addresses may change at any time."""
-    return {str(each.node_id): each.role for each in members.members}
-
-
-def is_named(members: Configuration) -> bool:
-    """Return whether the journals of all voters are known, by a rule of its own, too."""
-    voters = voters_of(members)
-    return all(each.journal_id for each in members.members if each.node_id in voters)
-
-
-def needed(members: Configuration) -> int:
-    """Return how many voters must agree: all of them until the journals have names."""
-    count = len(voters_of(members))
-    return count // 2 + 1 if is_named(members) else count

@@ -23,6 +23,7 @@ from tests.simulation.broken_new_clusters import NEW_CLUSTER_RUNS
 from tests.simulation.broken_nodes import NODE_RUNS
 from tests.simulation.broken_outbox import OUTBOX_RUNS
 from tests.simulation.broken_promises import PROMISED_RUNS
+from tests.simulation.broken_reads import READ_RUNS
 from tests.simulation.broken_rotations import ROTATED_RUNS
 from tests.simulation.broken_runs import (
     BROKEN,
@@ -106,6 +107,7 @@ def test_no_check_is_left_out_here() -> None:
     assert NODE_RUNS
     assert OUTBOX_RUNS
     assert PROMISED_RUNS
+    assert READ_RUNS
     assert ROTATED_RUNS
 
 

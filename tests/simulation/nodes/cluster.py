@@ -352,9 +352,12 @@ class NodesCluster(PeopleAtWork):
 
     async def _read(self, node: Machine, read: Read, timeout_s: float) -> None:
         assert node.replicator is not None
+        promised = node.invariants.promises.reads
+        asked = promised.now()
         outcome: Any
         try:
             await node.replicator.read_barrier(timeout_s=timeout_s)
+            promised.on_passed(asked)
             # What a caller reads now.
             outcome = ReadPoint(index=node.store.state.applied_index, state_ms=0)
         except Exception as error:  # noqa: BLE001 - the invariants judge it.
