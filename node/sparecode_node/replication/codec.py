@@ -77,7 +77,7 @@ def _parse(kind: type[_M], data: bytes) -> _M:
 
 def _to_call(call: Call | UnstampedCall) -> log_entry_pb2.Call:
     message = log_entry_pb2.Call()
-    _write(message, call, skip="command")
+    _write(message, call)
     name = _NAMES.get(type(call.command))
     if name is None:
         raise CodecError(f"no field of Call holds a {type(call.command).__name__}")
@@ -184,10 +184,8 @@ def _kind_of(hint: Any) -> _Kind:  # noqa: ANN401 - a type hint has no type.
     raise TypeError(f"the codec cannot write {hint}")
 
 
-def _write(message: Message, value: object, *, skip: str = "") -> None:
+def _write(message: Message, value: object) -> None:
     for name, kind in _shape_of(type(value)).fields.items():
-        if name == skip:
-            continue
         item = getattr(value, name)
         try:
             if kind.is_plain:
