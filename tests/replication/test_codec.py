@@ -18,11 +18,11 @@ from sparecode.internal.v1 import log_entry_pb2
 from sparecode_node.replication.codec import (
     COMMANDS,
     CodecError,
+    _inspect,
     decode_call,
     decode_entry,
     encode_call,
     encode_entry,
-    fields_of,
 )
 from sparecode_node.statemachine.commands import Call
 from sparecode_node.statemachine.commands.authentication import Authenticate
@@ -40,7 +40,7 @@ TYPES = {
 
 def check_message(cls: type, message: Descriptor) -> None:
     """Hold a dataclass and its message together, and what they contain."""
-    kinds = fields_of(cls)
+    kinds = _inspect(cls)
     fields = {f.name: f for f in message.fields if f.containing_oneof is None}
     fields |= {
         f.name: f for f in message.fields if f.containing_oneof and f.name in kinds

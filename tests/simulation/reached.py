@@ -13,7 +13,7 @@ SKIPS = "No entry is skipped: no majority of operators signs, and those who sign
 PYSYNCOBJ = (
     "PySyncObj's interface asks for it; the engine never calls it, or refuses it."
 )
-TESTS = "Tests alone call it."
+
 TYPES = "It is there for the type checker alone."
 DISK = "The journal is on a simulated disk; `tests/replication/test_journal.py` has a real one."
 
@@ -78,7 +78,6 @@ REASONS: dict[str, str] = {
     "cluster_replicator.py: ClusterReplicator.status": OPERATORS,
     "cluster_replicator.py: ClusterReplicator._own_status": OPERATORS,
     "errors.py: StoppingError.__init__": STOPS,
-    "codec.py: fields_of": TESTS,
     "codec.py: _refuse_unknown_fields": "No entry has a field that a member does not know: the levels keep it out of the log (`tests/replication/test_codec.py`).",
     "links/known_peers.py: KnownPeers.other_voters": KEYS,
     "log/journal.py: Journal.compact": "Tests alone drop entries in one step: a node uses `shorten` and `take`.",

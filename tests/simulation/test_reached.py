@@ -70,8 +70,8 @@ def test_a_branch_has_the_reason_of_its_function_or_of_its_check() -> None:
 
 
 def test_a_reason_for_what_is_reached_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    missed = {"module": "codec.py", "never": ["fields_of"], "partly": []}
-    monkeypatch.setattr(reached, "REASONS", {"codec.py: fields_of": "", "a.py": ""})
+    missed = {"module": "codec.py", "never": ["decode_call"], "partly": []}
+    monkeypatch.setattr(reached, "REASONS", {"codec.py: decode_call": "", "a.py": ""})
     monkeypatch.setattr(reached, "BRANCHES", {"codec.py: _parse": ""})
     assert needless({"modules": [missed]}) == ["a.py", "codec.py: _parse"]
     partly = {**missed, "partly": [["_parse", "if wrong:", "return None"]]}

@@ -129,11 +129,6 @@ class _Shape:
     """Reads all plain fields in one step: each call has many of them."""
 
 
-def fields_of(cls: type) -> dict[str, _Kind]:
-    """Return the fields of a dataclass, each with how it is written."""
-    return _shape_of(cls).fields
-
-
 def _shape_of(cls: type) -> _Shape:
     shape = _SHAPES.get(cls)
     if shape is None:
