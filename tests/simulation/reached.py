@@ -190,8 +190,6 @@ BRANCHES: dict[str, str] = {
     "log/skips.py: Skips.skipped": SKIPS,
     "log/skips.py: Skips.differ": SKIPS,
     "log/skips.py: Skips.decision": SIGNED_RIGHTLY,
-    "log/skips.py: cause_of": COMPLETE,
-    "members.py: Configuration.naming": OTHERS,
     "members.py: Configuration.from_message": MALFORMED,
     "members.py: _read": NEWER,
     "owned_tasks.py: watched.ended": LAST_CHECK,

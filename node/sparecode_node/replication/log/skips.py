@@ -394,9 +394,6 @@ def may_be_skipped(calls: Sequence[Call]) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return type and place of an exception. Its message may have values of users."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    last = frames[-1]
+    """Return type and place of a caught exception; its message may name users."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
