@@ -10,7 +10,7 @@ from pysyncobj import syncobj
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.codec import encode_entry
 from sparecode_node.replication.log.format import Entry
-from sparecode_node.replication.log.journal import CONFIGURATION
+from sparecode_node.replication.log.journal import CONFIGURATION, Journal
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.frames import Message
@@ -32,6 +32,13 @@ def entry(index: int, term: int, request_id: str = "") -> Entry:
     """Return an entry that carries one call."""
     calls = (call(request_id or f"{index}.{term}").stamped(0),)
     return (b"\x00" + encode_entry(calls), index, term)
+
+
+def compact(journal: Journal, index: int) -> None:
+    """Drop the entries before *index* at once; a node does it in steps."""
+    shortening = journal.shorten(index)
+    shortening.write()
+    journal.take(shortening)
 
 
 class Bench:

@@ -34,7 +34,7 @@ from sparecode_node.replication.snapshots.store import (
     SnapshotStore,
 )
 from sparecode_node.statemachine.skipping import SkippedEntry
-from tests.replication.bench import Bench, entry
+from tests.replication.bench import Bench, compact, entry
 from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk, Killed
 
@@ -69,7 +69,7 @@ def disk() -> Disk:
 def test_a_compacted_journal_is_the_same_without_its_beginning(disk: Disk) -> None:
     journal = filled(disk)
     before, size = journal[:], len(disk.read(NAME))
-    journal.compact(8)
+    compact(journal, 8)
     assert journal[0] == (NO_OP, 8, 3)
     assert journal[1:] == before[8 - 1 + 1 :]
     assert len(disk.read(NAME)) < size
@@ -93,7 +93,7 @@ def test_a_compacted_journal_is_the_same_without_its_beginning(disk: Disk) -> No
 def test_what_is_not_synced_yet_is_not_lost(disk: Disk) -> None:
     journal = filled(disk)
     journal.add(b"\x00last", 12, 3)
-    journal.compact(5)
+    compact(journal, 5)
     assert journal.durable_index == 12
     assert reopen(disk).last_index == 12
 
@@ -101,13 +101,13 @@ def test_what_is_not_synced_yet_is_not_lost(disk: Disk) -> None:
 @pytest.mark.parametrize("index", [0, 10, 12])
 def test_only_what_is_committed_is_compacted(disk: Disk, index: int) -> None:
     with pytest.raises(Fatal, match="cannot be compacted"):
-        filled(disk).compact(index)
+        compact(filled(disk), index)
 
 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda j: j.compact(8),
+        lambda j: compact(j, 8),
         lambda j: j.rebase(20, 3, MEMBERS),
         lambda j: j.rebase(10, 3, MEMBERS),
     ],
@@ -151,7 +151,7 @@ def compact_and_kill(disk: Disk) -> None:
         disk.fuse = fuse
         before = dict(disk.names)
         try:
-            journal.compact(8)
+            compact(journal, 8)
         except Killed:
             if disk.names[NAME] is not before[NAME]:
                 break
@@ -180,7 +180,7 @@ def test_a_disk_that_fails_while_compacting_stops_the_node(disk: Disk) -> None:
     before = journal[:]
     disk.failing = True
     with pytest.raises(Fatal, match="compacting the journal failed"):
-        journal.compact(8)
+        compact(journal, 8)
     disk.failing = False
     journal.add(b"\x00x", 12, 3)
     with pytest.raises(Fatal):
@@ -220,7 +220,7 @@ def test_a_large_journal_is_written_in_batches_that_can_be_read(
 ) -> None:
     monkeypatch.setattr(form, "BATCH_BYTES_MAX", 64)
     journal = filled(disk)
-    journal.compact(3)
+    compact(journal, 3)
     assert journal._file._sequence > 3
     assert reopen(disk)[:] == journal[:]
 
@@ -267,7 +267,7 @@ def test_much_that_came_meanwhile_can_be_read(
     [
         lambda j: (j.deleteEntriesFrom(10 - 1), j.add(b"\x00other", 10, 4)),
         lambda j: j.rebase(20, 4, MEMBERS),
-        lambda j: j.compact(9),
+        lambda j: compact(j, 9),
     ],
     ids=["cut off", "behind a snapshot", "shorter already"],
 )
@@ -632,7 +632,7 @@ def test_a_follower_that_is_behind_the_log_is_told_so(bench: Bench) -> None:
         bench.tick()
         bench.acknowledge("n2", bench.engine.journal.last_index + 1, term)
         bench.tick()
-    bench.engine.journal.compact(15)
+    compact(bench.engine.journal, 15)
     bench.acknowledge("n3", 5, term, reset=True, success=False)
     bench.take()
     bench.tick(0.15)

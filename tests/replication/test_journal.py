@@ -21,6 +21,7 @@ from sparecode_node.replication.log.journal import (
 )
 from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member
+from tests.replication.bench import compact
 from tests.simulation.disk import Disk, File, Killed
 
 ME = Identity("cluster", "n1")
@@ -218,11 +219,11 @@ def test_the_members_outlive_compaction(disk: Disk, journal: Journal) -> None:
     journal.add(b"\x00", 3, 1)
     change(journal, fewest)
     journal.committed = 4
-    journal.compact(3)
+    compact(journal, 3)
     for result in (journal, reopen(disk)):
         assert result.configuration == fewest
         assert result.configuration_at(3) == fewer
-    journal.compact(4)
+    compact(journal, 4)
     assert reopen(disk).configuration == fewest
     journal.rebase(9, 2, fewer)
     assert (journal.configuration, journal.configured_at) == (fewer, 9)
@@ -237,7 +238,7 @@ def test_a_journal_keeps_its_name_and_another_has_another(
     assert journal.configuration.member("n1").journal_id == name  # type: ignore[union-attr]
     journal.add(b"\x00", 2, 1)
     journal.committed = 2
-    journal.compact(2)
+    compact(journal, 2)
     assert reopen(disk).journal_id == name
     other = open_journal(
         Disk("n1", random.Random(1)), ME, MEMBERS, must_exist=False, salt=b"t" * 16
@@ -453,7 +454,7 @@ def test_a_mark_is_of_one_journal(disk: Disk, journal: Journal) -> None:
     fill(journal)
     journal.setRaftCommitIndex(3)
     old = bytes(disk.names[MARK].cached)
-    journal.compact(3)
+    compact(journal, 3)
     assert disk.names[MARK].cached != old
     disk.names[MARK].cached[:] = old
     assert reopen(disk).first_index == 3

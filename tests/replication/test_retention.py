@@ -18,7 +18,7 @@ from sparecode_node.replication.raft.retention import BEHIND_MAX, REPEAT_S, Rete
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.compaction import Compaction
 from sparecode_node.replication.settings import KEPT_LOG_FACTOR, RaftSettings
-from tests.replication.bench import Bench
+from tests.replication.bench import Bench, compact
 from tests.replication.test_compaction import ME, MEMBERS, follow, reopen, snapshot
 from tests.simulation.disk import Disk
 
@@ -135,7 +135,7 @@ def test_the_log_is_kept_up_to_a_bound(kept: Kept) -> None:
     assert not kept.retention.keeps()
     assert (kept.retention.given_up, kept.retention.used) == (2, 0)
     assert not kept.need("n2", FIRST)  # It goes on saying so for a while.
-    kept.journal.compact(kept.journal.last_index - 4)
+    compact(kept.journal, kept.journal.last_index - 4)
     assert kept.need("n2", kept.journal.last_index)  # Another snapshot.
 
 
@@ -149,7 +149,7 @@ def test_a_member_with_ever_new_needs_does_not_pass_the_bound(kept: Kept) -> Non
         assert not kept.retention.keeps()
         assert not kept.retention.members
         kept.step()
-    kept.journal.compact(kept.journal.last_index - 4)
+    compact(kept.journal, kept.journal.last_index - 4)
     assert kept.need("n2", kept.journal.last_index)
     assert kept.retention.given_up == 1
 

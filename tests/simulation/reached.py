@@ -80,7 +80,6 @@ REASONS: dict[str, str] = {
     "errors.py: StoppingError.__init__": STOPS,
     "codec.py: _refuse_unknown_fields": "No entry has a field that a member does not know: the levels keep it out of the log (`tests/replication/test_codec.py`).",
     "links/known_peers.py: KnownPeers.other_voters": KEYS,
-    "log/journal.py: Journal.compact": "Tests alone drop entries in one step: a node uses `shorten` and `take`.",
     "log/journal.py: Journal.__getitem__@356": TYPES,
     "log/journal.py: Journal.__getitem__@358": TYPES,
     "replicator.py: Proposal.__repr__": "Nothing prints a proposal.",

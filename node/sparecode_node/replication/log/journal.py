@@ -9,7 +9,7 @@ into a quorum; `guard` and `engine` make sure of that.
 
 No caller may remove a committed entry, or change a term or a vote back: that raises
 `Fatal`. The beginning of the log is dropped only by replacing the whole journal with a
-new file (`compact`, `rebase`).
+new file (`shorten`, `rebase`).
 """
 
 import itertools
@@ -167,12 +167,6 @@ class Journal(EngineJournal):
 
     # --- Dropping what a snapshot covers
 
-    def compact(self, index: int) -> None:
-        """Drop the entries before *index* at once. Raises `Fatal`; see `shorten`."""
-        shortening = self.shorten(index)
-        shortening.write()
-        self.take(shortening)
-
     def shorten(self, index: int) -> Shortening:
         """
         Return what drops the entries before *index*, whose own term stays.
@@ -291,7 +285,7 @@ class Journal(EngineJournal):
         ]
 
     def deleteEntriesTo(self, entryTo: int) -> None:
-        """Refuse: only `compact` drops entries, once a snapshot covers them."""
+        """Refuse: only `take` drops entries, once a snapshot covers them."""
         raise Fatal(f"PySyncObj must not compact the log: {entryTo} entries")
 
     def clear(self) -> None:
