@@ -154,12 +154,8 @@ BRANCHES: dict[str, str] = {
     "links/transport.py: PeerTransport._send": RARE
     + "the engine sends to a member whose address has just changed.",
     "links/transport.py: PeerTransport.start": KEYS,
-    "links/transport.py: PeerTransport._dial_all": STOPS,
     "links/transport.py: PeerTransport._replace": RARE
     + "two causes replace the same channel.",
-    "links/transport.py: PeerTransport._own_hello": STOPS,
-    "links/transport.py: PeerTransport._up": STOPS,
-    "links/transport.py: PeerTransport._down": STOPS,
     "log/boots.py: BootFile.close": RECOVERIES,
     "log/file.py: JournalFile.close": RECOVERIES,
     "log/file.py: JournalFile._note": TESTS_FILE,

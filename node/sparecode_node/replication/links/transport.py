@@ -18,7 +18,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.calls.peer_calls import PeerCalls
-from sparecode_node.replication.errors import NoPrimaryError, StartRefusedError
+from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.links.decoding import Decoding
 from sparecode_node.replication.links.grpc_server import new_server
 from sparecode_node.replication.links.hello import Introduction
@@ -208,13 +208,14 @@ class PeerTransport:
         The nodes that refuse this one as a member. Replaced, never changed: other
         threads read it.
         """
-        self._servicer: PeerServicer | None = None
         self._tls = tls
         self._keys = keys
         keys.connect(channel=self.channel, others=self._peers.other_voters)
         self._segments = SegmentExchange(NoSegments())
-        self._engine: EngineThread | None = None
-        self._wire: EngineWire | None = None
+        # Set at the start, before there is a link.
+        self._engine: EngineThread
+        self._wire: EngineWire
+        self._servicer: PeerServicer
         self._server: grpc.aio.Server | None = None
         self._channels: dict[NodeId, grpc.aio.Channel] = {}
         self._links: dict[NodeId, OutboundLink] = {}
@@ -313,8 +314,7 @@ class PeerTransport:
             for peer in tuple(self._links):
                 if wanted.get(peer) != self._dialed[peer]:
                     await self._hang_up(peer)
-            if self._servicer is not None:
-                self._servicer.close_refused()
+            self._servicer.close_refused()
             for peer, address in wanted.items():
                 if peer not in self._links and address:
                     self._dialed[peer] = address
@@ -378,8 +378,6 @@ class PeerTransport:
 
     async def _own_hello(self) -> bytes:
         """Return what this node shows now. Raises `ProposeError`."""
-        if self._engine is None:
-            raise NoPrimaryError("the engine is not running")
         hello = await self._engine.run(
             lambda replica: replica.hello(), timeout_s=HELLO_S
         )
@@ -451,9 +449,8 @@ class PeerTransport:
         """
         if not self._peers.knows(peer):
             return
-        engine = self._engine
-        if why == Refusal.ROLLED_BACK and engine is not None:
-            engine.post(lambda replica: replica.hear_nothing(peer))
+        if why == Refusal.ROLLED_BACK:
+            self._engine.post(lambda replica: replica.hear_nothing(peer))
         if self.refusals.get(peer) == why:
             return
         self.refusals = {**self.refusals, peer: why}
@@ -466,10 +463,8 @@ class PeerTransport:
 
     def _up(self, peer: NodeId, epoch: int, introduction: Introduction) -> None:
         self.levels[peer] = introduction.level
-        wire = self._wire
-        if self._engine is None or wire is None:
-            return
         self._forget_refusal(peer)
+        wire = self._wire
 
         def up(replica: Replica) -> None:
             refusal = replica.guard.connected(peer, introduction.hello)
@@ -481,8 +476,6 @@ class PeerTransport:
     def _down(self, peer: NodeId) -> None:
         self.levels.pop(peer, None)
         wire = self._wire
-        if self._engine is None or wire is None:
-            return
 
         def down(replica: Replica) -> None:
             wire.epochs.pop(peer, None)
