@@ -69,7 +69,7 @@ class OutboundLink:
             grpc.aio.StreamUnaryCall[peers_pb2.LinkRequest, peers_pb2.LinkResponse]
             | None
         ) = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]  # Set by `start`.
 
     def start(self) -> None:
         """Start to dial."""
@@ -77,9 +77,8 @@ class OutboundLink:
 
     async def stop(self) -> None:
         """End the link, and do not dial again."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def send(self, epoch: int, frame: peers_pb2.LinkRequest) -> None:
         """Send a frame, if it is meant for the current link."""
