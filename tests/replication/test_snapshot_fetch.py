@@ -125,7 +125,7 @@ class Fetching:
 
     async def run(self) -> tuple[NodeId, Manifest]:
         async with asyncio.timeout(WAIT_S):
-            return await self.fetch.run(self.store)
+            return await self.fetch.run(self.store, NodeId(self.engine.primary))
 
 
 @contextlib.asynccontextmanager
@@ -304,7 +304,7 @@ async def test_useless_snapshots_wait_longer_each_time(
     engine.snapshots = store  # type: ignore[attr-defined]
     keeper = SnapshotKeeper(cast("EngineThread", engine), Failing(), lambda _: None)
 
-    async def useless(_store: SnapshotStore) -> None:
+    async def useless(_store: SnapshotStore, _primary: NodeId) -> None:
         raise OutdatedSnapshotError("it is too old")
 
     monkeypatch.setattr(keeper._fetching, "run", useless)

@@ -139,7 +139,6 @@ BRANCHES: dict[str, str] = {
     "links/known_peers.py: KnownPeers.check_hello": MALFORMED,
     "links/known_peers.py: KnownPeers.link_ended": RARE
     + "two links of a node that is no member end.",
-    "links/outbound.py: OutboundLink.stop": STOPS,
     "links/outbound.py: OutboundLink._keep": "gRPC itself raises this, and it is simulated (`tests/replication`).",
     "links/peer_service.py: PeerServicer._certified": KEYS,
     "links/peer_service.py: PeerServicer._caller": RARE
@@ -233,8 +232,6 @@ BRANCHES: dict[str, str] = {
     "replica/engine_thread.py: EngineThread._wake": THREADS,
     "replica/replica.py: Replica.refusal_of_link": SKIPS,
     "replica/snapshot_fetch.py: SnapshotFetch.run": LAST_CHECK,
-    "replica/snapshot_fetch.py: SnapshotFetch._choose": RARE
-    + "the offer of a snapshot is withdrawn before its fetch begins.",
     "replica/snapshot_fetch.py: SnapshotFetch._receive": RARE
     + "a member ends a portion without a part.",
     "replica/snapshot_fetch.py: SnapshotFetch._receive_portion": RARE

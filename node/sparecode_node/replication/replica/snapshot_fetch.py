@@ -77,15 +77,19 @@ class SnapshotFetch:
         self._portion = PORTION_BYTES_MIN
         self._outdated = 0
 
-    async def run(self, store: SnapshotStore) -> tuple[NodeId, Manifest]:
+    async def run(
+        self, store: SnapshotStore, offered_by: NodeId
+    ) -> tuple[NodeId, Manifest]:
         """
         Fetch, verify and install a snapshot; return its source and its description.
+
+        *offered_by*: the primary, which has offered one.
 
         Raises what a worker, the engine or a call raises, `BrokenSnapshotError`, and
         `OutdatedSnapshotError`. The part received so far is kept, if it is right.
         """
         self._check_outdated(store)
-        source = self._choose(store)
+        source = self._choose(store, offered_by)
         try:
             await self._receive(store, source)
         except grpc.aio.AioRpcError:
@@ -107,17 +111,15 @@ class SnapshotFetch:
                 "the other members dropped the entries after the snapshot"
             )
 
-    def _choose(self, store: SnapshotStore) -> NodeId:
-        """Return the member to fetch from. Raises `NoPrimaryError`."""
-        begun, primary = self._source, self._status().snapshot_source
+    def _choose(self, store: SnapshotStore, primary: NodeId) -> NodeId:
+        """Return the member to fetch from."""
+        begun = self._source
         if store.receiving_index() < self._status().snapshot_from:
             store.abandon()  # Another primary's log begins later.
         if store.part()[1] and begun is not None and self._channel(begun) is not None:
             silent_s = asyncio.get_running_loop().time() - self._arrived_at
             if silent_s < SWITCH_S:
                 return begun
-        if primary is None:
-            raise NoPrimaryError("no member offers a snapshot")
         return primary
 
     async def _receive(self, store: SnapshotStore, source: NodeId) -> None:

@@ -123,8 +123,8 @@ class SnapshotKeeper:
     ) -> Callable[[], Coroutine[Any, Any, None]] | None:
         if self._stopping:
             return None
-        if self._status.snapshot_source is not None:
-            return lambda: self._observed("fetch", self._fetch(store))
+        if (source := self._status.snapshot_source) is not None:
+            return lambda: self._observed("fetch", self._fetch(store, source))
         if self._status.snapshot_due:
             return lambda: self._observed("take", self._take(store))
         return None
@@ -221,8 +221,8 @@ class SnapshotKeeper:
 
     # --- Fetching
 
-    async def _fetch(self, store: SnapshotStore) -> None:
-        source, manifest = await self._fetching.run(store)
+    async def _fetch(self, store: SnapshotStore, offered_by: NodeId) -> None:
+        source, manifest = await self._fetching.run(store, offered_by)
         log.info("snapshot_fetched", extra={"peer": source, "index": manifest.index})
 
 
