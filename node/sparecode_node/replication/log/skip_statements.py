@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import (
     ExtensionPolicy,
     PolicyBuilder,
@@ -73,10 +73,6 @@ class SkipStatement:
         return FIRST_LINE + json.dumps(
             content, ensure_ascii=True, sort_keys=True, separators=(",", ":")
         ).encode("ascii")
-
-    def names(self, other: "SkipStatement") -> bool:
-        """Return whether both are about the same entry."""
-        return self.entry == other.entry
 
     @property
     def entry(self) -> tuple[str, int, int, str]:
@@ -210,9 +206,3 @@ def _verify_signature(leaf: x509.Certificate, statement: SkipStatement) -> None:
                 raise StatementError("this kind of key cannot sign statements")
     except InvalidSignature as error:
         raise StatementError("its signature is wrong") from error
-
-
-def with_certificate_alone(pem: bytes) -> bytes:
-    """Return the certificates of a PEM file without any other text."""
-    found = x509.load_pem_x509_certificates(pem)
-    return b"".join(each.public_bytes(Encoding.PEM) for each in found)
