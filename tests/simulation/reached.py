@@ -175,6 +175,7 @@ BRANCHES: dict[str, str] = {
     + "the log has the snapshot's last entry when the snapshot is installed (`tests/replication/test_compaction.py`).",
     "log/journal.py: Journal.add": LARGE_WRITES,
     "log/journal.py: Journal.add -> raise Fatal(": LAST_CHECK,
+    "log/journal.py: Journal.deleteEntriesFrom": LAST_CHECK,
     "log/journal.py: Journal.setCurrentTerm": LAST_CHECK,
     "log/journal.py: Journal._replay": CHECKED + ". No test does it.",
     "log/journal.py: open_journal": "No disk here loses the journal alone, and no machine has that of another one (`tests/replication/test_journal.py`).",
@@ -189,6 +190,7 @@ BRANCHES: dict[str, str] = {
     "log/skips.py: Skips.skipped": SKIPS,
     "log/skips.py: Skips.differ": SKIPS,
     "log/skips.py: Skips.decision": SIGNED_RIGHTLY,
+    "members.py: Configuration.naming": LAST_CHECK,
     "members.py: Configuration.from_message": MALFORMED,
     'members.py: Configuration.from_message -> raise ConfigurationError("a configuration of a newer version")': NEWER,
     "members.py: _read": NEWER,
@@ -196,8 +198,8 @@ BRANCHES: dict[str, str] = {
     "raft/campaign.py: Campaign.count_pre_vote": RARE
     + "a node answers a pre-vote and is no voter any more. No test has it.",
     "raft/engine.py: the module itself": "The release of PySyncObj is installed that the overrides fit.",
-    "raft/engine.py: Engine._take_configuration": RARE
-    + "a snapshot with other members replaces the log of a candidate. Before an entry changes its members, PySyncObj makes it a follower. No test has it.",
+    "raft/engine.py: Engine.end_candidacy": RARE
+    + "a candidate installs a snapshot (`tests/replication/test_compaction.py`). Before an entry changes its members, PySyncObj makes it a follower.",
     "raft/follower.py: check_entries": MALFORMED,
     "raft/follower.py: is_acceptable": MALFORMED,
     "raft/follower.py: is_configuration": MALFORMED,
