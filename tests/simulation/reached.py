@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 STOPS = "Orderly stops do not happen: each process is killed. `tests/replication` and `tests/system` stop nodes."
-ENDS = "A simulated process ends together with its engine: then no one is left who asks it, or waits for it"
+ENDS = "A simulated process ends together with its engine: then no one is left to ask it, or to wait for it"
 THREADS = "The simulation steps the threads itself; the real ones run in `tests/replication` and `tests/system`."
 DISK = "The journal is on a simulated disk; `tests/replication/test_journal.py` and all whole nodes in `tests/replication` have a real one."
 STATUSES = "No run asks members for their status: pages, tools and services of a whole node do (`tests/replication/test_cluster_membership.py`)."
@@ -55,7 +55,7 @@ REASONS: dict[str, str] = {
     "links/transport.py: dial": GRPC,
     "links/transport.py: PeerTransport.stop": STOPS,
     "links/transport.py: PeerTransport.renew": RENEWALS,
-    "links/transport.py: PeerTransport._renew_all": "No run renews a certificate, or takes the 20 minutes after which members connect anew (`tests/replication/test_transport.py`).",
+    "links/transport.py: PeerTransport._renew_all": "No run renews a certificate, or takes the 20 minutes after which members open new connections (`tests/replication/test_transport.py`).",
     "links/transport.py: PeerTransport.authorities": "It is for statements of operators that an entry is to be skipped, and whole nodes have none here (`tests/replication/test_skips.py`).",
     "links/joiner_certificates.py": JOINERS,
     "links/key_exchange.py": KEYS,
@@ -215,7 +215,7 @@ BRANCHES: dict[str, str] = {
     "raft/membership_changes.py: Membership._why_not_begun": RARE
     + "the time of a change ends before all voters have shown their journals (`tests/replication/test_membership_changes.py`).",
     "raft/membership_changes.py: _with_learner": "No cluster here has the greatest number of members (`tests/replication/test_membership_changes.py`).",
-    'raft/membership_changes.py: _with_learner -> raise refused("the configuration would be too large for the log")': "No cluster here has so many former members, or such long addresses. No test has one.",
+    'raft/membership_changes.py: _with_learner -> raise refused("the configuration would be too large for the log")': "The clusters here have few former members, and short addresses. No test has one.",
     "raft/proposals.py: ProposedEntry.applied": LAST_CHECK,
     "raft/proposals.py: Proposals.take": "Each call here can be stamped, and fits in an entry (`tests/replication/test_proposals.py`).",
     "raft/proposals.py: Proposals._fit": LARGE_CALLS,
