@@ -209,8 +209,6 @@ BRANCHES: dict[str, str] = {
     "raft/guard.py: Guard.receive": "There is a receiver for each kind of message that can be read (`tests/replication/test_engine.py`).",
     "raft/guard.py: Guard.send": FORMS,
     "raft/guard.py: Guard._receive_ack": LAST_CHECK,
-    "raft/guard.py: Guard._receive_hand_over": RARE
-    + "a hand-over arrives from a node that leads no more (`tests/replication/test_handover.py`).",
     "raft/membership_changes.py: Membership._after": COMPLETE,
     "raft/membership_changes.py: Membership._why_not_begun": RARE
     + "the time of a change ends before all voters have shown their journals (`tests/replication/test_membership_changes.py`).",
