@@ -66,6 +66,8 @@ What that could hide:
 * *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.
+* *Installations* begin nearly always at a follower that has applied all that it knows to be committed: hardly ever at a candidate, or with something left to apply.
+  `tests/replication/test_compaction.py` has both, without a seed.
 * *Snapshots that are being written* are taken without a fault, and their files are on the simulated disk of the journal, not on that of the state.
 * *A file system* loses and tears only what these models say. Metadata is written in order, a sector is atomic, and reads return what was written while the machine runs:
   bytes that rot are seen at the next start. SQLite's page cache, its shared memory and its locks are those of one process.
