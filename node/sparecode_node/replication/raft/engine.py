@@ -149,7 +149,9 @@ class Engine(SyncObj):
             settings=self.settings,
             send=wire.send,
             now=now,
-            acknowledged=self._acknowledged,
+            acknowledged=lambda m: (
+                self.roster.match_index(m) if self._isLeader() else 0
+            ),
         )
         self.guard = Guard(
             self, self.journal, wire, wall_ms, self.rollbacks, self.retention
@@ -423,10 +425,6 @@ class Engine(SyncObj):
     def acknowledged(self, follower: str) -> int:
         """Return the index where the window of a follower begins."""
         return self.guard.progress(follower).base
-
-    def _acknowledged(self, member: str) -> int:
-        """Return what a member has on disk, as a leader knows; else 0."""
-        return self.roster.match_index(member) if self._isLeader() else 0
 
     def send(self, follower: str, message: Message) -> None:
         """Send a message through the guard."""
