@@ -45,7 +45,7 @@ from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.membership import NoteMemberKey
 from sparecode_node.statemachine.feature_level import FIRST, NEWEST
 from sparecode_node.statemachine.tables.membership import member_keys
-from tests.replication.cluster import member_tls, new_authority
+from tests.replication.cluster import member_tls, new_authority, until
 from tests.replication.test_transport import (
     WAIT_S,
     Answering,
@@ -226,7 +226,7 @@ async def test_a_link_ends_when_its_key_is_not_the_members_any_more(
         channel, member = stub_of(stolen, n1.address, "n1")
         async with channel, asyncio.timeout(WAIT_S):
             link = member.Link(wait_for_ready=True, metadata=shown("n2"))
-            await link.initial_metadata()
+            await until(lambda: N2 in n1.transport._servicer._inbound)
             n1.keys.follow({N2: MemberKey(fingerprint="0" * 64)})
             assert await code_of(link) is grpc.StatusCode.ABORTED
 
@@ -243,7 +243,7 @@ async def test_a_link_ends_when_the_operator_accepts_its_key_no_more(
         channel, member = stub_of(accepted, n1.address, "n1")
         async with channel, asyncio.timeout(WAIT_S):
             link = member.Link(wait_for_ready=True, metadata=shown("n2"))
-            await link.initial_metadata()
+            await until(lambda: N2 in n1.transport._servicer._inbound)
             n1.keys.permit({})
             assert await code_of(link) is grpc.StatusCode.ABORTED
 
