@@ -364,7 +364,6 @@ def install(
     seen = Invariants()
     seen.applied[committed] = ()
     installed: Any = machine("n1", {}, digest)
-    installed.sim = SimpleNamespace(invariants=seen)
     installed.invariants = seen
     installed.journal = SimpleNamespace(
         first_index=index, configuration_at=lambda _: THREE, term_at=lambda _: 1
@@ -372,12 +371,7 @@ def install(
     installed.disk = SimpleNamespace(read=lambda _name: body)
     announced = hashlib.sha256(b"body").digest()
     manifest: Any = SimpleNamespace(
-        index=index,
-        term=1,
-        configuration=THREE,
-        digest="d",
-        body="snapshot.6",
-        sha256=announced,
+        index=index, digest="d", body="snapshot.6", sha256=announced
     )
     check_installed(installed, manifest, before)
     return seen
