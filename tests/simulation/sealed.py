@@ -36,6 +36,8 @@ class SealedFile(SealedEvents):
         else:
             self._db.deserialize(image)
         self._stored: dict[int, bytes] | None = None
+        self._good: tuple[int, tuple[Segment, ...]] = 0, ()
+        """The changes of the file so far when all these segments were in order."""
 
     def close(self) -> None:
         self._db.close()
@@ -76,12 +78,17 @@ class SealedFile(SealedEvents):
     def read_again(self, state: sqlite3.Connection) -> int:
         """Return how many stored segments are rotten: they are missing from then on."""
         rotten = 0
-        for segment in segments.all_sealed(state):
+        sealed = segments.all_sealed(state)
+        if self._good == (self._db.total_changes, sealed):
+            return 0  # Nothing can be different: this is most of the readings.
+        for segment in sealed:
             if segment.number in self.stored():
                 try:
                     self.verify(segment)
                 except SegmentError:
                     rotten += 1
+        if not rotten:
+            self._good = self._db.total_changes, sealed
         return rotten
 
     def rot(self, rng: random.Random) -> bool:

@@ -141,7 +141,8 @@ class Journal(EngineJournal):
     @property
     def agreed_configuration(self) -> Configuration:
         """The newest one known to be committed here: it cannot be taken back."""
-        return self.configuration_at(self.committed)
+        at, newest = self._configurations[-1]  # Nearly always it; asked for often.
+        return newest if at <= self.committed else self.configuration_at(self.committed)
 
     def configuration_at(self, index: int) -> Configuration:
         """Return the configuration that counted when the log ended at *index*."""
