@@ -26,7 +26,10 @@ from sparecode_node.replication.log.storage import Beside, at_once
 from sparecode_node.replication.replica import snapshot_fetch, snapshot_keeper
 from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
-from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
+from sparecode_node.replication.replica.snapshot_keeper import (
+    SnapshotKeeper,
+    pause_s,
+)
 from sparecode_node.replication.snapshots.store import BrokenSnapshotError
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.absences import Absences
@@ -141,7 +144,7 @@ class CountedKeeper(SnapshotKeeper):
     ) -> None:
         refused = isinstance(error, BrokenSnapshotError)
         self.node.sim.effects[Effect.CHUNK_REFUSED] += refused
-        seconds = min(first_s * 2 ** min(failures - 1, 16), most_s)
+        seconds = pause_s(first_s, failures, most_s)
         self.node.keeper_waits = self.node.life, self.node.sim.now + seconds
         await super()._pause(error, first_s, failures, most_s)
 

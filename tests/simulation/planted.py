@@ -14,6 +14,7 @@ With words, only the bugs are planted whose file has one of them in its name. Th
 page gets what was found of these, and keeps the rest.
 """
 
+import argparse
 import concurrent.futures
 import json
 import os
@@ -216,9 +217,11 @@ def passes(test: str) -> bool:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted")
+    parser.add_argument("words", nargs="*", help="parts of names; default: every bug")
+    words = parser.parse_args().words
     console = Console()
     begin = time.monotonic()
-    words = sys.argv[1:]
     wanted = [
         bug for bug in bugs() if not words or any(w in bug.path.stem for w in words)
     ]

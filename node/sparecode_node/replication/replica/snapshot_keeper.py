@@ -163,8 +163,8 @@ class SnapshotKeeper:
     async def _pause(
         self, error: Exception, first_s: float, failures: int, most_s: float
     ) -> None:
-        """Report a failure, and wait: twice as long after each further one."""
-        seconds = min(first_s * 2 ** min(failures - 1, 16), most_s)
+        """Report a failure, and wait."""
+        seconds = pause_s(first_s, failures, most_s)
         log.warning("snapshot_failed", extra={"cause": str(error), "again_s": seconds})
         self._observer.snapshot_failed()
         await asyncio.sleep(seconds)
@@ -224,6 +224,11 @@ class SnapshotKeeper:
     async def _fetch(self, store: SnapshotStore, offered_by: NodeId) -> None:
         source, manifest = await self._fetching.run(store, offered_by)
         log.info("snapshot_fetched", extra={"peer": source, "index": manifest.index})
+
+
+def pause_s(first_s: float, failures: int, most_s: float) -> float:
+    """Return the wait after *failures* in a row: twice as long after each."""
+    return min(first_s * 2 ** min(failures - 1, 16), most_s)
 
 
 async def _finished(work: Callable[..., object], *arguments: object) -> None:
