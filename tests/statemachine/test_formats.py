@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node import fault_points
+from sparecode_node.fault_points import Point
 from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.digest import digest
 from sparecode_node.statemachine.machine import StateMachine
@@ -55,6 +57,18 @@ def test_a_format_has_the_number_of_its_level() -> None:
     """A change of the tables begins a level: the two cannot come apart."""
     assert schema.VERSION == feature_level.NEWEST
     assert set(formats.MIGRATIONS) < set(range(1, schema.VERSION + 1))
+
+
+def test_the_columns_of_a_format_reach_no_fault_point() -> None:
+    """They are read once in a process: a seed would depend on the seeds before it."""
+    reached: list[Point] = []
+    before = fault_points.install(reached.append)
+    try:
+        formats.columns.cache_clear()
+        formats.columns(1)
+    finally:
+        fault_points.install(before)
+    assert reached == []
 
 
 def test_a_stopped_node_leaves_the_format_of_the_cluster_s_level(

@@ -213,11 +213,15 @@ def convert(db: sqlite3.Connection, level: int) -> None:
             f"the state database has format {version}, and this software reads formats "
             f"up to {schema.VERSION}: install the release that the other members run"
         )
-    steps = [MIGRATIONS[each].forward for each in _between(version, level)]
-    steps += [MIGRATIONS[each].back for each in reversed(_between(level, version))]
     if version != level:
         reach(Point.FORMAT_CHANGE)
-        _run(db, "".join(steps), level)
+        _change(db, version, level)
+
+
+def _change(db: sqlite3.Connection, version: int, level: int) -> None:
+    steps = [MIGRATIONS[each].forward for each in _between(version, level)]
+    steps += [MIGRATIONS[each].back for each in reversed(_between(level, version))]
+    _run(db, "".join(steps), level)
 
 
 def _between(older: int, newer: int) -> list[int]:
@@ -241,7 +245,7 @@ def columns(level: int) -> Mapping[str, tuple[str, ...]]:
     """Return the columns of each table in the format of a level, in their order."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         prepare(db)
-        convert(db, level)
+        _change(db, _version(db), level)  # Of no node: no fault point.
         tables: dict[str, tuple[str, ...]] = {}
         for table, column in db.execute(
             "SELECT tables.name, found.name FROM sqlite_schema AS tables, "
