@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.audit import Stored
-from sparecode_node.statemachine.sealed_events import SealedEvents, SegmentError
+from sparecode_node.statemachine.sealed_events import Pace, SealedEvents, SegmentError
 from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.segments import Segment
 
@@ -36,8 +36,8 @@ class SealedFile(SealedEvents):
         else:
             self._db.deserialize(image)
         self._stored: dict[int, bytes] | None = None
-        self._good: tuple[int, tuple[Segment, ...]] = 0, ()
-        """The changes of the file so far when all these segments were in order."""
+        self._good: dict[int, tuple[int, Segment]] = {}
+        """Number -> the changes of the file so far when this segment was in order."""
 
     def close(self) -> None:
         self._db.close()
@@ -78,18 +78,19 @@ class SealedFile(SealedEvents):
     def read_again(self, state: sqlite3.Connection) -> int:
         """Return how many stored segments are rotten: they are missing from then on."""
         rotten = 0
-        sealed = segments.all_sealed(state)
-        if self._good == (self._db.total_changes, sealed):
-            return 0  # Nothing can be different: this is most of the readings.
-        for segment in sealed:
+        for segment in segments.all_sealed(state):
             if segment.number in self.stored():
                 try:
                     self.verify(segment)
                 except SegmentError:
                     rotten += 1
-        if not rotten:
-            self._good = self._db.total_changes, sealed
         return rotten
+
+    def verify(self, segment: Segment, pace: Pace = iter) -> None:
+        """Read a segment as in production, if the file has changed since."""
+        if self._good.get(segment.number) != (self._db.total_changes, segment):
+            super().verify(segment, pace)
+            self._good[segment.number] = self._db.total_changes, segment
 
     def rot(self, rng: random.Random) -> bool:
         """Change one event, or lose the whole file; return whether there was anything."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The members, and what this node has heard of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sparecode_node.replication.log.journal import Journal
@@ -31,11 +31,10 @@ class Roster:
         """Return all members but this node, learners too, in order."""
         return [m for m in self.journal.configuration.ids if m != self.me]
 
-    def links_quorum(self) -> bool:
-        """Return whether this node and the voters linked to it are a quorum."""
+    def links_quorum(self, linked: Collection[str]) -> bool:
+        """Return whether this node and the voters among *linked* are a quorum."""
         voters = self.guard.campaign.voters()
-        linked = sum(self.guard.admission.is_linked(voter) for voter in voters)
-        return 2 * (linked + 1) > len(voters) + 1
+        return 2 * (len(voters.intersection(linked)) + 1) > len(voters) + 1
 
     def hello(self, member: str) -> Hello | None:
         """Return what a member has shown, this node included."""

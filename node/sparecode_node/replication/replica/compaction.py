@@ -91,14 +91,16 @@ class Compaction:
         indexes, and begins in the first half of it. A member whose part has passed does
         not wait for the next one.
         """
+        leader, filled = self.leader(), self._filled()
+        if filled <= EARLIEST:
+            return False
         members, own = self.journal.configuration.ids, self.journal.identity.node_id
-        followers: list[str] = sorted(set(members) - {self.leader()})
+        followers: list[str] = sorted(set(members) - {leader})
         leads = own not in followers
         place = len(followers) if leads else followers.index(own)
         part = max(1, self._span() // 4 // (len(followers) + 1))
         number, offset = divmod(self.journal.last_index, part)
         begins = number % (len(followers) + 1) == place and 2 * offset < part
-        filled = self._filled()
         start, end = (0.75, 1.0) if leads else (EARLIEST, 0.75)
         return filled > end or (filled > start and begins)
 

@@ -324,6 +324,7 @@ class Replica:
         engine = self.engine
         leader = engine.leader()
         source = self.guard.snapshot_source()
+        linked = engine.linked_followers()
         return ReplicaStatus(
             is_leader=engine.is_leader(),
             leader=None if leader is None else NodeId(leader),
@@ -336,9 +337,9 @@ class Replica:
             snapshot_source=None if source is None else NodeId(source),
             snapshot_from=self.guard.offer[1],
             snapshots_outdated=engine.retention.outdated,
-            links_quorum=engine.roster.links_quorum(),
+            links_quorum=engine.roster.links_quorum(linked),
             clock_differs=engine.clock_agreement() is Agreement.NO,
-            linked=frozenset(NodeId(peer) for peer in engine.linked_followers()),
+            linked=frozenset(map(NodeId, linked)),
             feature_level=self._state.feature_level,
             last_entry=(self._journal.last_term, self._journal.last_index),
             log_entries=len(self._journal),

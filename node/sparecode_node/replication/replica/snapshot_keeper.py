@@ -228,7 +228,7 @@ class SnapshotKeeper:
 
 def pause_s(first_s: float, failures: int, most_s: float) -> float:
     """Return the wait after *failures* in a row: twice as long after each."""
-    return min(first_s * 2 ** min(failures - 1, 16), most_s)
+    return min(first_s * 2.0 ** min(failures - 1, 16), most_s)
 
 
 async def _finished(work: Callable[..., object], *arguments: object) -> None:
