@@ -17,6 +17,7 @@ from typing import Protocol
 from sparecode_node.fault_points import Point
 from tests.simulation import recovery
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.late_installations import LateInstallations
 from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
@@ -98,11 +99,18 @@ class World(Protocol):
 class Absences:
     """Keeps one machine away, and lets it come back."""
 
-    def __init__(self, world: World, dice: random.Random, late: LateSnapshots) -> None:
+    def __init__(
+        self,
+        world: World,
+        dice: random.Random,
+        late: LateSnapshots,
+        installations: LateInstallations,
+    ) -> None:
         """*dice*: of their own. Nothing happens before `begin`."""
         self._world = world
         self._dice = dice
         self._late = late
+        self._installations = installations
         self._away: Node | None = None
         self._came_back: Node | None = None
         self._until = 0.0
@@ -131,7 +139,7 @@ class Absences:
     @property
     def is_one_away(self) -> bool:
         """Whether other faults must wait: the others would have no quorum."""
-        return self._away is not None
+        return self._away is not None or self._installations.is_on
 
     def allow_others(self) -> None:
         """Decide whether other faults may act in this step."""
@@ -139,12 +147,16 @@ class Absences:
         may_act = self._fetching() is None or self._dice.random() < OTHERS
         self.others_may_act = may_act and not self.is_one_away
 
-    def is_done_at_once(self) -> bool:
+    def is_done_at_once(self, node: Node) -> bool:
         """Return whether what a worker thread is to do is done right now."""
+        if (at_once := self._installations.is_done_at_once(node)) is not None:
+            return at_once
         return not self.happen or self._dice.random() < AT_ONCE
 
     def takes_longer_s(self, node: Node) -> float:
         """Return how much longer a worker thread takes, if it installs a snapshot."""
+        if (longer_s := self._installations.takes_longer_s(node)) is not None:
+            return longer_s
         if not self._late.keeper or not node.journal.is_held:
             return 0.0
         return self._dice.uniform(*SLOW_S) if self._dice.random() < SLOW else 0.0
@@ -155,6 +167,8 @@ class Absences:
             return
         if self._away is not None:
             self._wait(self._away)
+        elif self._installations.is_on:
+            self._installations.act()
         elif self._fetching() is not None and self._late.keeper:
             self._change_leader()
         elif self._dice.random() < BEGINS:
@@ -209,6 +223,8 @@ class Absences:
 
     def _change_leader(self) -> None:
         """Let the machine lead that has the entries which a member lacks."""
+        if self._installations.happen:
+            return  # It will lead later, and know less.
         node = self._fetching()
         installs = node is not None and node.is_up() and node.journal.is_held
         if self._dice.random() < HANDED_OVER[installs]:

@@ -29,6 +29,7 @@ from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Faults, Profile
 from tests.simulation.invariants import Invariants, Read, Submission
 from tests.simulation.keepers import Keepers
+from tests.simulation.late_installations import LateInstallations
 from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.leader_hunts import LeaderHunts
 from tests.simulation.machines import ENDINGS, EPOCH_S, Node
@@ -94,9 +95,11 @@ class SimCluster:
         self._copies = DiskCopies(self, random.Random(f"{run} copies"))
         self.points = PointFaults(self, random.Random(f"{run} points"))
         late = LateSnapshots(self, random.Random(f"{run} late snapshots"))
-        self.absences = Absences(self, random.Random(f"{run} absences"), late)
+        dice = random.Random(f"{run} late installations")
+        installs = LateInstallations(self, dice, late)
+        self.absences = Absences(self, random.Random(f"{run} absences"), late, installs)
         self.sizes = MessageSizes(random.Random(f"{run} sizes"), self.network)
-        self.keepers = Keepers(self, random.Random(f"{run} keepers"), late)
+        self.keepers = Keepers(self, random.Random(f"{run} keepers"), late, installs)
         self.statements = Statements(self, f"{run} statements")
         self.manners = manners
         self._current: Node | None = None
@@ -462,6 +465,7 @@ class SimCluster:
         self.trace(self.now, f"{self.faults.profile.value}; {self.manners.value}")
         self.absences.begin()
         self.keepers.late.begin(away=self.absences.happen)
+        self.keepers.installations.begin(away=self.absences.happen)
         with self.world(risk=0.05):
             self.set_up()
             steps = self.absences.steps(round(self.scenario.seconds / STEP_S))
@@ -474,6 +478,7 @@ class SimCluster:
                     self.invariants.check_answers(self.now, ANSWER_LATE_S, paused)
             self.trace(self.now, "everything heals")
             self.absences.end()
+            self.keepers.installations.end()
             if not self.heal():
                 self.invariants.violated("progress", self.describe())
             self.check()

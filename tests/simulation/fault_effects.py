@@ -54,6 +54,9 @@ class Effect(enum.Enum):
     INSTALLED_AMID_FAULTS = (
         "snapshots installed after an absence, with faults all along"
     )
+    INSTALLED_AT_ODD_MOMENT = (
+        "installations begun by a candidate, or with entries left to apply"
+    )
 
     LEARNER_ADDED = "learners added"
     LEARNER_PROMOTED = "learners promoted"
@@ -212,6 +215,9 @@ IN_NODES = {
 }
 """The other effects that must occur to whole nodes, too."""
 
+
+RARE = {Effect.INSTALLED_AT_ODD_MOMENT}
+"""The effects that need more runs than the others to occur."""
 
 IN_LOST = {
     Effect.STALL,

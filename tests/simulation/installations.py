@@ -6,15 +6,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparecode_node.replication.errors import SnapshotRefusedError
+from sparecode_node.replication.raft.engine import RAFT_STATE, Engine
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.replication.snapshots.store import Manifest
 from tests.simulation.comparisons import Comparison
+from tests.simulation.fault_effects import Effect
 
 if TYPE_CHECKING:
     from tests.simulation.machines import Node
+
+
+def is_candidate(engine: Engine) -> bool:
+    """Return whether an engine waits for votes."""
+    return bool(engine._SyncObj__raftState == RAFT_STATE.CANDIDATE)
 
 
 class JudgedReplica(Replica):
@@ -76,6 +83,7 @@ class JudgedReplica(Replica):
         done: Callable[[SnapshotRefusedError | None], object],
     ) -> None:
         before = self.engine.raftCommitIndex
+        odd = is_candidate(self.engine) or self.engine.raftLastApplied < before
 
         def judged(refusal: SnapshotRefusedError | None) -> None:
             if refusal is None:
@@ -84,6 +92,7 @@ class JudgedReplica(Replica):
             done(refusal)
 
         super().install(manifest, judged)
+        self._node.sim.effects[Effect.INSTALLED_AT_ODD_MOMENT] += odd
 
 
 def check_installed(node: "Node", manifest: Manifest, before: int) -> None:

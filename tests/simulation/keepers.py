@@ -24,17 +24,22 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.log.storage import Beside, at_once
 from sparecode_node.replication.replica import snapshot_fetch, snapshot_keeper
-from sparecode_node.replication.replica.engine_thread import EngineThread, LoopCalls
+from sparecode_node.replication.replica.engine_thread import (
+    EngineThread,
+    Job,
+    LoopCalls,
+)
 from sparecode_node.replication.replica.replica import Replica, ReplicaStatus
 from sparecode_node.replication.replica.snapshot_keeper import (
     SnapshotKeeper,
     pause_s,
 )
-from sparecode_node.replication.snapshots.store import BrokenSnapshotError
+from sparecode_node.replication.snapshots.store import BrokenSnapshotError, Manifest
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.simulation.absences import Absences
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.invariants import Invariants
+from tests.simulation.late_installations import LateInstallations
 from tests.simulation.late_snapshots import LateSnapshots
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
@@ -95,9 +100,28 @@ class _TickedEngine(EngineThread):
         self.node = node
         self._calls = LoopCalls(loop)
         self._thread = mock.sentinel.thread
+        self._installs: Manifest | None = None
+        """What the next job installs."""
+        self._delayed: list[Job] = []
+
+    async def install(self, manifest: Manifest) -> None:
+        """Install as in production, perhaps later."""
+        self._installs = manifest
+        await super().install(manifest)
+
+    def post(self, job: Job) -> None:
+        manifest, self._installs = self._installs, None
+        late = self.node.sim.keepers.installations
+        if manifest is not None and late.delay(self.node, manifest):
+            self._delayed.append(job)
+        else:
+            super().post(job)
 
     def tick(self, replica: Replica) -> None:
         """Run the jobs that wait, and what else is due."""
+        if self._delayed and not self.node.sim.keepers.installations.waits(self.node):
+            self._jobs.extend(self._delayed)
+            self._delayed.clear()
         for _ in range(len(self._jobs)):
             self._jobs.popleft()(replica)
         replica.tick(0)
@@ -241,7 +265,7 @@ class KeeperProcess:
         engine = self.engine
         assert engine is not None
         tried, go_on = steps_of(work, then)
-        if self._keepers.world.absences.is_done_at_once():
+        if self._keepers.world.absences.is_done_at_once(self.node):
             tried()
             engine.post(go_on)
             return
@@ -289,10 +313,17 @@ class _Sender(_Servicer):
 class Keepers:
     """All keepers, their loops, and the connections between them."""
 
-    def __init__(self, world: World, rng: random.Random, late: LateSnapshots) -> None:
+    def __init__(
+        self,
+        world: World,
+        rng: random.Random,
+        late: LateSnapshots,
+        installations: LateInstallations,
+    ) -> None:
         """*rng*: dice of their own."""
         self.world = world
         self.late = late
+        self.installations = installations
         self.rng = rng
         self.timeline = Timeline()
         self.wires = Wires(self.timeline, rng, lambda _effect: None)

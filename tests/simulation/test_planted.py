@@ -12,12 +12,13 @@ from tests.simulation.campaign import (
     EVERY_FAULT_FROM_SEEDS,
     LOST_FROM_SEEDS,
     MIXED_FROM_SEEDS,
+    RARE_FROM_SEEDS,
     Campaign,
     Outcome,
     Verdict,
 )
 from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
-from tests.simulation.fault_effects import Effect, Effects, effects_of
+from tests.simulation.fault_effects import RARE, Effect, Effects, effects_of
 from tests.simulation.hunt import broken_promises
 from tests.simulation.kinds import Kind
 from tests.simulation.patches import patched
@@ -132,11 +133,13 @@ def test_a_campaign_in_which_a_fault_never_bit_has_failed(
     effect: Effect, kind: Kind
 ) -> None:
     """Each of them, changes of members too; of engines, whole nodes, and files."""
-    most = replace(EVERYTHING, effects=EVERYTHING.effects - Effects({effect: 1}))
+    seeds = RARE_FROM_SEEDS if effect in RARE else EVERY_FAULT_FROM_SEEDS
+    effects = EVERYTHING.effects - Effects({effect: 1})
+    most = replace(EVERYTHING, seeds=seeds, effects=effects)
     failed = Verdict(most, 1.0, kind=kind)
     assert failed.absent_effects == [effect]
     assert not failed.holds
-    fewer = replace(most, seeds=EVERY_FAULT_FROM_SEEDS - 1)
+    fewer = replace(most, seeds=seeds - 1)
     assert Verdict(fewer, 1.0, kind=kind).holds
 
 

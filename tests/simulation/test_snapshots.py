@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.replication.errors import OutcomeUnknownError, SnapshotRefusedError
 from sparecode_node.replication.replica import snapshot_fetch
 from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.replication.snapshots.store import Manifest
 from tests.replication.recording_state import call
-from tests.simulation import absences
+from tests.simulation import absences, late_installations, late_snapshots
 from tests.simulation.cluster import SimCluster
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.faults import Profile
+from tests.simulation.installations import JudgedReplica, is_candidate
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
 from tests.simulation.protections import install_journal_first
@@ -20,6 +22,7 @@ from tests.simulation.scenarios import SHORT_LOG, Scenario
 from tests.simulation.test_directed import Script
 
 Step = Callable[[float], None]
+Done = Callable[[SnapshotRefusedError | None], object]
 
 LONG = 60
 PORTION_BYTES = 300
@@ -231,6 +234,31 @@ def test_a_member_that_was_away_installs_while_the_engine_goes_on(
         effects.update(sim.effects)
     assert effects[Effect.INSTALLED_AMID_FAULTS] > 0
     assert held > 0
+
+
+def test_installations_begin_at_candidates_and_with_entries_left_to_apply(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(absences, "RATE", 1.0)
+    monkeypatch.setattr(late_snapshots, "RATE_OF_ABSENCES", 1.0)
+    monkeypatch.setattr(late_installations, "RATE", 1.0)
+    install, begun = JudgedReplica.install, set()
+
+    def seen(self: JudgedReplica, manifest: Manifest, done: Done) -> None:
+        engine = self.engine
+        left = engine.raftLastApplied < engine.raftCommitIndex
+        begun.add((is_candidate(engine), left))
+        install(self, manifest, done)
+
+    monkeypatch.setattr(JudgedReplica, "install", seen)
+    effects = Effects()
+    for seed in range(8):
+        sim = SimCluster(seed, Scenario())
+        sim.run()
+        assert sim.invariants.violations == {}
+        effects.update(sim.effects)
+    assert begun == {(False, False), (True, False), (False, True)}
+    assert effects[Effect.INSTALLED_AT_ODD_MOMENT] > 1
 
 
 def test_no_more_than_half_of_the_log_is_kept() -> None:
