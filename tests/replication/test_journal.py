@@ -303,6 +303,14 @@ def test_a_promise_is_not_taken_back(journal: Journal, term: int, vote: str) -> 
         journal.setCurrentTerm(term, vote)
 
 
+def test_a_promise_may_be_repeated(disk: Disk, journal: Journal) -> None:
+    journal.setCurrentTerm(5, "n3")
+    before = disk.read(NAME)
+    journal.setCurrentTerm(5, "n3")
+    assert journal.getVotedForNodeId() == "n3"
+    assert disk.read(NAME) == before
+
+
 def test_what_is_committed_is_not_cut_off(journal: Journal) -> None:
     journal.add(b"\x00two", 2, 1)
     journal.setRaftCommitIndex(2)

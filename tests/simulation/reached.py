@@ -115,6 +115,9 @@ ONE_KIND = "All operators have keys of one kind (`tests/replication/test_skips.p
 SIGNED_RIGHTLY = "In these seeds, all statements of operators are signed rightly, and by voters (`tests/replication/test_skips.py`)."
 RECOVERIES = "Only a recovery closes a journal here: it has the journal open, and not the file of starts (`tests/replication` closes both)."
 LAST_CHECK = "A last check: it is reached only if another protection has failed."
+LAST_CHECKS = "A last check: it is reached only if another protection has failed ("
+"""And a test that reaches it."""
+UNTESTED = " No test reaches it."
 
 BRANCHES: dict[str, str] = {
     "calls/membership_requests.py: MembershipRequests._primary_after": RARE
@@ -161,9 +164,15 @@ BRANCHES: dict[str, str] = {
     "links/transport.py: PeerTransport.start": JOINERS,
     "links/transport.py: PeerTransport._replace": "A channel has two causes to be replaced only if a certificate is renewed, or after 20 minutes. No run has that, and no test.",
     "log/boots.py: BootFile.close": RECOVERIES,
+    'log/boots.py: BootFile.save -> raise Fatal(f"{self._storage.where(NAME)} is closed")': "A node that runs does not close the file of starts (`tests/replication/test_boots.py`).",
+    'log/boots.py: _slot -> raise Fatal(f"{NAME} has no room for {len(slot)} bytes")': LAST_CHECKS
+    + "`tests/replication/test_boots.py`): the greatest number of members has room.",
     "log/file.py: JournalFile.close": RECOVERIES,
     "log/file.py: JournalFile._note": OPEN,
+    "log/file.py: JournalFile.check_usable -> raise Fatal(self._poisoned)": "A node stops when a write fails, so it comes to no other one (`tests/replication/test_journal.py`).",
+    'log/file.py: JournalFile.append -> raise Fatal("the journal is closed")': OPEN,
     "log/file.py: JournalFile.take": OPEN,
+    'log/file.py: JournalFile.take -> raise Fatal(f"{self.where}: the new journal is not written")': "What replaces a journal is written first. No test does anything else.",
     "log/format.py: read_file_header": "No rot of these seeds hits the few bytes with which a journal begins (`tests/replication/test_journal.py`).",
     'log/format.py: read_batches -> problem = f"batch {batch.sequence} follows batch {sequence}"': CHECKED
     + " (`tests/replication/test_journal.py`).",
@@ -171,12 +180,19 @@ BRANCHES: dict[str, str] = {
     "log/format.py: joined": LARGE_WRITES,
     "log/format.py: _read_body": COMPLETE,
     "log/journal.py: Journal.take": CUT_OFF,
-    "log/journal.py: Journal._begin_at": RARE
-    + "the log has the snapshot's last entry when the snapshot is installed (`tests/replication/test_compaction.py`).",
     "log/journal.py: Journal.add": LARGE_WRITES,
-    "log/journal.py: Journal.add -> raise Fatal(": LAST_CHECK,
-    "log/journal.py: Journal.deleteEntriesFrom": LAST_CHECK,
-    "log/journal.py: Journal.setCurrentTerm": LAST_CHECK,
+    "log/journal.py: Journal.add -> raise Fatal(": LAST_CHECKS
+    + "`tests/replication/test_journal.py`).",
+    "log/journal.py: Journal.deleteEntriesFrom -> return": "PySyncObj cuts off only entries that are there. No test does anything else.",
+    "log/journal.py: Journal.deleteEntriesFrom -> raise Fatal(": LAST_CHECKS
+    + "`tests/replication/test_journal.py`).",
+    'log/journal.py: Journal.rebase -> raise Fatal(f"entry {self.committed} is committed and must not be lost")': LAST_CHECKS
+    + "`tests/replication/test_compaction.py`).",
+    'log/journal.py: Journal.shorten -> raise Fatal(f"the log cannot be compacted up to entry {index}")': LAST_CHECKS
+    + "`tests/replication/test_compaction.py`).",
+    "log/journal.py: Journal.setCurrentTerm -> return": "PySyncObj sets term and vote only where one of them changes (`tests/replication/test_journal.py`).",
+    "log/journal.py: Journal.setCurrentTerm -> wanted = (term, votedForNodeId)": LAST_CHECKS
+    + "`tests/replication/test_journal.py`).",
     "log/journal.py: Journal._replay": CHECKED + ". No test does it.",
     "log/journal.py: open_journal": "No disk here loses the journal alone, and no machine has that of another one (`tests/replication/test_journal.py`).",
     "log/skip_statements.py: sign": ONE_KIND,
@@ -198,8 +214,13 @@ BRANCHES: dict[str, str] = {
     "raft/campaign.py: Campaign.count_pre_vote": RARE
     + "a node answers a pre-vote and is no voter any more. No test has it.",
     "raft/engine.py: the module itself": "The release of PySyncObj is installed that the overrides fit.",
-    "raft/engine.py: Engine.end_candidacy": RARE
-    + "a candidate installs a snapshot (`tests/replication/test_compaction.py`). Before an entry changes its members, PySyncObj makes it a follower.",
+    'raft/engine.py: _own_journal -> raise Fatal("PySyncObj must not create its own journal")': "PySyncObj always gets the node's journal. No test gives it another one.",
+    "raft/follower.py: FollowerLog.judge -> raise Fatal(": LAST_CHECKS
+    + "`tests/replication/test_guard.py`).",
+    'raft/follower.py: FollowerLog._count_known -> raise Fatal(f"two entries have index {index} and term {term}")': LAST_CHECK
+    + UNTESTED,
+    "raft/follower.py: FollowerLog._back_off -> raise Fatal(": LAST_CHECKS
+    + "`tests/replication/test_guard.py`).",
     "raft/follower.py: check_entries": MALFORMED,
     "raft/follower.py: is_acceptable": MALFORMED,
     "raft/follower.py: is_configuration": MALFORMED,
@@ -209,6 +230,8 @@ BRANCHES: dict[str, str] = {
     "raft/guard.py: Guard.receive": "There is a receiver for each kind of message that can be read (`tests/replication/test_engine.py`).",
     "raft/guard.py: Guard.send": FORMS,
     "raft/guard.py: Guard._receive_ack": LAST_CHECK,
+    'raft/guard.py: Guard._receive_append -> raise Fatal(f"{node.id} leads in term {term}, and so does this node")': LAST_CHECK
+    + UNTESTED,
     "raft/membership_changes.py: Membership._after": COMPLETE,
     "raft/membership_changes.py: Membership._why_not_begun": RARE
     + "the time of a change ends before all voters have shown their journals (`tests/replication/test_membership_changes.py`).",
@@ -254,6 +277,8 @@ BRANCHES: dict[str, str] = {
     'snapshots/installation.py: SnapshotInstallation.check -> raise SnapshotRefusedError(f"it is of cluster {manifest.cluster_id!r}")': LAST_CHECK,
     "snapshots/installation.py: SnapshotInstallation.install.then": RARE
     + "the disk is full when a snapshot that was fetched becomes the node's own (`tests/replication/test_compaction.py`).",
+    "snapshots/installation.py: SnapshotInstallation._go_on_after -> raise Fatal(": LAST_CHECKS
+    + "`tests/replication/test_compaction.py`).",
     "snapshots/installation.py: finish_install": LAST_CHECK,
     "snapshots/recovery_checks.py: check_state": "No machine here has an older copy of its state alone, or of its journal alone (`tests/replication/test_compaction.py`, `tests/replication/test_cluster_replicator.py`).",
     "snapshots/store.py: Manifest.from_message": MALFORMED,
@@ -290,9 +315,12 @@ def reason_for_branch(module: str, name: str, target: str) -> str | None:
     """
     function = f"{module}: {name}"
     own = BRANCHES.get(f"{function} -> {target}")
-    if own is None and target.startswith("raise Fatal"):
-        return LAST_CHECK
-    return own or BRANCHES.get(function)
+    return own if is_stop(target) else own or BRANCHES.get(function)
+
+
+def is_stop(target: str) -> bool:
+    """Return whether a line stops the node: then it has a reason of its own, or none."""
+    return target.startswith("raise Fatal")
 
 
 def needless(numbers: Mapping[str, Any]) -> list[str]:
@@ -308,6 +336,5 @@ def needless(numbers: Mapping[str, Any]) -> list[str]:
         for name, _, target in each["partly"]:
             function = f"{each['module']}: {name}"
             own = f"{function} -> {target}"
-            is_last_check = target.startswith("raise Fatal")
-            branches.add(own if own in BRANCHES or is_last_check else function)
+            branches.add(own if own in BRANCHES or is_stop(target) else function)
     return sorted((REASONS.keys() - functions) | (BRANCHES.keys() - branches))
