@@ -2,6 +2,7 @@
 """Asking the primary for the index to read at, while its channel is replaced."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import grpc.aio
@@ -13,6 +14,8 @@ from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.calls.quorum_wait import QuorumWait
 from sparecode_node.replication.calls.read_points import ReadPoints
 from sparecode_node.replication.errors import NoPrimaryError
+from sparecode_node.replication.replica.replica import ReplicaStatus
+from sparecode_node.statemachine.results import BarrierPassed
 
 NOWHERE = "127.0.0.1:1"
 
@@ -30,25 +33,58 @@ class RenewingEngine:
         return 1
 
 
+class VotingEngine:
+    """It has voted in term 2, and its published status is of term 1."""
+
+    _status = ReplicaStatus(term=1)
+
+    async def run(self, ask: Callable[[Any], int], *, timeout_s: float) -> int:
+        del timeout_s
+        return ask(SimpleNamespace(term=lambda: 2))
+
+
 async def no_news(deadline: float) -> bool:
     del deadline
     return False
 
 
-@pytest.mark.asyncio
-async def test_a_channel_that_is_replaced_meanwhile_is_not_asked() -> None:
-    engine = RenewingEngine()
-    contact = PrimaryContact(
+def contact_of(engine: Any, channel: Callable[[], Any]) -> PrimaryContact:
+    """Return the contact of n1 to its primary, n2."""
+    return PrimaryContact(
         node_id=NodeId("n1"),
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         primary=lambda: NodeId("n2"),
-        channel=lambda _: engine.channel,
+        channel=lambda _: channel(),
         news=no_news,
         quorum_wait=QuorumWait(patience_s=30),
     )
+
+
+@pytest.mark.asyncio
+async def test_a_channel_that_is_replaced_meanwhile_is_not_asked() -> None:
+    engine = RenewingEngine()
+    contact = contact_of(engine, lambda: engine.channel)
     with pytest.raises(NoPrimaryError, match="did not answer"):
         await ReadPoints(contact, now_ms=lambda: 0).passed(timeout_s=30)
     await engine.channel.close()
+
+
+@pytest.mark.asyncio
+async def test_a_reading_member_tells_the_term_of_its_last_vote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A primary of an earlier term would answer by the word of its status."""
+    told = []
+
+    async def ask(_channel: Any, *, term: int, timeout_s: float) -> BarrierPassed:
+        del timeout_s
+        told.append(term)
+        return BarrierPassed(index=1, at_ms=0)
+
+    monkeypatch.setattr(peer_messages, "ask_read_index", ask)
+    contact = contact_of(VotingEngine(), object)
+    await ReadPoints(contact, now_ms=lambda: 0).passed(timeout_s=30)
+    assert told == [2]
 
 
 @pytest.mark.asyncio

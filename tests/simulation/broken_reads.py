@@ -29,6 +29,8 @@ class ReadRun:
         self.seen = Invariants()
         self.reads = self.seen.promises.reads
         self.term = term
+        for each in self.nodes:
+            self.reads.on_term(each, term)
 
     def asked(self, word: Word | None = None) -> Asked:
         return self.reads.on_ask(self.leader, word)
@@ -46,7 +48,6 @@ class ReadRun:
 
     def word(self, of: str, journal_id: str = "") -> Word:
         """Let a member say in which term it is."""
-        self.reads.on_word(self.nodes[of])
         hello = Hello(journal_id or self.nodes[of].journal.journal_id)
         return Word(member=of, hello=hello, term=self.nodes[of].term)
 
@@ -104,10 +105,11 @@ def a_read_by_the_word_of_a_member_in_another_term() -> Invariants:
 
 
 @breaks("read confirmed by a majority")
-def a_read_by_a_word_that_its_engine_has_not_given() -> Invariants:
+def a_read_by_the_word_of_a_term_that_the_member_was_never_in() -> Invariants:
     run = ReadRun()
-    word = Word(member="n2", hello=Hello("journal of n2"), term=1)
-    return run.answer(run.asked(word))
+    run.leader.term = run.nodes["n2"].term = 2
+    run.leader.journal.append(2)
+    return run.answer(run.asked(run.word("n2")), index=3)
 
 
 @breaks("read confirmed by a majority")
@@ -117,15 +119,28 @@ def a_read_by_a_word_with_another_journal() -> Invariants:
 
 
 @breaks("read confirmed since its caller asked")
-def a_read_by_a_word_given_before_its_caller_asked() -> Invariants:
+def a_read_by_a_word_that_was_true_before_its_caller_asked() -> Invariants:
     run = ReadRun()
     before = run.reads.now()
     word = run.word("n2")
+    run.reads.on_term("n2", 2)
     after = run.reads.now()
     assert not run.answer(run.asked(word)).violations
     run.reads.on_passed(before)
     assert not run.seen.violations
     run.reads.on_passed(after)
+    return run.seen
+
+
+@breaks("read confirmed since its caller asked")
+def a_read_by_the_word_of_a_member_that_has_lost_a_newer_term() -> Invariants:
+    """Put a member that was in a newer term back to the term of the primary."""
+    run = ReadRun()
+    run.reads.on_term("n2", 2)
+    run.reads.on_term("n2", 1)
+    asked = run.reads.now()
+    assert not run.answer(run.asked(run.word("n2"))).violations
+    run.reads.on_passed(asked)
     return run.seen
 
 

@@ -33,6 +33,9 @@ class JudgedReplica(Replica):
         self.has_installed = False
         guard: Any = self.guard
         guard.receive = self._judged_receive(guard.receive)
+        journal: Any = self.engine.journal
+        journal.setCurrentTerm = self._seen_term(journal.setCurrentTerm)
+        node.invariants.promises.reads.on_term(node.node_id, journal.getCurrentTerm())
         store: Any = self.snapshots
         store.adopt = self._judged_adopt(store.adopt)
 
@@ -45,6 +48,16 @@ class JudgedReplica(Replica):
             receive(peer, message, hello)
 
         return judged
+
+    def _seen_term(self, set_term: Callable[..., None]) -> Callable[..., None]:
+        """Return what sets the term of the journal, and tells the judge of reads."""
+
+        def seen(term: int, vote: str | None) -> None:
+            set_term(term, vote)
+            node = self._node
+            node.invariants.promises.reads.on_term(node.node_id, term)
+
+        return seen
 
     def _judged_adopt(self, adopt: Callable[..., None]) -> Callable[..., None]:
         """Return what makes a snapshot the newest one, its own or another node's."""
@@ -72,10 +85,6 @@ class JudgedReplica(Replica):
             callback(outcome)
 
         super().read(timeout_s=timeout_s, callback=judged, word=word)
-
-    def term(self) -> int:
-        self._node.invariants.promises.reads.on_word(self._node)
-        return super().term()
 
     def install(
         self,

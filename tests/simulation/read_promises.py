@@ -5,14 +5,16 @@ What a primary that answers a read relies on, judged when it answers (thesis, 6.
 A majority, the primary included, must have said after the read was asked that it is in
 the primary's term. Then no other primary had committed anything before the read. What a
 member says is one of two things: the answer to a question that the primary has sent after
-the read was asked, or the word that its engine gives (`Replica.term`) once a caller of
-its own has asked. The answer to an earlier question does not count, even if it arrives
-later: it says nothing about the time since. And the primary must know what is committed,
-so an entry of its own term is.
+the read was asked, or its word that it is in the primary's term once a caller of its own
+has asked. The answer to an earlier question does not count, even if it arrives later: it
+says nothing about the time since. And the primary must know what is committed, so an
+entry of its own term is.
 
-An engine that is asked for a read does not know when the callers of another member asked,
-for whom the word is. So it is judged there that the word was given, and where the callers
-get their answers that a majority has said something since they asked.
+A word is judged by whether it is true, however the member has found its term: until the
+journal of the member goes to a newer term, it is. An engine that is asked for a read does
+not know when the callers of another member asked, for whom the word is. So it is judged
+there that the member has been in that term, and where the callers get their answers that
+a majority was in it after they asked.
 
 Everything that is looked at gets a number, its moment: what has a greater one came later.
 """
@@ -63,8 +65,12 @@ class ReadPromises:
     """Member, primary, term and round -> the journal of the member that has answered."""
     _heard: dict[tuple[str, int], dict[str, Said]] = field(default_factory=dict)
     """Primary and term -> member -> the newest answer that has arrived."""
-    _words: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Member and term -> when its engine last said that it is in this term."""
+    _terms: dict[str, int] = field(default_factory=dict)
+    """Member -> the term that its journal is in."""
+    _was_in: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Member and term -> when its journal was last in it."""
+    _left: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Member and term -> when its journal first went from it to a newer one."""
 
     def now(self) -> int:
         """Return a moment, which is later than all before it."""
@@ -97,9 +103,15 @@ class ReadPromises:
         if journal_id is not None and (known is None or known.moment < asked):
             heard[peer] = Said(asked, journal_id)
 
-    def on_word(self, node: Observed) -> None:
-        """Note that the engine of a member says in which term it is."""
-        self._words[node.node_id, node.term] = self.now()
+    def on_term(self, member: str, term: int) -> None:
+        """Note which term the journal of a member is in; it may have lost newer ones."""
+        before = self._terms.get(member)
+        self._terms[member] = term
+        if before is None or before == term:
+            return
+        self._was_in[member, before] = self.now()
+        if term > before:
+            self._left.setdefault((member, before), self.now())
 
     def on_ask(self, node: Observed, word: Word | None) -> Asked:
         """Note that an engine is asked for a read; return what to judge the answer by."""
@@ -143,14 +155,18 @@ class ReadPromises:
         }
 
     def _given(self, node: Observed, word: Word | None) -> dict[str, int]:
-        """Return when a member has given its word that it is in the primary's term."""
+        """Return until when the word of a member is true, if that counts at all."""
         if word is None or word.term != node.term:
             return {}
         members, journal_id = node.journal.configuration, word.hello.journal_id
-        at = self._words.get((word.member, word.term))
-        if at is None or members.names_another_journal(word.member, journal_id):
+        if members.names_another_journal(word.member, journal_id):
             return {}
-        return {word.member: at}
+        at = self._left.get((word.member, word.term))
+        if at is None and self._terms.get(word.member) == word.term:
+            at = self.now()
+        if at is None:
+            at = self._was_in.get((word.member, word.term))
+        return {} if at is None else {word.member: at}
 
     def on_passed(self, moment: int) -> None:
         """See that a majority is behind the answer to a caller, who asked then."""

@@ -30,7 +30,7 @@ SCOPE = """## What is simulated, and what is not
 | learners that ask for votes | in a third of the runs about members | the same | no | the same |
 | statements to skip an entry, of one operator alone | in a fifth of the runs | in a fifth of the runs | no | in a fifth of the runs |
 | snapshot keeper: takes, sends, fetches, verifies | real | real | real | real |
-| queues, read points, waiting callers | none: callers ask the engine | none | real | none |
+| queues, read points, waiting callers, reads by the word of a member | none: callers ask the engine | none | real | none |
 | links between nodes | none: messages of engines | none | real, over simulated gRPC | none |
 | hand-over between loop and engine | none | none | real jobs and answers, in one thread | none |
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
@@ -64,7 +64,7 @@ What that could hide:
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
-* *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. A race of SQLite's connections, or of the thread of the checkpoints with that of the
+* *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. The status that an engine has published is never of an earlier term than the engine when its loop looks, for a step takes all messages before it publishes. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.
 * *Installations* begin nearly always at a follower that has applied all that it knows to be committed. They begin at a candidate, or with something left to apply, in about
