@@ -43,6 +43,7 @@ class Comparison(enum.Enum):
     OUTSIDER_ASKED = "requests of others than voters for a vote, beside a live primary"
     REFUSED_REMOVED = "removed members refused, each after its removal was committed"
     COUNTED = "members of whom a leader counted what they had"
+    RETURNED = "members counted, or found to have an entry, after they had lost others"
     COMMITTED = "commit indexes of leaders that a majority had on disk"
     STAMPED = "stamps of primaries that had applied what came before"
     CHANGE_BEGUN = "looks at a change of members that was not committed yet"

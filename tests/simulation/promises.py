@@ -20,6 +20,7 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.log_lengths import LogLengths
 from tests.simulation.observed import Judge, Observed
 from tests.simulation.read_promises import ReadPromises
+from tests.simulation.returned import Returned
 from tests.simulation.roles import is_named, needed, roles_of, voters_of
 
 PROMISES = {frames.REQUEST_VOTE, frames.RESPONSE_VOTE, frames.NEXT_NODE_IDX}
@@ -48,8 +49,8 @@ class Promises:
     """The promises of the members of one cluster."""
 
     judge: Judge
-    votes: dict[str, Vote] = field(default_factory=dict)
-    """Journal -> the last vote that was promised with it."""
+    votes: dict[tuple[str, str], Vote] = field(default_factory=dict)
+    """Machine and journal -> the last vote that was promised with it."""
     elections: defaultdict[tuple[int, str], set[tuple[str, str]]] = field(
         default_factory=lambda: defaultdict(set)
     )
@@ -62,7 +63,7 @@ class Promises:
     """Term of a leader, and whom it has told to take over."""
     committed: dict[int, int] = field(default_factory=dict)
     """Index -> the term of the entry that a leader has committed there."""
-    forgotten: set[str] = field(default_factory=set)
+    returned: Returned = field(default_factory=Returned)
     """Machines that have lost what they had promised, not by a fault of the product."""
     lengths: LogLengths = field(init=False)
     reads: ReadPromises = field(init=False)
@@ -85,8 +86,14 @@ class Promises:
         self.members = CommittedMembers(self.judge)
 
     def forget(self, node_id: str) -> None:
-        """Expect nothing more of a machine whose disk is lost, rotten or an older copy."""
-        self.forgotten.add(node_id)
+        """
+        Do not expect what a machine has promised until now.
+
+        Its disk is lost, rotten or an older copy.
+        """
+        self.returned.returns(node_id)
+        for voter, journal in [each for each in self.votes if each[0] == node_id]:
+            del self.votes[voter, journal]
 
     def _compared(self, kind: Comparison) -> None:
         self.judge.comparisons[kind] += 1
@@ -109,6 +116,9 @@ class Promises:
             case frames.HAND_OVER:
                 self.called_up.add((message["term"], peer))
             case frames.NEXT_NODE_IDX if message["success"]:
+                journal, last = node.journal.journal_id, message["next_node_idx"] - 1
+                term = message["term"]
+                self.returned.acknowledges(node.node_id, journal, term, last)
                 self._check_acknowledgement(node, message, nodes.get(peer))
             case frames.ASK_TO_CONFIRM | frames.CONFIRM:
                 self.reads.on_send(node, peer, message)
@@ -121,14 +131,14 @@ class Promises:
         """See that a journal votes once in a term (figure 2, "votedFor")."""
         journal = node.journal.journal_id
         self.elections[vote.term, vote.candidate].add((node.node_id, journal))
-        last = self.votes.get(journal)
+        last = self.votes.get((node.node_id, journal))
         self._compared(Comparison.VOTE)
-        if last is not None and node.node_id not in self.forgotten:
+        if last is not None:
             again = vote.term == last.term and vote.candidate != last.candidate
             if again or vote.term < last.term:
                 seen = f"{node.node_id}: {last}, {vote}"
                 self.judge.violated("one vote in a term", seen)
-        self.votes[journal] = vote
+        self.votes[node.node_id, journal] = vote
 
     def _check_candidate(self, node: Observed, term: int) -> None:
         """See that a candidate is a voter, has its journal, and is wanted (9.6)."""
@@ -271,12 +281,15 @@ class Promises:
 
     def _check_start(self, node: Observed) -> None:
         """See that a vote outlasts every stop of the voter."""
-        last = self.votes.get(node.journal.journal_id)
-        if last is None or node.node_id in self.forgotten:
+        journal = node.journal
+        key = node.node_id, journal.journal_id
+        last = self.votes.get(key)
+        term, vote = journal.getCurrentTerm(), journal.getVotedForNodeId()
+        if last is None:
+            if vote is not None and node.node_id in self.returned:
+                self.votes[key] = Vote(term, vote)  # What is left to it, it keeps.
             return
         self._compared(Comparison.VOTE_KEPT)
-        journal = node.journal
-        term, vote = journal.getCurrentTerm(), journal.getVotedForNodeId()
         if (term, vote) != (last.term, last.candidate) and term <= last.term:
             seen = f"{node.node_id} starts with {term}, {vote}; it has sent {last}"
             self.judge.violated("votes are kept", seen)
@@ -302,17 +315,27 @@ class Promises:
             have = {
                 voter
                 for voter in voters_of(members)
-                if self._may_have(nodes.get(voter), commit, journal.term_at(commit))
+                if self._may_have(
+                    nodes.get(voter), commit, journal.term_at(commit), node.term
+                )
             }
             if 2 * len(have) > len(voters_of(members)):
                 return
         seen = f"entry {commit} of {node.node_id}, on {sorted(have)} of {members}"
         self.judge.violated("committed by a majority", seen)
 
-    def _may_have(self, node: Observed | None, index: int, term: int | None) -> bool:
-        """Return whether a member has an entry on its disk, as far as one can know."""
-        if node is None or node.node_id in self.forgotten:
+    def _may_have(
+        self, node: Observed | None, index: int, term: int | None, counted_in: int
+    ) -> bool:
+        """
+        Return whether a member has an entry on its disk, as far as one can know.
+
+        *counted_in*: the term of the leader that counts it.
+        """
+        if node is None or self.returned.may_lack(node.node_id, counted_in, index):
             return True
+        if node.node_id in self.returned:
+            self._compared(Comparison.RETURNED)
         if node.replica is None:
             return node.had_entries >= index
         journal = node.journal
@@ -331,9 +354,13 @@ class Promises:
             if member.replica is not None and member.term > leader.term:
                 continue  # It follows another one by now.
             self._compared(Comparison.COUNTED)
-            if not self._may_have(member, index, journal.term_at(index)):
-                seen = f"{leader.node_id} in term {leader.term}: {voter} has {index}"
+            seen = f"{leader.node_id} in term {leader.term}: {voter} has {index}"
+            if not self._may_have(member, index, journal.term_at(index), leader.term):
                 self.judge.violated("counted what a member has", seen)
+            elif index > self.returned.counts(
+                journal.configuration, voter, leader.term
+            ):
+                self.judge.violated("counted with the known journal", seen)
 
     def _check_change(self, leader: Observed, commit: int) -> None:
         """
@@ -379,7 +406,9 @@ class Promises:
         for voter in voters_of(after) - voters_of(before):
             self._compared(Comparison.PROMOTED)
             has = has_entries(nodes[voter])
-            if had and has < had[-1] and voter not in self.forgotten:
+            if not had or self.returned.may_lack(voter, leader.term, had[-1]):
+                continue
+            if has < had[-1]:
                 seen = f"{voter} ends at {has}, and {leader.node_id} had {had[-1]}"
                 self.judge.violated("new voters have caught up", seen)
 

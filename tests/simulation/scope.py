@@ -59,6 +59,9 @@ What that could hide:
   are not in it, and nothing fails meanwhile. `tests/system/test_runbooks.py` and `tests/test_recovery_tool.py` have them, without a seed.
 * *Older copies of a majority* meet a survivor from the start, which was a member when they were made. Among themselves, or if all members go back together, nothing on their
   disks shows it. They would go on without what was acknowledged since, until a survivor meets them. The [runbook](../runbooks/restored-machine.md) says what is to be started last.
+* *Machines that have lost something*: wiped, rotten, or put back to an older copy. What such a machine had voted and acknowledged before its return is not expected any more. So it is not judged
+  what a leader has counted of it before, until the term of that leader ends, nor a vote that contradicts one from before. A refusal of such a machine is not judged either, whatever its reason.
+  All that it says after its return is judged as that of any other member.
 * *Records that the disk has not got yet.* Before a machine is put back to an older copy, and before the mark of a journal rots, its small files (`raft.boots`, `raft.mark`) are
   written to the disk, as kernels do within half a minute. What a machine knows less than that is not drawn there; power cuts alone take it away.
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the

@@ -24,6 +24,7 @@ from tests.simulation.broken_nodes import NODE_RUNS
 from tests.simulation.broken_outbox import OUTBOX_RUNS
 from tests.simulation.broken_promises import PROMISED_RUNS
 from tests.simulation.broken_reads import READ_RUNS
+from tests.simulation.broken_returns import RETURNED_RUNS
 from tests.simulation.broken_rotations import ROTATED_RUNS
 from tests.simulation.broken_runs import (
     BROKEN,
@@ -108,6 +109,7 @@ def test_no_check_is_left_out_here() -> None:
     assert OUTBOX_RUNS
     assert PROMISED_RUNS
     assert READ_RUNS
+    assert RETURNED_RUNS
     assert ROTATED_RUNS
 
 
