@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same, of machines that have lost something."""
+"""The same, of machines that have lost something, and of those that have not."""
 
 from types import SimpleNamespace
 from typing import Any
 
+from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.log.boots import NOWHERE, Boot, Seen
 from sparecode_node.replication.raft import frames
+from sparecode_node.replication.raft.admission import Admission, Refusal
+from sparecode_node.replication.raft.rollback import Hello, Rollbacks
+from sparecode_node.replication.replica.replica import ReplicaStatus
 from tests.simulation.broken_promises import NAMED, looked_at, said, three
 from tests.simulation.broken_runs import breaks
+from tests.simulation.intact import check_refused, judge_refusals
 from tests.simulation.invariants import Invariants
+from tests.simulation.nodes.refusals import JudgedPeers
 
 
 def acknowledged(
@@ -99,6 +106,65 @@ def a_voter_that_starts_without_the_vote_that_was_left_to_it() -> Invariants:
     assert not looked_at(nodes, "n3", seen).violations
     nodes["n3"].life, journal.vote = 2, None
     return looked_at(nodes, "n3", seen)
+
+
+# --- Refusals of machines that have lost nothing
+
+
+def judged() -> tuple[Any, Rollbacks]:
+    """Return n1, whose refusals are judged, and what it knows of starts."""
+    node = three()["n1"]
+    node.invariants, node.running = Invariants(), node.replica
+    start = Seen("journal of n2", 1, "one", (1, 1, 5))
+    node.journal.boots = SimpleNamespace(
+        seen={"n2": start}, save=lambda _ids, *, sync: sync
+    )
+    node.journal.agreed_configuration = NAMED
+    rollbacks = Rollbacks(node.journal, lambda: 2, lambda: 100.0)
+    guard = node.running.guard
+    guard.rollbacks, guard.admission = rollbacks, Admission(node.journal, rollbacks)
+    judge_refusals(node)
+    return node, rollbacks
+
+
+@breaks("intact members are not refused")
+def a_link_refused_as_of_an_older_copy() -> Invariants:
+    node, _ = judged()
+    start, hello = Boot(1, "one", NOWHERE), "journal of n2"
+    shown = Hello(hello, boots=(start,), position=(1, 1, 4))
+    admission = node.running.guard.admission
+    assert admission.refusal_of_link("n2", shown, fresh=False) is None
+    assert not node.invariants.violations
+    assert admission.refusal_of_link("n2", shown, fresh=True) == Refusal.ROLLED_BACK
+    return node.invariants  # type: ignore[no-any-return]
+
+
+@breaks("intact members are not refused")
+def a_message_refused_for_another_journal() -> Invariants:
+    node, _ = judged()
+    why_not, kind = node.running.guard.admission.why_not, frames.CONFIRM
+    assert why_not("n2", kind, Hello("a new one"), has_leader=False)
+    return node.invariants  # type: ignore[no-any-return]
+
+
+@breaks("intact members are not refused")
+def a_listener_that_refuses_another_journal() -> Invariants:
+    node, _ = judged()
+    peers = JudgedPeers(NodeId("n1"), "c")
+    peers.machine = node
+    peers.take_status(ReplicaStatus(configuration=NAMED, agreed=NAMED))
+    assert peers.refusal(NodeId("n2"), Hello("a new one")) == Refusal.ANOTHER_JOURNAL
+    return node.invariants  # type: ignore[no-any-return]
+
+
+@breaks("intact members are not refused")
+def a_machine_that_is_refused_before_it_has_lost_something() -> Invariants:
+    seen = Invariants()
+    seen.promises.forget("n2")
+    check_refused(seen, "n1", "n2", Refusal.ROLLED_BACK)
+    assert not seen.violations
+    check_refused(seen, "n1", "n3", Refusal.ROLLED_BACK)
+    return seen
 
 
 RETURNED_RUNS = True

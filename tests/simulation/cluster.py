@@ -37,6 +37,7 @@ from tests.simulation.memberships import Memberships
 from tests.simulation.message_sizes import MessageSizes
 from tests.simulation.network import STEP_S, Manners, Network
 from tests.simulation.observed import attempt_of
+from tests.simulation.overtaken import OvertakenHellos
 from tests.simulation.point_faults import PointFaults
 from tests.simulation.rogues import Rogues
 from tests.simulation.rollbacks import Copy, DiskCopies
@@ -85,6 +86,7 @@ class SimCluster:
         self.network.nodes.update(self.nodes)
         # A generator for each: what one draws alters nothing else.
         run = f"{seed} {scenario.nodes}"
+        self.network.overtaken = OvertakenHellos.drawn(f"{run} overtaken hellos")
         rng = random.Random(f"{run} members")
         rate = {Profile.MEMBERS: 0.06}.get(profile, rng.choice([0.0, 0.02]))
         hurry = random.Random(f"{run} hurry")

@@ -42,6 +42,7 @@ class Comparison(enum.Enum):
     ACKNOWLEDGED = "acknowledged entries that were the leader's"
     OUTSIDER_ASKED = "requests of others than voters for a vote, beside a live primary"
     REFUSED_REMOVED = "removed members refused, each after its removal was committed"
+    REFUSED_RETURNED = "members refused for what they had lost, each after a loss"
     COUNTED = "members of whom a leader counted what they had"
     RETURNED = "members counted, or found to have an entry, after they had lost others"
     COMMITTED = "commit indexes of leaders that a majority had on disk"

@@ -46,6 +46,7 @@ class Effect(enum.Enum):
     MESSAGE_OF_OLD_LINK = "messages of an old connection after a new one began"
     MESSAGE_TWICE = "duplicated messages"
     MESSAGE_REORDERED = "messages out of order"
+    HELLO_OVERTAKEN = "links that began with a hello which messages had overtaken"
 
     SNAPSHOT_TAKEN = "snapshots taken"
     SNAPSHOT_INSTALLED = "snapshots installed"

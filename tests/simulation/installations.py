@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sparecode_node.replication.errors import SnapshotRefusedError
+from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.engine import RAFT_STATE, Engine
 from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
@@ -14,6 +15,7 @@ from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.replication.snapshots.store import Manifest
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
+from tests.simulation.intact import check_refused
 
 if TYPE_CHECKING:
     from tests.simulation.machines import Node
@@ -85,6 +87,11 @@ class JudgedReplica(Replica):
             callback(outcome)
 
         super().read(timeout_s=timeout_s, callback=judged, word=word)
+
+    def hear_nothing(self, member: str) -> None:
+        node, why = self._node, Refusal.ROLLED_BACK
+        check_refused(node.invariants, member, node.node_id, why)
+        super().hear_nothing(member)
 
     def install(
         self,

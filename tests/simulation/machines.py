@@ -31,10 +31,10 @@ from tests.replication.recording_state import RecordingState
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
 from tests.simulation.installations import JudgedReplica
+from tests.simulation.intact import judge_refusals
 from tests.simulation.invariants import Invariants
 from tests.simulation.network import Network
 from tests.simulation.promises import PROMISES
-from tests.simulation.starts import JudgedRollbacks
 
 if TYPE_CHECKING:
     from tests.simulation.keepers import Keepers
@@ -374,14 +374,14 @@ class Node:
     def hello(self) -> Hello:
         return self.running.hello()
 
-    def connected(self, peer: str, hello: Hello) -> None:
+    def connected(self, peer: str, hello: Hello, answer: Hello) -> None:
         """Learn that a link has begun; tell a peer that it is refused, if it is."""
         refusals: list[Refusal | None] = []
 
         def connect(replica: Replica) -> None:
             refusals.append(replica.refusal_of_link(peer, hello))
             if Refusal.ROLLED_BACK not in refusals:
-                replica.guard.connected(peer, hello)
+                replica.guard.connected(peer, answer)
 
         self.sim.run_on(self, connect)
         if Refusal.REMOVED in refusals and self.is_up():
@@ -450,9 +450,8 @@ class Node:
     def _watch(self) -> None:
         """See what a process that has just started does with its log, and relies on."""
         self._count_conflicts(self.journal)
+        judge_refusals(self)
         engine = self.running.engine
-        rollbacks: Any = JudgedRollbacks(self, engine.guard.rollbacks)
-        engine.guard.admission.rollbacks = rollbacks
         append = engine.append_configuration
 
         def seen(after: Configuration) -> int:

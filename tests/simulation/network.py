@@ -13,6 +13,7 @@ from sparecode_node.replication.raft.frames import Message
 from sparecode_node.replication.raft.rollback import Hello
 from tests.simulation.cuts import Cuts
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.overtaken import OvertakenHellos
 
 STEP_S = 0.02
 """How far the clock moves between two looks at what is due."""
@@ -34,7 +35,14 @@ class Endpoint(Protocol):
     def is_up(self) -> bool: ...
     def is_paused(self) -> bool: ...
     def hello(self) -> Hello: ...
-    def connected(self, peer: str, hello: Hello) -> None: ...
+    def connected(self, peer: str, hello: Hello, answer: Hello) -> None:
+        """
+        Learn that messages arrive from *peer* and reach it.
+
+        It shows *hello* on its own link, and *answer* on that of this node, which its
+        messages may have overtaken.
+        """
+
     def disconnected(self, peer: str) -> None: ...
     def receive(self, peer: str, message: Message, hello: Hello) -> None: ...
 
@@ -82,6 +90,7 @@ class Network:
         self.cuts = Cuts(lambda effect: self.effects.update([effect]))
         self.stalled: set[tuple[str, str]] = set()
         """Directions in which everything waits, and comes at once in the end."""
+        self.overtaken = OvertakenHellos()
         self._sent = 0
         self._arrived: dict[tuple[str, str], int] = {}
         self._parcels: defaultdict[tuple[str, str], list[Parcel]] = defaultdict(list)
@@ -119,6 +128,7 @@ class Network:
         data = frames.encode(message).SerializeToString()
         self._sent += 1
         hello = self.nodes[source].hello()
+        self.overtaken.note(source, hello, self._sent, self.now)
         parcel = Parcel(due, data, self._epochs[pair], hello, self._sent)
         queue.append(parcel)
         if self.manners is Manners.CHAOS and self.rng.random() < self.repeats:
@@ -165,7 +175,11 @@ class Network:
         (self._seen_up.add if up else self._seen_up.discard)((at, peer))
         if self.nodes[at].is_up():
             if up:
-                self.nodes[at].connected(peer, self.nodes[peer].hello())
+                hello = self.nodes[peer].hello()
+                arrived = self._arrived.get((peer, at), 0)
+                answer = self.overtaken.answer(peer, hello, arrived, self.now)
+                self.effects[Effect.HELLO_OVERTAKEN] += answer != hello
+                self.nodes[at].connected(peer, hello, answer)
             else:
                 self.nodes[at].disconnected(peer)
 

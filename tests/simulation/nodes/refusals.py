@@ -7,10 +7,11 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.links.known_peers import KnownPeers
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.rollback import Hello
+from tests.simulation.intact import check_refused
 
 
 class JudgedPeers(KnownPeers):
-    """Lets the promises see which nodes are refused as removed ones."""
+    """Lets the promises see which nodes are refused as removed, or by their journals."""
 
     machine: Any
 
@@ -25,4 +26,5 @@ class JudgedPeers(KnownPeers):
         machine = self.machine
         if why == Refusal.REMOVED and machine.replica is not None:
             machine.invariants.promises.on_refusal(machine, peer)
+        check_refused(machine.invariants, machine.node_id, peer, why)
         return why
