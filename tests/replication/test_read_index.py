@@ -10,7 +10,13 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
-from sparecode_node.replication.raft.read_index import ReadOutcome, ReadPoint, Word
+from sparecode_node.replication.raft.read_index import (
+    PendingRead,
+    ReadIndex,
+    ReadOutcome,
+    ReadPoint,
+    Word,
+)
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import READS_WAITING_MAX
 from tests.replication.bench import Bench, entry
@@ -123,6 +129,24 @@ def test_no_read_joins_a_round_that_has_begun(bench: Bench) -> None:
     assert second == []
     confirm(bench, "n3", term, 2)
     assert len(second) == 1
+
+
+def test_a_removed_voter_does_not_count_any_more() -> None:
+    """Of four voters it and the leader are no quorum; of three they would be one."""
+    outcome: list[ReadOutcome] = []
+    reads, point = ReadIndex(lambda *_: None), ReadPoint(index=5, state_ms=0)
+
+    def ask(*others: str, now: float) -> None:
+        reads.ask(term=1, point=point, others=others, now=now, again_s=1.0)
+
+    reads.submit(PendingRead(10.0, outcome.append))
+    ask("n2", "n3", "n4", now=1.0)
+    reads.confirm("n4", 1, members=4)
+    reads.keep_only(frozenset({"n1", "n2", "n3"}))
+    ask("n2", "n3", now=3.0)
+    assert outcome == []
+    reads.confirm("n2", 1, members=3)
+    assert outcome == [point]
 
 
 def test_a_later_round_speaks_for_the_earlier_ones(bench: Bench) -> None:
