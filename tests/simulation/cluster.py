@@ -278,7 +278,7 @@ class SimCluster:
 
     def fail_disk(self, node: str) -> None:
         self.trace(self.now, f"{node}: every sync fails")
-        self.nodes[node].disk.failing = True
+        self.nodes[node].disk.fail()
 
     def spoil_apply(self, node: str) -> None:
         self.nodes[node].disk.unable = True
@@ -286,7 +286,7 @@ class SimCluster:
     def fill_disk(self, node: str, seconds: float) -> None:
         self.trace(self.now, f"{node}: the disk is full for {seconds:.2f} s")
         disk = self.nodes[node].disk
-        disk.full = True
+        disk.fill()
         self.network.at(seconds, lambda: setattr(disk, "full", False))
 
     def jump_clock(self, node: str, seconds: float) -> None:

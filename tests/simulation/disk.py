@@ -14,6 +14,9 @@ from tests.simulation.fault_effects import Effect, Effects
 SECTOR = 512
 """A disk writes all bytes of a sector, or none."""
 
+GOOD_SYNCS = 0, 0, 0, 1, 2, 3
+"""How many syncs go well before a disk fails for good."""
+
 
 class Killed(BaseException):
     """The process was killed in the middle of something."""
@@ -101,9 +104,13 @@ class Disk:
         self.fuse: int | None = None
         """Operations until the process is killed."""
         self.failing = False
-        """Every sync fails from now on."""
+        """Every sync fails from now on, after those that still go well."""
+        self.good_syncs = 0
+        """Syncs that still go well once it is failing."""
         self.full = False
         """Every write finds no room."""
+        self.overwrites = False
+        """Whether files and folders may still change in place: see `fail` and `fill`."""
         self.cut: bool | None = None
         """Whether the process killed at a fault point loses power; None: it was not."""
         self.state_fault: StateFault | None = None
@@ -225,9 +232,39 @@ class Disk:
         self._names_changed()
         self.burn()
 
+    def fail(self) -> None:
+        """
+        Fail from now on, or from the next syncs on: only so a sync of names is the first.
+
+        Writes in place reach the page cache, or the file system takes none any more.
+        """
+        dice = self._chance()
+        self.failing, self.good_syncs = True, GOOD_SYNCS[dice % len(GOOD_SYNCS)]
+        self.overwrites = dice // len(GOOD_SYNCS) % 4 > 0
+
+    def fill(self) -> None:
+        """Be full; a file system that overwrites nothing needs room for each change."""
+        self.full, self.overwrites = True, self._chance() % 2 > 0
+
+    def _chance(self) -> int:
+        """Return a number that depends on the content alone: no other dice change."""
+        return zlib.crc32(b"".join(self.names[n].cached for n in sorted(self.names)))
+
     def sync_directory(self) -> None:
+        """Make names durable; after a failure, a later sync may still do so."""
         self.burn()
+        finds_room = self.overwrites or not self.full or len(self._names_since) == 1
+        if (fails := self._fails_to_sync()) or not finds_room:
+            self.effects[Effect.NAMES_SYNC_FAILED] += 1
+            raise OSError(errno.EIO if fails else errno.ENOSPC, "names are not synced")
         self._names_since = [dict(self.names)]
+
+    def _fails_to_sync(self) -> bool:
+        """Return whether a sync fails; count one that does not."""
+        if self.failing and self.good_syncs:
+            self.good_syncs -= 1
+            return False
+        return self.failing
 
     def write(self, file: File, data: bytes) -> None:
         """Append, all of it or (killed, or without room) a beginning of it."""
@@ -241,6 +278,21 @@ class Disk:
         file.cached += data
         self.burn()
 
+    def write_in_place(self, file: File, data: bytes) -> None:
+        """Replace the content; without room perhaps a beginning of it."""
+        fails = self.failing and not self.good_syncs
+        if self.overwrites or not (fails or self.full):
+            file.cached[:] = data
+            file.dropped.clear()  # Dirty again.
+            return
+        self.effects[Effect.IN_PLACE_FAILED] += 1
+        if fails:
+            raise OSError(errno.EIO, "the disk has failed")
+        written = zlib.crc32(data) % len(data)
+        file.cached[:written] = data[:written]
+        file.dropped.clear()
+        raise OSError(errno.ENOSPC, "no space left on device")
+
     def sync(self, file: File) -> None:
         """
         Write a file back; a failure drops what it was about, as Linux does.
@@ -249,7 +301,7 @@ class Disk:
         without having written them.
         """
         self.burn()
-        if self.failing:
+        if self._fails_to_sync():
             self.effects[Effect.SYNC_FAILED] += 1
             self.effects[Effect.PAGES_DROPPED] += file.drop()
             raise OSError("the disk has failed")
@@ -321,8 +373,7 @@ class _Mark:
         self._file = file
 
     def write(self, data: bytes) -> None:
-        self._file.cached[:] = data
-        self._file.dropped.clear()  # Dirty again.
+        self._disk.write_in_place(self._file, data)
 
     def sync(self) -> None:
         self._disk.sync(self._file)

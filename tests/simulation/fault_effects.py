@@ -32,7 +32,9 @@ class Effect(enum.Enum):
     ENTRY_LOST = "unsynced log entries lost"
     SYNC_FAILED = "failed syncs"
     PAGES_DROPPED = "journal bytes dropped by a failed sync"
+    NAMES_SYNC_FAILED = "failed syncs of file names"
     DISK_FULL = "writes to a full disk"
+    IN_PLACE_FAILED = "failed writes of files over themselves"
     STORE_BACK = "entries that a state store lost and applied again"
 
     PARTITION = "partitions"

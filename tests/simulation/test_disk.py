@@ -149,6 +149,70 @@ def test_a_mark_whose_sync_failed_is_not_written_by_the_next_sync() -> None:
     assert disk.names["mark"].durable == b"New!"
 
 
+def names_after_a_failed_sync(disk: Disk) -> set[tuple[str, ...]]:
+    """Return which names power cuts leave of a file after the sync of its name failed."""
+    write(disk, "new", b"new")
+    disk.failing = True
+    with pytest.raises(OSError, match="names are not synced"):
+        disk.sync_directory()
+    assert disk.effects[Effect.NAMES_SYNC_FAILED] == 1
+    results = set()
+    for seed in range(20):
+        copy = disk.copy()
+        copy.rng = random.Random(seed)
+        copy.lose_power()
+        results.add(tuple(copy.list_names()))
+    return results
+
+
+def test_a_failing_disk_does_not_sync_names() -> None:
+    assert names_after_a_failed_sync(Disk("n1", random.Random(1))) == {(), ("new",)}
+
+
+def test_a_disk_may_fail_first_when_names_are_synced() -> None:
+    """The sync of a file comes before: only one that still goes well lets it."""
+    first = set()
+    for salt in range(40):
+        disk = Disk("n1", random.Random(1))
+        file = disk.append_to("log")
+        file.append(b"%d" % salt)
+        disk.fail()
+        try:
+            file.sync()
+            disk.sync_directory()
+        except OSError as error:
+            first.add(str(error))
+    assert first == {"the disk has failed", "[Errno 5] names are not synced"}
+
+
+def test_a_full_disk_syncs_names_where_nothing_needs_room() -> None:
+    disk = Disk("n1", random.Random(1))
+    disk.full = True
+    disk.sync_directory()
+    disk.append_to("log")
+    with pytest.raises(OSError, match="names are not synced"):
+        disk.sync_directory()
+    disk.overwrites = True
+    disk.sync_directory()
+
+
+@pytest.mark.parametrize("cause", ["failing", "full"])
+def test_a_write_in_place_fails_or_goes_well_as_the_disk_decides(cause: str) -> None:
+    disk = Disk("n1", random.Random(1))
+    mark = disk.mark_in("mark")
+    mark.write(b"old!")
+    setattr(disk, cause, True)
+    with pytest.raises(OSError, match=r"disk has failed|no space"):
+        mark.write(b"NEWS")
+    assert disk.effects[Effect.IN_PLACE_FAILED] == 1
+    kept = disk.read("mark")
+    assert len(kept) == 4
+    assert kept == b"old!" if cause == "failing" else kept != b"NEWS"
+    disk.overwrites = True
+    mark.write(b"news")
+    assert disk.read("mark") == b"news"
+
+
 def test_a_full_disk_takes_a_part_and_says_so() -> None:
     disk = Disk("n1", random.Random(1))
     file = disk.append_to("log")

@@ -183,9 +183,9 @@ class NodeFaults:
         target, rng = self._target, self._target.rng
         match rng.choice(["fail", "full", "slow", "slow"]):
             case "fail":
-                node.disk.failing = True
+                node.disk.fail()
             case "full":
-                node.disk.full = True
+                node.disk.fill()
                 target.wires.timeline.after(
                     rng.uniform(0.1, 2), lambda: setattr(node.disk, "full", False)
                 )
