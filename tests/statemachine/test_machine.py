@@ -233,6 +233,26 @@ def test_a_failure_leaves_nothing_of_the_entry(world: World, failing: str) -> No
     assert [type(result) for result in results] == [Applied, Authenticated]
 
 
+def test_a_database_that_gets_no_write_ahead_log_is_refused(tmp_path: Path) -> None:
+    """
+    SQLite raises no error then, and goes on with a rollback journal.
+
+    The page sums know nothing of what is written so: each later start refuses the file.
+    """
+
+    class WithoutLog(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            return super().execute(sql.removesuffix(" = WAL"), *values)
+
+    db = sqlite3.connect(tmp_path / "state.db", factory=WithoutLog)
+    with pytest.raises(sqlite3.OperationalError, match="no write-ahead log"):
+        StateMachine(db)
+    db.close()
+    db = sqlite3.connect(tmp_path / "state.db")
+    assert StateMachine(db).applied_index == 0
+    db.close()
+
+
 def test_a_transaction_that_sqlite_ended_itself_is_not_ended_twice() -> None:
     """After some failures SQLite has rolled back already; the first error stands."""
 

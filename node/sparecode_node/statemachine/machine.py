@@ -106,13 +106,19 @@ class StateMachine:
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Take over a database. Raises `SchemaError` if its format is unknown."""
+        """
+        Take over a database.
+
+        Raises `SchemaError` if its format is unknown, and `sqlite3.Error`.
+        """
         self._db = db
         self._file: str = db.execute("PRAGMA database_list").fetchone()[2]
         db.isolation_level = None  # Transactions are begun and ended here, by name.
         db.execute(checkpoints.OFF)
         db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
-        db.execute("PRAGMA journal_mode = WAL")
+        ((mode,),) = db.execute("PRAGMA journal_mode = WAL").fetchall()
+        if self._file and mode != "wal":  # SQLite reports an error of the disk only so.
+            raise sqlite3.OperationalError(f"{self._file}: no write-ahead log")
         db.execute("PRAGMA synchronous = NORMAL")
         formats.prepare(db)
         db.execute("PRAGMA foreign_keys = ON")
