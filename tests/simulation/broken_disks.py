@@ -153,5 +153,15 @@ def a_start_without_a_synced_batch() -> Invariants:
     return seen
 
 
+@breaks("rot is noticed")
+def a_start_with_a_state_ahead_of_its_journal() -> Invariants:
+    seen = Invariants()
+    starting: Any = SimpleNamespace(node_id="n1", is_up=lambda: True)
+    check_started(seen, starting, lacks=False)
+    assert not seen.violations
+    check_started(seen, starting, lacks=False, is_ahead=True)
+    return seen
+
+
 DISK_RUNS = True
 """Importing this module adds its runs."""

@@ -6,7 +6,7 @@ import math
 import random
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sparecode_node.replication.log.storage import AppendFile, MarkFile
 from tests.simulation.fault_effects import Effect, Effects
@@ -14,8 +14,8 @@ from tests.simulation.fault_effects import Effect, Effects
 SECTOR = 512
 """A disk writes all bytes of a sector, or none."""
 
-GOOD_SYNCS = 0, 0, 0, 1, 2, 3
-"""How many syncs go well before a disk fails for good."""
+NAMES_FIRST = 3
+"""Of this many disks, one fails first when names are synced, after other syncs."""
 
 
 class Killed(BaseException):
@@ -52,6 +52,10 @@ class File:
     """Written over itself: after a power cut it is the old or the new, or torn."""
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """Ranges that a failed sync has marked as clean: cached, and never written."""
+    before: bytes = b""
+    """What the disk had before the last sync."""
+    synced: int = 0
+    """How many bytes the disk had after it."""
 
     @property
     def is_on_disk(self) -> bool:
@@ -73,7 +77,18 @@ class File:
         for start, end in self.dropped:
             old = self.durable[start:end].ljust(end - start, b"\0")
             written[start:end] = old[: max(0, len(written) - start)]
-        self.durable = bytes(written)
+        self.before, self.durable = self.durable, bytes(written)
+        self.synced = len(written)
+
+    def overwritten(self) -> list[tuple[int, bytes]]:
+        """Return what the sectors had that the last sync has changed, each by its offset."""
+        new = self.durable[: self.synced]
+        old = self.before[: len(new)].ljust(len(new), b"\0")
+        return [
+            (at, old[at : at + SECTOR])
+            for at in range(0, len(new), SECTOR)
+            if old[at : at + SECTOR] != new[at : at + SECTOR]
+        ]
 
     def tear(self) -> None:
         """
@@ -104,9 +119,9 @@ class Disk:
         self.fuse: int | None = None
         """Operations until the process is killed."""
         self.failing = False
-        """Every sync fails from now on, after those that still go well."""
-        self.good_syncs = 0
-        """Syncs that still go well once it is failing."""
+        """Every sync fails from now on."""
+        self.names_first = False
+        """Whether it fails only from the next sync of names on."""
         self.full = False
         """Every write finds no room."""
         self.overwrites = False
@@ -132,8 +147,7 @@ class Disk:
             for file in names.values():
                 if id(file) not in files:
                     cached, dropped = bytearray(file.cached), list(file.dropped)
-                    copied = File(cached, file.durable, file.in_place, dropped)
-                    files[id(file)] = copied
+                    files[id(file)] = replace(file, cached=cached, dropped=dropped)
 
         def copied_names(names: dict[str, File]) -> dict[str, File]:
             return {name: files[id(file)] for name, file in names.items()}
@@ -234,13 +248,13 @@ class Disk:
 
     def fail(self) -> None:
         """
-        Fail from now on, or from the next syncs on: only so a sync of names is the first.
+        Fail from now on, or from the next sync of names on.
 
         Writes in place reach the page cache, or the file system takes none any more.
         """
         dice = self._chance()
-        self.failing, self.good_syncs = True, GOOD_SYNCS[dice % len(GOOD_SYNCS)]
-        self.overwrites = dice // len(GOOD_SYNCS) % 4 > 0
+        self.failing, self.names_first = True, dice % NAMES_FIRST == 0
+        self.overwrites = dice // NAMES_FIRST % 4 > 0
 
     def fill(self) -> None:
         """Be full; a file system that overwrites nothing needs room for each change."""
@@ -254,17 +268,16 @@ class Disk:
         """Make names durable; after a failure, a later sync may still do so."""
         self.burn()
         finds_room = self.overwrites or not self.full or len(self._names_since) == 1
-        if (fails := self._fails_to_sync()) or not finds_room:
+        if (fails := self.failing) or not finds_room:
+            self.names_first = False
             self.effects[Effect.NAMES_SYNC_FAILED] += 1
             raise OSError(errno.EIO if fails else errno.ENOSPC, "names are not synced")
         self._names_since = [dict(self.names)]
 
-    def _fails_to_sync(self) -> bool:
-        """Return whether a sync fails; count one that does not."""
-        if self.failing and self.good_syncs:
-            self.good_syncs -= 1
-            return False
-        return self.failing
+    @property
+    def fails_to_sync(self) -> bool:
+        """Whether a sync of a file fails."""
+        return self.failing and not self.names_first
 
     def write(self, file: File, data: bytes) -> None:
         """Append, all of it or (killed, or without room) a beginning of it."""
@@ -280,7 +293,7 @@ class Disk:
 
     def write_in_place(self, file: File, data: bytes) -> None:
         """Replace the content; without room perhaps a beginning of it."""
-        fails = self.failing and not self.good_syncs
+        fails = self.fails_to_sync
         if self.overwrites or not (fails or self.full):
             file.cached[:] = data
             file.dropped.clear()  # Dirty again.
@@ -301,7 +314,7 @@ class Disk:
         without having written them.
         """
         self.burn()
-        if self._fails_to_sync():
+        if self.fails_to_sync:
             self.effects[Effect.SYNC_FAILED] += 1
             self.effects[Effect.PAGES_DROPPED] += file.drop()
             raise OSError("the disk has failed")

@@ -103,7 +103,10 @@ class Effect(enum.Enum):
     CHECKPOINT_HELD_BACK = "checkpoints that a reader kept from copying all"
     ROTTEN = "disks that changed something they had reported as written"
     LAST_BATCH_ROTTEN = "last batches of journals that rotted"
+    BEFORE_MARK_ROTTEN = "last batches that rotted before the disk had their mark"
+    WRITE_LOST = "synced writes to the files of journals that a disk lost"
     ROTTEN_REFUSED = "nodes that refused such a disk"
+    LOSS_UNKNOWN = "such disks with lost promises that no other member could know of"
     ROTTEN_ACCEPTED = "nodes that did without what such a disk had changed"
     STATE_BACK = "states that returned as an older copy, without the journal"
 

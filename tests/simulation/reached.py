@@ -280,7 +280,6 @@ BRANCHES: dict[str, str] = {
     "snapshots/installation.py: SnapshotInstallation._go_on_after -> raise Fatal(": LAST_CHECKS
     + "`tests/replication/test_compaction.py`).",
     "snapshots/installation.py: finish_install": LAST_CHECK,
-    "snapshots/recovery_checks.py: check_state": "No machine here has an older copy of its state alone, or of its journal alone (`tests/replication/test_compaction.py`, `tests/replication/test_cluster_replicator.py`).",
     "snapshots/store.py: Manifest.from_message": MALFORMED,
     "snapshots/store.py: SnapshotStore._check": LAST_CHECK,
     "snapshots/store.py: SnapshotStore._adopt": RARE

@@ -97,7 +97,7 @@ class DiskCopies:
         known_everywhere = {o.journal.configuration.voters for o in others}
         if len(known_everywhere) > 1:
             return
-        if not all(knows_better(other, node_id, copy) for other in others):
+        if not all(knows_better(other, node_id, copy.hello) for other in others):
             return
         # The first election needs every voter, and the one that is put back is refused.
         if not all(other.journal.configuration.is_named for other in others):
@@ -111,16 +111,16 @@ class DiskCopies:
         self.world.put_back(nodes[node_id], copy)
 
 
-def knows_better(node: Node, peer: str, copy: Copy) -> bool:
-    """Return whether the disk of a node knows of promises that a copy has lost."""
+def knows_better(node: Node, peer: str, hello: Hello) -> bool:
+    """Return whether the disk of a node knows of promises that one with *hello* has lost."""
     file = BootFile(node.disk)
     _, _, content = max(file._read(), key=lambda slot: slot[0])
     file._take(content)
     seen = file.seen.get(peer)
     return (
         seen is not None
-        and seen.journal_id == copy.hello.journal_id
-        and _is_older(seen, copy.hello)
+        and seen.journal_id == hello.journal_id
+        and _is_older(seen, hello)
     )
 
 

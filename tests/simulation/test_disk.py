@@ -222,3 +222,21 @@ def test_a_full_disk_takes_a_part_and_says_so() -> None:
     assert b"12345678".startswith(disk.read("log"))
     assert disk.read("log") != b"12345678"
     assert disk.effects[Effect.DISK_FULL] == 1
+
+
+def test_a_disk_remembers_what_its_sectors_had_before_the_last_sync() -> None:
+    """After a power cut, too; what was not synced is not among it."""
+    disk = Disk("n1", random.Random(1))
+    write(disk, "log", b"a" * (SECTOR + 10))
+    file = disk.names["log"]
+    assert file.overwritten() == [(0, bytes(SECTOR)), (SECTOR, bytes(10))]
+    write(disk, "log", b"b" * SECTOR)
+    write(disk, "log", b"not synced", sync=False)
+    wanted = [(SECTOR, b"a" * 10 + bytes(SECTOR - 10)), (2 * SECTOR, bytes(10))]
+    assert file.overwritten() == wanted
+    disk.sync_directory()
+    disk.lose_power()
+    assert file.overwritten() == wanted
+    assert disk.copy().names["log"].overwritten() == wanted
+    disk.rewrite("log", 0)
+    assert file.overwritten() == []

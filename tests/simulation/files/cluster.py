@@ -9,6 +9,7 @@ from dataclasses import replace
 from tests.simulation.codes import CodesCluster
 from tests.simulation.disk import StateFault
 from tests.simulation.faults import Profile
+from tests.simulation.files.journal_rot import JournalRot
 from tests.simulation.files.processes import Processes
 from tests.simulation.files.rot import RottingDisks
 from tests.simulation.files.store import FileStore
@@ -50,7 +51,8 @@ class FilesCluster(CodesCluster):
         store = lambda: FileStore(self._processes, self._dice)  # noqa: E731
         super().__init__(seed, replace(scenario, store=store))
         batches = random.Random(f"{seed} {scenario.nodes} last batches")
-        self._rot = RottingDisks(self, self._dice, batches)
+        lost = random.Random(f"{seed} {scenario.nodes} lost writes")
+        self._rot = RottingDisks(self, self._dice, batches, JournalRot(lost))
 
     @contextlib.contextmanager
     def world(self, *, risk: float = 0.0) -> Iterator[None]:

@@ -104,6 +104,9 @@ class Tracked:
                 other = rng.choice(sectors)
                 size = min(SECTOR, len(content) - max(at, other))
                 content[at : at + size] = old[other : other + size]
+                for start, data in self.before:  # There it has not been written.
+                    if start // SECTOR == other // SECTOR != at // SECTOR:
+                        content[start : start + len(data)] = data
             case Rot.LOST_WRITE if self.before:
                 start, data = rng.choice(self.before)
                 if start + len(data) <= len(content):

@@ -108,7 +108,7 @@ class Process:
         was_dead = self.dead
         writes = bool(self.folder.tracked(name).pending)  # Else it is hardly a sync.
         error = self.enter(sqlite_vfs.IOERR_FSYNC, sync=writes)
-        if not error and self.disk.failing and not self.quiet:
+        if not error and self.disk.fails_to_sync and not self.quiet:
             error = sqlite_vfs.IOERR_FSYNC
             self.disk.effects[Effect.SYNC_FAILED] += 1
         if not error:

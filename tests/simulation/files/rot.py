@@ -13,21 +13,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sparecode_node.replication.log.file import MARK, NAME
-from sparecode_node.replication.log.format import (
-    FormatError,
-    read_batches,
-    read_file_header,
-    read_mark,
-)
+from sparecode_node.replication.log import boots
 from tests.simulation.comparisons import Comparison
-from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
-from tests.simulation.files.kernel import Folder, Rot, Tracked
+from tests.simulation.files.journal_rot import (
+    JournalRot,
+    end_of_journal,
+    is_before_mark,
+    keep_mark,
+    lacks_synced_batches,
+    mark_on,
+)
+from tests.simulation.files.kernel import Folder, Rot
 from tests.simulation.files.store import STATE, FileStore
 from tests.simulation.invariants import Invariants
 from tests.simulation.machines import Node
 from tests.simulation.memberships import Memberships
+from tests.simulation.rollbacks import knows_better
 from tests.simulation.statements import Statements
 
 ROT_RATE = 0.05
@@ -77,8 +79,18 @@ class RottingDisks:
     rng: random.Random
     batches: random.Random
     """Dice of their own: whether the last batch rots, and how."""
+    journals: JournalRot
     _copies: dict[str, tuple[object, Folder]] = field(default_factory=dict)
     """Of states, with the store each belongs to."""
+    _waits_for_state: bool = False
+    """Whether the last batch rots of the first machine whose state has it on its disk."""
+    _unjudged: set[str] = field(default_factory=set)
+    """
+    Machines that have not started since their disk has rotted, for another reason.
+
+    Their disks rot no further: if the checksums of the state are lost, too, nothing shows
+    what the first rot has changed.
+    """
     _refused: set[str] = field(default_factory=set)
     """Machines that wait for an empty disk."""
 
@@ -90,15 +102,32 @@ class RottingDisks:
             self._copies.setdefault(node_id, (node.store, _copy(node)))
         if self.rng.random() < ROT_RATE and self._is_dispensable(node):
             self._spoil(node)
+        self._waits_for_state |= self.journals.waits_for_state()
+        if self._waits_for_state:
+            self._let_a_state_be_ahead()
+
+    def _let_a_state_be_ahead(self) -> None:
+        """Let a journal lose a batch that its state has applied, and keeps."""
+        for _, node in sorted(self.world.nodes.items()):
+            assert isinstance(node.store, FileStore)
+            has_applied = node.is_up() and (
+                node.store.durable_index == node.journal.last_index
+            )
+            if has_applied and is_before_mark(node.disk) and self._is_dispensable(node):
+                self._waits_for_state = False
+                self._spoil(node, before_mark=True)
+                return
 
     def replace_refused(self) -> None:
         """Give a machine whose disk was refused an empty one, once the others can."""
+        self._unjudged -= {i for i, node in self.world.nodes.items() if node.is_up()}
         self._stop_those_that_others_refuse()
         for node_id in sorted(self._refused):
             node = self.world.nodes[node_id]
             node.restart_at = None  # It is started no more as it is.
             if self._is_dispensable(node):
                 self._refused.remove(node_id)
+                self._unjudged.discard(node_id)
                 self.world.memberships.doubtful.remove(node_id)
                 self.world.memberships.wiped.add(node_id)
                 self.world.wipe(node)
@@ -140,18 +169,23 @@ class RottingDisks:
         named = all(getattr(member, "journal_id", "") for member in known)
         return same_voters and len(known) == 1 and named
 
-    def _spoil(self, node: Node) -> None:
+    def _spoil(self, node: Node, *, before_mark: bool = False) -> None:
         assert isinstance(node.store, FileStore)
+        if node.node_id in self._unjudged:
+            return
         of_last_batch = self.batches.random() < OF_LAST_BATCH
-        if of_last_batch and MARK in node.disk.names:  # The kernel has had the time.
-            node.disk.names[MARK].write_back()
+        before_mark = before_mark or self.journals.is_before_mark()
+        of_last_batch = of_last_batch or before_mark
+        mark = mark_on(node.disk, newest=of_last_batch and not before_mark)
         self.world.crash(node.node_id, power=True)
+        ended = end_of_journal(node.disk)
         if of_last_batch:
-            what = self._spoil_last_batch(node)
+            keep_mark(node.disk, mark)
+            what = self.journals.spoil_last_batch(node.disk, self.batches)
         elif self.rng.random() < STATE_BACK:
             what = self._put_state_back(node)
         elif self.rng.random() < OF_JOURNAL:
-            what = self._spoil_journal(node)
+            what = self.journals.spoil(node.disk, self.rng)
         else:
             what = self._spoil_state(node.store.folder)
         if not what:
@@ -162,9 +196,36 @@ class RottingDisks:
         node.invariants.promises.forget(node.node_id)
         self.world.memberships.doubtful.add(node.node_id)
         lacks = lacks_synced_batches(node.disk)
+        left = end_of_journal(node.disk)
+        effect = Effect.BEFORE_MARK_ROTTEN
+        self.world.effects[effect] += before_mark and not lacks
+        node.applied_at_start = 0  # Until its state is open.
         self.world.boot(node)
         self.world.effects[Effect.ROTTEN_ACCEPTED] += node.is_up()
-        check_started(node.invariants, node, lacks=lacks)
+        if not node.is_up():
+            self._unjudged.add(node.node_id)
+        is_ahead = node.applied_at_start > left[-1]
+        check_started(node.invariants, node, lacks=lacks, is_ahead=is_ahead)
+        if left < ended:
+            self._replace_if_unknown(node)
+
+    def _replace_if_unknown(self, node: Node) -> None:
+        """
+        Replace a disk that has lost promises of which some other member does not know.
+
+        Of the last second before a power cut the product does not promise to notice that:
+        the leader alone has heard of it, and of what a leader has counted itself nobody.
+        """
+        members, nodes = self.world.memberships, self.world.nodes
+        others = [nodes[v] for v in members.configuration.voters - {node.node_id}]
+        if not node.is_up() or node.journal.boots.refused_by:
+            return
+        for other in others:  # The kernel has had the time.
+            other.disk.names[boots.NAME].write_back()
+        if not all(knows_better(o, node.node_id, node.hello()) for o in others):
+            self.world.effects[Effect.LOSS_UNKNOWN] += 1
+            self._refused.add(node.node_id)
+            self.world.crash(node.node_id, power=False)
 
     def _spoil_state(self, folder: Folder) -> str:
         if not folder.names:  # Lost in the power cut: nothing was synced yet.
@@ -181,33 +242,6 @@ class RottingDisks:
         folder.write_out()
         return f"{name}: {kind.value}" if changed else ""
 
-    def _spoil_journal(self, node: Node) -> str:
-        if not node.disk.names:
-            return ""
-        name = self.rng.choice(sorted(node.disk.names))
-        file = node.disk.names[name]
-        tracked, kind = Tracked(bytearray(file.durable)), self.rng.choice(list(Rot))
-        changed = tracked.rot(kind, self.rng)
-        file.cached, file.durable = tracked.durable, bytes(tracked.durable)
-        return f"{name}: {kind.value}" if changed else ""
-
-    def _spoil_last_batch(self, node: Node) -> str:
-        """Let a part of the last batch rot: a torn tail looks the same."""
-        file = node.disk.names.get(NAME)
-        if file is None:
-            return ""
-        try:
-            *_, last = read_batches(file.durable, read_file_header(file.durable))
-        except FormatError:
-            return ""
-        kind = self.batches.choice(list(Rot))
-        tracked = Tracked(bytearray(file.durable[last.start : last.end]))
-        changed = tracked.rot(kind, self.batches)
-        rest = file.durable[: last.start] + bytes(tracked.durable)
-        file.cached, file.durable = bytearray(rest), rest
-        self.world.effects[Effect.LAST_BATCH_ROTTEN] += changed
-        return f"{NAME}, its last batch: {kind.value}" if changed else ""
-
     def _put_state_back(self, node: Node) -> str:
         """Let the state be yesterday's, and the journal today's."""
         assert isinstance(node.store, FileStore)
@@ -219,25 +253,18 @@ class RottingDisks:
         return "the state is an older copy"
 
 
-def lacks_synced_batches(disk: Disk) -> bool:
-    """Return whether the journal on a disk ends before a batch that its mark names."""
-    files = disk.names
-    if NAME not in files or MARK not in files:
-        return False
-    data = bytes(files[NAME].durable)
-    try:
-        salt = read_file_header(data)
-        last = max((batch.sequence for batch in read_batches(data, salt)), default=0)
-    except FormatError:
-        return True
-    return read_mark(bytes(files[MARK].durable), salt) > last
-
-
-def check_started(invariants: Invariants, node: Starting, *, lacks: bool) -> None:
+def check_started(
+    invariants: Invariants, node: Starting, *, lacks: bool, is_ahead: bool = False
+) -> None:
     """See that no node starts with a journal that lacks what was on its disk."""
     invariants.comparisons[Comparison.ROT_NAMED] += lacks and not node.is_up()
+    only_ahead = is_ahead and not lacks
+    invariants.comparisons[Comparison.AHEAD] += only_ahead and not node.is_up()
     if lacks and node.is_up():
         seen = f"{node.node_id} starts, and its mark names more than its journal has"
+        invariants.violated("rot is noticed", seen)
+    if is_ahead and node.is_up():
+        seen = f"{node.node_id} starts, and has applied more than its journal has"
         invariants.violated("rot is noticed", seen)
 
 

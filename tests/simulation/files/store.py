@@ -61,6 +61,11 @@ class FileStore(MachineStore):
         return self.folder.path / STATE
 
     @property
+    def durable_index(self) -> int:
+        """What it has applied, and no power cut takes back."""
+        return self._checkpoints.durable_index
+
+    @property
     def process(self) -> Process:
         assert self._process is not None
         return self._process

@@ -138,7 +138,7 @@ class Mistakes:
             # Copies do not link to a member that has joined since they were made.
             and lost | {node.node_id for node in kept} <= self._copied
             and all(
-                knows_better(node, each, self._copies[each])
+                knows_better(node, each, self._copies[each].hello)
                 for node in kept
                 for each in lost
             )
