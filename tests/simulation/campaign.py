@@ -27,9 +27,6 @@ from tests.simulation.work import PeopleAtWork
 EVERY_FAULT_FROM_SEEDS = 200
 """In this many schedules every fault takes effect; in fewer, a rare one may not."""
 
-RARE_FROM_SEEDS = 1000
-"""And in this many those that few runs are about."""
-
 MIXED_FROM_SEEDS = 20
 LOST_FROM_SEEDS = 40
 """
@@ -185,10 +182,8 @@ class Verdict:
     """Of the state machine that only remembers, and has no codes."""
     kind: Kind = Kind.ENGINES
 
-    def is_due(self, *, of_mixes: bool, rare: bool = False) -> bool:
+    def is_due(self, *, of_mixes: bool) -> bool:
         """Return whether there are enough seeds that nothing of a kind may be absent."""
-        if rare:
-            return self.outcome.seeds >= RARE_FROM_SEEDS
         mixes = LOST_FROM_SEEDS if self.kind is Kind.LOST else MIXED_FROM_SEEDS
         return self.outcome.seeds >= (mixes if of_mixes else EVERY_FAULT_FROM_SEEDS)
 
@@ -198,7 +193,8 @@ class Verdict:
         return [
             effect
             for effect in effects_of(self.kind)
-            if self.is_due(of_mixes=effect.of_mixes, rare=effect in RARE)
+            if self.is_due(of_mixes=effect.of_mixes)
+            and effect not in RARE
             and not self.outcome.effects[effect]
         ]
 

@@ -223,7 +223,10 @@ IN_NODES = {
 
 
 RARE = {Effect.INSTALLED_AT_ODD_MOMENT}
-"""The effects that need more runs than the others to occur."""
+"""
+The effects that a campaign may lack, because few of its runs are about them: a test shows
+that they occur (`test_snapshots.py`).
+"""
 
 IN_LOST = {
     Effect.STALL,

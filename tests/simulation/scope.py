@@ -36,7 +36,7 @@ SCOPE = """## What is simulated, and what is not
 | time inside syncs and applies, suspended processes, half-dead links | no | no | simulated | no |
 | snapshots that stop on their way, and come too late | in a fifth of the runs | in a fifth of the runs | no | in a fifth of the runs |
 | members that were away for too long, and fetch a snapshot while faults go on | in a seventh of the runs | in a seventh of the runs | after a while, when all but the links is in good health | in a seventh of the runs |
-| installations that begin late: at a candidate, with something left to apply, or at a member that could win | in a twentieth of the runs | in a twentieth of the runs | no | in a twentieth of the runs |
+| installations that begin late: at a candidate, with something left to apply, or at a member that could win | in a twentieth of the runs of three nodes | in a twentieth of the runs | no | in a twentieth of the runs |
 | worker threads that install a snapshot or write a shorter log, while the engine goes on | in these runs | in these runs | yes | in these runs |
 | snapshots in turns, in good health | no | no | in a fifth of the runs | no |
 | bandwidth of links, and time of disks for a snapshot by its size | no | no | simulated | no |
@@ -73,7 +73,7 @@ What that could hide:
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.
 * *Installations* begin nearly always at a follower that has applied all that it knows to be committed. They begin at a candidate, or with something left to apply, in about
-  one of sixty runs of `make sim`, a few of `make sim-outbox`, hardly any of `make sim-disks` or of five nodes, and none of whole nodes. `tests/replication/test_compaction.py` has both, without a seed.
+  one of sixty runs of `make sim`, a few of `make sim-outbox`, hardly any of `make sim-disks`, and none of five nodes or of whole nodes. `tests/replication/test_compaction.py` has both, without a seed.
 * *Snapshots that are being written* are taken without a fault, and their files are on the simulated disk of the journal, not on that of the state.
 * *A file system* loses and tears only what these models say. Metadata is written in order, a sector is atomic, and reads return what was written while the machine runs:
   bytes that rot are seen at the next start. SQLite's page cache, its shared memory and its locks are those of one process.
