@@ -173,7 +173,7 @@ BRANCHES: dict[str, str] = {
     'log/file.py: JournalFile.append -> raise Fatal("the journal is closed")': OPEN,
     "log/file.py: JournalFile.take": OPEN,
     'log/file.py: JournalFile.take -> raise Fatal(f"{self.where}: the new journal is not written")': "What replaces a journal is written first. No test does anything else.",
-    "log/format.py: read_file_header": "No rot of these seeds hits the few bytes with which a journal begins (`tests/replication/test_journal.py`).",
+    "log/format.py: read_file_header": "No rot of these seeds changes the few bytes with which a journal begins, though it may take them away (`tests/replication/test_journal.py`).",
     'log/format.py: read_batches -> problem = f"batch {batch.sequence} follows batch {sequence}"': CHECKED
     + " (`tests/replication/test_journal.py`).",
     'log/format.py: read_batches -> raise FormatError(offset, "damaged, and longer than a torn batch could be")': "No journal is damaged here more than 64 MiB before its end: none becomes so long. No test has one.",
