@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, required=True)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--profile")
-    parser.add_argument("--recording", choices=["yes"])
+    parser.add_argument("--recording", action="store_true")
     parser.add_argument("--stops", choices=["yes"])
     for each in (kind for kind in Kind if kind is not Kind.ENGINES):
         parser.add_argument(f"--{each.value}", choices=["yes"])
@@ -64,7 +64,7 @@ def main() -> int:
     if kind is not Kind.GROUPS:
         campaign = Campaign(
             nodes=wanted.nodes,
-            recording=wanted.recording == "yes",
+            recording=wanted.recording,
             kind=kind,
             profile=Profile[wanted.profile] if wanted.profile else None,
         )

@@ -69,7 +69,6 @@ class Bug:
         profile = self.options.get("profile")
         return Campaign(
             nodes=int(self.options.get("nodes", "3")),
-            recording=self.options.get("recording") == "yes",
             profile=Profile[profile] if profile else None,
             kind=kind,
         )
