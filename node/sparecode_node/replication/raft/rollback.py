@@ -61,6 +61,13 @@ class Hello:
     """The last entry in its state; 0: release 0.1.0."""
     skipped: tuple[tuple[int, str], ...] = ()
     """Index and digest of the newest entries that it has skipped, or will skip (E3)."""
+    link: int = 0
+    """Counts the links that this start has begun; 0: not counted."""
+
+    def is_later_than(self, other: "Hello") -> bool:
+        """Return whether the same start has shown *other* for an earlier link."""
+        start, its = ((h.journal_id, h.boots[-1:]) for h in (self, other))
+        return start == its and self.link > other.link
 
 
 @dataclass(slots=True)
