@@ -3,11 +3,18 @@
 
 import sqlite3
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Database = TypeVar("Database", bound=sqlite3.Connection)
 
 _opened: list[sqlite3.Connection] = []
+
+
+class WithoutLog(sqlite3.Connection):
+    """Gets no write-ahead log, as after an error of the disk: SQLite raises none."""
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return super().execute(sql.removesuffix(" = WAL"), *values)
 
 
 def open_database(

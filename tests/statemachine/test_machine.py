@@ -43,7 +43,7 @@ from sparecode_node.statemachine.tables import agents as agent_tables
 from sparecode_node.statemachine.tables.formats import SchemaError
 from sparecode_node.statemachine.tables.schema import VERSION
 from sparecode_node.statemachine.targets import TARGET_FIELDS, target_of
-from tests.databases import open_database
+from tests.databases import WithoutLog, open_database
 from tests.statemachine.next_format import FORMAT, begin_next_format
 from tests.statemachine.world import START_MS, World
 
@@ -239,11 +239,6 @@ def test_a_database_that_gets_no_write_ahead_log_is_refused(tmp_path: Path) -> N
 
     The page sums know nothing of what is written so: each later start refuses the file.
     """
-
-    class WithoutLog(sqlite3.Connection):
-        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            return super().execute(sql.removesuffix(" = WAL"), *values)
-
     db = sqlite3.connect(tmp_path / "state.db", factory=WithoutLog)
     with pytest.raises(sqlite3.OperationalError, match="no write-ahead log"):
         StateMachine(db)

@@ -2,6 +2,7 @@
 """Sealed segments of the audit log: rows in the state, events in a file of each node (U1)."""
 
 import contextlib
+import functools
 import itertools
 import os
 import sqlite3
@@ -35,6 +36,7 @@ from sparecode_node.statemachine.snapshots import (
 )
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
+from tests.databases import WithoutLog
 from tests.statemachine.test_snapshots import FileWorld
 from tests.statemachine.world import World
 
@@ -455,6 +457,20 @@ def test_nothing_of_a_damaged_file_is_deleted(world: FileWorld) -> None:
         damaged = path.with_name(f"{path.name}.damaged-{number}")
         assert damaged.read_bytes() == content
         assert damaged.with_name(f"{damaged.name}-wal").read_bytes() == content
+
+
+def test_a_file_that_gets_no_write_ahead_log_is_not_put_aside(
+    world: FileWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is sound; a start in which the disk works takes it."""
+    connect = functools.partial(sqlite3.connect, factory=WithoutLog)
+    file_of(world.path).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        with pytest.raises(sqlite3.OperationalError, match="no write-ahead log"):
+            sealed_events.create(world.path)
+    sealed_events.create(world.path)
+    assert not sealed_events.put_aside_files(world.path)
 
 
 def test_a_full_disk_does_not_put_the_file_aside(

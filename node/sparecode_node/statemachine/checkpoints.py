@@ -38,6 +38,18 @@ def checkpoint(db: sqlite3.Connection) -> tuple[int, int]:
     return (frames, copied) if not busy else (0, -1)
 
 
+def write_ahead(db: sqlite3.Connection) -> None:
+    """
+    Give a database a write-ahead log; one in memory needs none.
+
+    SQLite reports an error of the disk only by the mode that it returns, and goes on with
+    a rollback journal. Raises `sqlite3.OperationalError` then.
+    """
+    ((mode,),) = db.execute("PRAGMA journal_mode = WAL").fetchall()
+    if mode not in ("wal", "memory"):
+        raise sqlite3.OperationalError("the database gets no write-ahead log")
+
+
 class Checkpoints:
     """The checkpoints of one database, which another connection writes."""
 

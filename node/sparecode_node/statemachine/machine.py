@@ -116,9 +116,7 @@ class StateMachine:
         db.isolation_level = None  # Transactions are begun and ended here, by name.
         db.execute(checkpoints.OFF)
         db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_KEPT}")
-        ((mode,),) = db.execute("PRAGMA journal_mode = WAL").fetchall()
-        if self._file and mode != "wal":  # SQLite reports an error of the disk only so.
-            raise sqlite3.OperationalError(f"{self._file}: no write-ahead log")
+        checkpoints.write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
         formats.prepare(db)
         db.execute("PRAGMA foreign_keys = ON")

@@ -21,6 +21,7 @@ from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent, canonical, chain_hash
 from sparecode_node.fault_points import Point, reach
+from sparecode_node.statemachine.checkpoints import write_ahead
 from sparecode_node.statemachine.page_sums import write_again
 from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import (
@@ -483,7 +484,7 @@ def _open(file: Path) -> sqlite3.Connection:
     db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     db.text_factory = _text
     try:
-        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        write_ahead(db)
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA wal_autocheckpoint = 0")
         (version,) = db.execute("PRAGMA user_version").fetchone()
