@@ -191,6 +191,17 @@ def test_a_refused_node_is_reported_while_it_tries(
     assert watch.rollbacks.refused == []
 
 
+def test_a_late_answer_of_an_earlier_start_is_no_reason_for_an_alert(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node has started again meanwhile. An older copy would call by itself."""
+    assert watch.accepts(boot(1), boot(2))
+    assert not watch.accepts(boot(1), fresh=False)
+    assert (caplog.records, watch.rollbacks.refused) == ([], [])
+    assert not watch.accepts(boot(1), fresh=True)
+    assert watch.rollbacks.refused == ["n2"]
+
+
 def test_promises_are_remembered_over_a_restart(watch: Watch) -> None:
     """A start is synced; promises are written at most once a second, without a sync."""
     assert watch.accepts(boot(1))

@@ -256,6 +256,7 @@ def test_a_machine_whose_last_batch_rots_before_its_mark_is_written_is_replaced(
             node.disk.names[MARK] = File(bytearray(mark), mark, in_place=True)
             node.disk.rotten = True
             sim.memberships.doubtful.add(node.node_id)
+            sim.invariants.promises.forget(node.node_id)
             sim.boot(node)
             assert node.is_up()
             assert node.journal.last_index == had

@@ -121,9 +121,9 @@ class Rollbacks:
         if seen is not None and seen.journal_id != hello.journal_id:
             seen = None  # `admission` judges other journals.
         if seen is not None and not self._fits(seen, hello, fresh=fresh):
-            if not self._refuses(peer):
-                log.error("older_copy_refused", extra={"peer": peer, "advice": ADVICE})
-            self._refused[peer] = self.now()
+            # An older copy calls again and again. An answer of an earlier start is late.
+            if fresh or not _is_earlier(seen, hello):
+                self._report(peer)
             return False
         if hello.boots and (seen is None or not _is_same(seen, hello)):
             newest = hello.boots[-1]
@@ -135,6 +135,11 @@ class Rollbacks:
             if peer in self.journal.configuration.ids:
                 self._save(sync=True)
         return True
+
+    def _report(self, peer: str) -> None:
+        if not self._refuses(peer):
+            log.error("older_copy_refused", extra={"peer": peer, "advice": ADVICE})
+        self._refused[peer] = self.now()
 
     def _fits(self, seen: Seen, hello: Hello, *, fresh: bool) -> bool:
         boots = hello.boots
@@ -178,6 +183,10 @@ class Rollbacks:
     def _save(self, *, sync: bool) -> None:
         self._changed = False
         self.journal.boots.save(self.journal.configuration.ids, sync=sync)
+
+
+def _is_earlier(seen: Seen, hello: Hello) -> bool:
+    return bool(hello.boots) and hello.boots[-1].number < seen.number
 
 
 def _is_same(seen: Seen, hello: Hello) -> bool:
