@@ -64,7 +64,7 @@ What that could hide:
   All that it says after its return is judged as that of any other member.
 * *Records that the disk has not got yet.* Before a machine is put back to an older copy, the small files of the others (`raft.boots`) are
   written to the disk, as kernels do within half a minute. What a machine knows less than that is not drawn there; power cuts alone take it away.
-* *Promises of the last second* before a power cut, lost by a disk that rots. The leader alone may have heard of an acknowledgement, and nobody of what a leader has counted itself.
+* *Promises of the last second* before a power cut, lost by a disk that rots. The leader alone may have heard of an acknowledgement, and no member of what a leader has counted of its own log.
   Where another member does not know of them, the disk is replaced at once, so nothing shows what a cluster does that goes on: it may lose what only this disk and one other had.
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.

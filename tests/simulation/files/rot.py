@@ -214,7 +214,7 @@ class RottingDisks:
         Replace a disk that has lost promises of which some other member does not know.
 
         Of the last second before a power cut the product does not promise to notice that:
-        the leader alone has heard of it, and of what a leader has counted itself nobody.
+        the leader alone has heard of it, and no member of what the leader's own log had.
         """
         members, nodes = self.world.memberships, self.world.nodes
         others = [nodes[v] for v in members.configuration.voters - {node.node_id}]

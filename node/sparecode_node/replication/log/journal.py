@@ -141,11 +141,13 @@ class Journal(EngineJournal):
     @property
     def agreed_configuration(self) -> Configuration:
         """The newest one known to be committed here: it cannot be taken back."""
-        at, newest = self._configurations[-1]  # Nearly always it; asked for often.
-        return newest if at <= self.committed else self.configuration_at(self.committed)
+        return self.configuration_at(self.committed)
 
     def configuration_at(self, index: int) -> Configuration:
         """Return the configuration that counted when the log ended at *index*."""
+        at, newest = self._configurations[-1]  # Nearly always it; asked for often.
+        if at <= index:
+            return newest
         return next(c for at, c in reversed(self._configurations) if at <= index)
 
     def _take_configuration(self, entry: Entry) -> None:
