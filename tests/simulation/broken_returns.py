@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same, of machines that have lost something, and of those that have not."""
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,7 +112,7 @@ def a_voter_that_starts_without_the_vote_that_was_left_to_it() -> Invariants:
 # --- Refusals of machines that have lost nothing
 
 
-def judged() -> tuple[Any, Rollbacks]:
+def judged(*, late_calls: bool = False) -> tuple[Any, Rollbacks]:
     """Return n1, whose refusals are judged, and what it knows of starts."""
     node = three()["n1"]
     node.invariants, node.running = Invariants(), node.replica
@@ -120,10 +121,11 @@ def judged() -> tuple[Any, Rollbacks]:
         seen={"n2": start}, save=lambda _ids, *, sync: sync
     )
     node.journal.agreed_configuration = NAMED
-    rollbacks = Rollbacks(node.journal, lambda: 2, lambda: 100.0)
+    seconds = itertools.count(100)
+    rollbacks = Rollbacks(node.journal, lambda: 2, lambda: next(seconds))
     guard = node.running.guard
     guard.rollbacks, guard.admission = rollbacks, Admission(node.journal, rollbacks)
-    judge_refusals(node)
+    judge_refusals(node, late_calls=late_calls)
     return node, rollbacks
 
 
@@ -136,6 +138,23 @@ def a_link_refused_as_of_an_older_copy() -> Invariants:
     assert admission.refusal_of_link("n2", shown, fresh=False) is None
     assert not node.invariants.violations
     assert admission.refusal_of_link("n2", shown, fresh=True) == Refusal.ROLLED_BACK
+    return node.invariants  # type: ignore[no-any-return]
+
+
+@breaks("intact members are not refused")
+def a_member_reported_as_an_older_copy() -> Invariants:
+    """One call may come late. An intact member is heard before the next one."""
+    node, rollbacks = judged(late_calls=True)
+    start, hello = Boot(1, "one", NOWHERE), "journal of n2"
+    shown = Hello(hello, boots=(start,), position=(1, 1, 4))
+    admission = node.running.guard.admission
+    for _ in range(2):
+        assert admission.refusal_of_link("n2", shown, fresh=True) == Refusal.ROLLED_BACK
+        assert rollbacks.hears("n2", shown)
+        assert not node.invariants.violations
+    for _ in range(2):
+        assert admission.refusal_of_link("n2", shown, fresh=True) == Refusal.ROLLED_BACK
+    assert rollbacks.refused == ["n2"]
     return node.invariants  # type: ignore[no-any-return]
 
 

@@ -51,14 +51,29 @@ class JudgedTimes(dict[str, float]):
         self._node = node
 
     def __setitem__(self, peer: str, at: float) -> None:
-        node, why = self._node, Refusal.ROLLED_BACK
-        check_refused(node.invariants, node.node_id, peer, why)
+        self._judge(peer)
         super().__setitem__(peer, at)
 
+    def setdefault(self, peer: str, at: float) -> float:  # type: ignore[override]
+        """Return when a machine was refused first."""
+        self._judge(peer)
+        return super().setdefault(peer, at)
 
-def judge_refusals(node: Any) -> None:
-    """Let all refusals of a process that has just started be judged."""
+    def _judge(self, peer: str) -> None:
+        node, why = self._node, Refusal.ROLLED_BACK
+        check_refused(node.invariants, node.node_id, peer, why)
+
+
+def judge_refusals(node: Any, *, late_calls: bool) -> None:
+    """
+    Let all refusals of a process that has just started be judged.
+
+    *late_calls*: calls may come late, and are then refused. Only refusals that operators
+    are told of are judged.
+    """
     guard = node.running.guard
     rollbacks: Rollbacks = guard.rollbacks
     rollbacks._refused = JudgedTimes(node)
+    if not late_calls:
+        rollbacks._suspected = JudgedTimes(node)
     guard.admission = JudgedAdmission(node, guard.admission)

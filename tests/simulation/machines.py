@@ -252,6 +252,7 @@ class Node:
     """One machine: its disk, its store, and perhaps a replica that runs."""
 
     disk_type: type[Disk] = Disk
+    late_calls = False
 
     def __init__(
         self,
@@ -450,7 +451,7 @@ class Node:
     def _watch(self) -> None:
         """See what a process that has just started does with its log, and relies on."""
         self._count_conflicts(self.journal)
-        judge_refusals(self)
+        judge_refusals(self, late_calls=self.late_calls)
         engine = self.running.engine
         append = engine.append_configuration
 

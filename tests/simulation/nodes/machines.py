@@ -94,6 +94,7 @@ class Machine(Node):
     sim: Any
     disk: TimedDisk
     disk_type = TimedDisk
+    late_calls = True  # Of connections that were given up.
 
     def __init__(
         self,

@@ -65,7 +65,6 @@ def to_message(cluster_id: str, hello: Hello) -> peers_pb2.Hello:
             peers_pb2.SkippedEntry(index=index, digest=bytes.fromhex(digest))
             for index, digest in hello.skipped
         ],
-        link=hello.link,
     )
 
 
@@ -84,7 +83,6 @@ def from_message(shown: peers_pb2.Hello) -> Hello:
         position,
         shown.applied_index,
         tuple(skipped),
-        shown.link,
     )
 
 

@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 NO_LINK = "this member has no link to the called node yet"
-TAKEN_OVER = "a newer link took over"
 
 LINK_S = 2.0
 """
@@ -85,8 +84,6 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
         self._inbound: dict[NodeId, _Inbound] = {}
         self._next_link = asyncio.Event()
         """Set when the next link begins, and then replaced by another event."""
-        self._newest: dict[NodeId, Hello] = {}
-        """What each node has shown for its newest link."""
 
     async def _certified(self, context: Context) -> NodeId:
         peer = caller(context.auth_context())
@@ -176,12 +173,6 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
         hello = self._peers.check_hello(peer, hello_in(context.invocation_metadata()))
         if not isinstance(hello, Hello):
             await self._refuse(context, peer, hello)
-        # A connection that was given up may deliver a call when newer links have begun.
-        # What it shows is overtaken by their messages, and must not be judged.
-        newest = self._newest.get(peer)
-        if newest is not None and newest.is_later_than(hello):
-            await context.abort(grpc.StatusCode.ABORTED, TAKEN_OVER)
-        self._newest[peer] = hello
         own_hello = await self._judged(peer, hello, context)
         await context.send_initial_metadata(
             (
@@ -210,7 +201,7 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
                 del self._inbound[peer]
                 self._peers.link_ended(peer)
         if reading.cancelled():
-            await context.abort(grpc.StatusCode.ABORTED, TAKEN_OVER)
+            await context.abort(grpc.StatusCode.ABORTED, "a newer link took over")
         if not reading.result():
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "the engine lags behind"

@@ -8,10 +8,9 @@ status are ordinary calls over the same channels.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -231,8 +230,6 @@ class PeerTransport:
         """
         self.port = 0
         """The port of the listener, once it is bound."""
-        self._numbers = itertools.count(1)
-        """Of the links that this node begins."""
 
     def lend(self, segments: SegmentExchange) -> None:
         """Exchange sealed audit events with the other members, before the start."""
@@ -384,7 +381,7 @@ class PeerTransport:
         hello = await self._engine.run(
             lambda replica: replica.hello(), timeout_s=HELLO_S
         )
-        return self._peers.own_hello(replace(hello, link=next(self._numbers)))
+        return self._peers.own_hello(hello)
 
     async def renew(self, tls: PeerTls) -> None:
         """

@@ -37,6 +37,14 @@ log = logging.getLogger(__name__)
 SAVE_S = 1.0
 """Promises are written at most this often, without a sync: the kernel does the rest."""
 
+REPEATED_S = 1.0
+"""
+A node is reported if it is refused again so long after the first time.
+
+A connection that was given up may deliver a call when newer links have begun, or a
+start has ended. An intact node that called so is heard in between. An older copy is not.
+"""
+
 REFUSED_S = 5.0
 """A node that was refused is reported for this time after it has last tried."""
 
@@ -61,13 +69,6 @@ class Hello:
     """The last entry in its state; 0: release 0.1.0."""
     skipped: tuple[tuple[int, str], ...] = ()
     """Index and digest of the newest entries that it has skipped, or will skip (E3)."""
-    link: int = 0
-    """Counts the links that this start has begun; 0: not counted."""
-
-    def is_later_than(self, other: "Hello") -> bool:
-        """Return whether the same start has shown *other* for an earlier link."""
-        start, its = ((h.journal_id, h.boots[-1:]) for h in (self, other))
-        return start == its and self.link > other.link
 
 
 @dataclass(slots=True)
@@ -79,8 +80,10 @@ class Rollbacks:
     """The cluster's feature level."""
     now: Callable[[], float]
     """The engine's clock."""
+    _suspected: dict[str, float] = field(default_factory=dict)
+    """When each node was first refused, if no message of it has counted since."""
     _refused: dict[str, float] = field(default_factory=dict)
-    """When each refused node has last tried to link."""
+    """When each node that is reported has last tried to link."""
     _changed: bool = False
     _saved_at: float = float("-inf")
 
@@ -106,6 +109,7 @@ class Rollbacks:
         if seen is None:
             return not hello.boots or self.accepts(peer, hello)
         if _is_same(seen, hello):
+            self._suspected.pop(peer, None)
             return True
         is_earlier = bool(hello.boots) and hello.boots[-1].number <= seen.number
         return not is_earlier and self.accepts(peer, hello)
@@ -121,9 +125,7 @@ class Rollbacks:
         if seen is not None and seen.journal_id != hello.journal_id:
             seen = None  # `admission` judges other journals.
         if seen is not None and not self._fits(seen, hello, fresh=fresh):
-            # An older copy calls again and again. An answer of an earlier start is late.
-            if fresh or not _is_earlier(seen, hello):
-                self._report(peer)
+            self._report(peer)
             return False
         if hello.boots and (seen is None or not _is_same(seen, hello)):
             newest = hello.boots[-1]
@@ -137,9 +139,12 @@ class Rollbacks:
         return True
 
     def _report(self, peer: str) -> None:
-        if not self._refuses(peer):
+        was_reported, now = self._refuses(peer), self.now()
+        if now - self._suspected.setdefault(peer, now) < REPEATED_S:
+            return
+        if not was_reported:
             log.error("older_copy_refused", extra={"peer": peer, "advice": ADVICE})
-        self._refused[peer] = self.now()
+        self._refused[peer] = now
 
     def _fits(self, seen: Seen, hello: Hello, *, fresh: bool) -> bool:
         boots = hello.boots
@@ -166,7 +171,7 @@ class Rollbacks:
 
     @property
     def refused(self) -> list[str]:
-        """The nodes that were refused a moment ago; they try again all the time."""
+        """The nodes that were refused a moment ago, again; they try all the time."""
         return [peer for peer in sorted(self._refused) if self._refuses(peer)]
 
     def _refuses(self, peer: str) -> bool:
@@ -183,10 +188,6 @@ class Rollbacks:
     def _save(self, *, sync: bool) -> None:
         self._changed = False
         self.journal.boots.save(self.journal.configuration.ids, sync=sync)
-
-
-def _is_earlier(seen: Seen, hello: Hello) -> bool:
-    return bool(hello.boots) and hello.boots[-1].number < seen.number
 
 
 def _is_same(seen: Seen, hello: Hello) -> bool:

@@ -80,7 +80,6 @@ class Hello(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     APPLIED_INDEX_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
-    LINK_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster of which it is a member."""
     journal_id: _builtins.str
@@ -89,10 +88,6 @@ class Hello(_message.Message):
     """The HOST:PORT at which it says others reach it."""
     applied_index: _builtins.int
     """The last entry in its state. 0: release 0.1.0."""
-    link: _builtins.int
-    """Counts the links that this start has begun; a call with a lower number than
-    another one is late. 0: not counted.
-    """
     @_builtins.property
     def boots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Boot]:
         """Its last starts, the current one at the end. Empty: release 0.1.0."""
@@ -115,11 +110,10 @@ class Hello(_message.Message):
         position: Global___LogPosition | None = ...,
         applied_index: _builtins.int = ...,
         skipped: _abc.Iterable[Global___SkippedEntry] | None = ...,
-        link: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_index", b"applied_index", "boots", b"boots", "cluster_id", b"cluster_id", "journal_id", b"journal_id", "link", b"link", "position", b"position", "skipped", b"skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "applied_index", b"applied_index", "boots", b"boots", "cluster_id", b"cluster_id", "journal_id", b"journal_id", "position", b"position", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
