@@ -24,7 +24,7 @@ from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.rollback import (
     REFUSED_S,
-    REPEATED_S,
+    REPEATED,
     SAVE_S,
     Hello,
     Rollbacks,
@@ -179,33 +179,36 @@ def test_a_guest_costs_no_sync(watch: Watch) -> None:
     assert len(syncs) == 1
 
 
+@pytest.mark.parametrize("heard", [False, True])
 def test_a_refused_node_is_reported_while_it_tries(
-    watch: Watch, caplog: pytest.LogCaptureFixture
+    watch: Watch, caplog: pytest.LogCaptureFixture, *, heard: bool
 ) -> None:
+    """Also an older copy that runs beside the original, which is heard all the time."""
     assert watch.accepts(boot(2))
-    for _ in range(3):
+    for _ in range(2 * REPEATED):
         assert not watch.accepts(boot(1))
-        watch.now += REPEATED_S
+        assert not heard or watch.rollbacks.hears("n2", Hello("j2", "", (boot(2),)))
+        watch.now += 0.1
     assert [r.message for r in caplog.records] == ["older_copy_refused"]
     assert watch.rollbacks.refused == ["n2"]
     watch.now += REFUSED_S
     assert watch.rollbacks.refused == []
+    assert not watch.accepts(boot(1))
+    assert watch.rollbacks.refused == []
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_call_that_comes_late_is_no_reason_for_an_alert(
+def test_calls_that_come_late_are_no_reason_for_an_alert(
     watch: Watch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
-    """The call is of an earlier start, or of an earlier link of this start."""
+    """They are of an earlier start, or of earlier links of this start, a few at most."""
     assert watch.accepts(boot(1), boot(2))
     watch.rollbacks.promised("n2", (1, 1, 12))
     starts = tuple(boot(n) for n in range(1, number + 1))
     for _ in range(3):
-        for _ in range(2):
+        for _ in range(REPEATED - 1):
             assert not watch.accepts(*starts)
-            watch.now += 0.9 * REPEATED_S
-        message = Hello("j2", "", (boot(1), boot(2)), BEGAN)
-        assert watch.rollbacks.hears("n2", message)
+        watch.now += REFUSED_S + 1
     assert (caplog.records, watch.rollbacks.refused) == ([], [])
 
 

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same, of machines that have lost something, and of those that have not."""
 
-import itertools
+import random
 from types import SimpleNamespace
 from typing import Any
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.log.boots import NOWHERE, Boot, Seen
+from sparecode_node.replication.log.boots import NOWHERE, Boot, BootFile, Seen
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Admission, Refusal
-from sparecode_node.replication.raft.rollback import Hello, Rollbacks
+from sparecode_node.replication.raft.rollback import REPEATED, Hello, Rollbacks
 from sparecode_node.replication.replica.replica import ReplicaStatus
 from tests.simulation.broken_promises import NAMED, looked_at, said, three
 from tests.simulation.broken_runs import breaks
+from tests.simulation.disk import Disk
+from tests.simulation.heard_promises import WRITTEN_S, HeardPromises
 from tests.simulation.intact import check_refused, judge_refusals
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.refusals import JudgedPeers
@@ -121,11 +123,11 @@ def judged(*, late_calls: bool = False) -> tuple[Any, Rollbacks]:
         seen={"n2": start}, save=lambda _ids, *, sync: sync
     )
     node.journal.agreed_configuration = NAMED
-    seconds = itertools.count(100)
-    rollbacks = Rollbacks(node.journal, lambda: 2, lambda: next(seconds))
+    rollbacks = Rollbacks(node.journal, lambda: 2, lambda: 100.0)
     guard = node.running.guard
     guard.rollbacks, guard.admission = rollbacks, Admission(node.journal, rollbacks)
-    judge_refusals(node, late_calls=late_calls)
+    node.late_calls = late_calls
+    judge_refusals(node)
     return node, rollbacks
 
 
@@ -143,16 +145,13 @@ def a_link_refused_as_of_an_older_copy() -> Invariants:
 
 @breaks("intact members are not refused")
 def a_member_reported_as_an_older_copy() -> Invariants:
-    """One call may come late. An intact member is heard before the next one."""
+    """Of whole nodes a call may come late, but not one after the other."""
     node, rollbacks = judged(late_calls=True)
     start, hello = Boot(1, "one", NOWHERE), "journal of n2"
     shown = Hello(hello, boots=(start,), position=(1, 1, 4))
     admission = node.running.guard.admission
-    for _ in range(2):
-        assert admission.refusal_of_link("n2", shown, fresh=True) == Refusal.ROLLED_BACK
-        assert rollbacks.hears("n2", shown)
+    for _ in range(REPEATED):
         assert not node.invariants.violations
-    for _ in range(2):
         assert admission.refusal_of_link("n2", shown, fresh=True) == Refusal.ROLLED_BACK
     assert rollbacks.refused == ["n2"]
     return node.invariants  # type: ignore[no-any-return]
@@ -184,6 +183,48 @@ def a_machine_that_is_refused_before_it_has_lost_something() -> Invariants:
     assert not seen.violations
     check_refused(seen, "n1", "n3", Refusal.ROLLED_BACK)
     return seen
+
+
+# --- What is remembered of promises
+
+
+def heard(*, file: bool) -> Invariants:
+    """Let n1 hear n2 promise more than it remembers, or than its file says."""
+    node, _ = judged()
+    node.sim, node.disk, journal = (
+        SimpleNamespace(now=0.0),
+        Disk("n1", random.Random(1)),
+        node.journal,
+    )
+    written = BootFile(node.disk)
+    written.open("journal of n1", NOWHERE, "nonce")
+    written.seen = dict(journal.boots.seen)
+    written.save(["n2"], sync=False)
+    judge, start = HeardPromises(node), Boot(1, "one", NOWHERE)
+    told = {"type": frames.TELL_CLOCK, "term": 1, "entry_term": 1, "entry_index": 5}
+    shown = Hello("journal of n2", boots=(start,))
+    judge.on_counted("n2", told, shown)
+    node.sim.now += WRITTEN_S
+    judge.on_step()
+    assert not node.invariants.violations
+    told["entry_index"] = 6
+    if file:
+        journal.boots.seen["n2"] = Seen("journal of n2", 1, "one", (1, 1, 6))
+    judge.on_counted("n2", told, shown)
+    assert bool(node.invariants.violations) != file
+    node.sim.now += WRITTEN_S
+    judge.on_step()
+    return node.invariants  # type: ignore[no-any-return]
+
+
+@breaks("promises of others are remembered")
+def a_promise_that_is_forgotten() -> Invariants:
+    return heard(file=False)
+
+
+@breaks("promises of others are remembered")
+def a_promise_that_is_not_written() -> Invariants:
+    return heard(file=True)
 
 
 RETURNED_RUNS = True

@@ -37,6 +37,7 @@ class Comparison(enum.Enum):
     VOTE_KEPT = "starts of voters that still had their last vote"
     PRE_VOTE = "pre-votes granted where no leader was heard"
     START_SEEN = "starts of other members, on disk before they counted"
+    REMEMBERED = "promises of other members, remembered and then in the file"
     CAMPAIGN = "candidates that enough voters had wanted"
     ELECTED = "leaders with the votes of enough voters"
     ACKNOWLEDGED = "acknowledged entries that were the leader's"

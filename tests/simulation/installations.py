@@ -15,6 +15,7 @@ from sparecode_node.replication.replica.replica import Replica
 from sparecode_node.replication.snapshots.store import Manifest
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
+from tests.simulation.heard_promises import HeardPromises
 from tests.simulation.intact import check_refused
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class JudgedReplica(Replica):
         super().__init__(*args, **more)
         self._node = node
         self.has_installed = False
+        self._heard = HeardPromises(node)
         guard: Any = self.guard
         guard.receive = self._judged_receive(guard.receive)
         journal: Any = self.engine.journal
@@ -47,7 +49,10 @@ class JudgedReplica(Replica):
         def judged(peer: str, message: Message, hello: Hello) -> None:
             node = self._node
             node.invariants.promises.reads.on_receive(node, peer, message)
+            dropped = self.guard.dropped.total()
             receive(peer, message, hello)
+            if self.guard.dropped.total() == dropped:
+                self._heard.on_counted(peer, message, hello)
 
         return judged
 
@@ -87,6 +92,10 @@ class JudgedReplica(Replica):
             callback(outcome)
 
         super().read(timeout_s=timeout_s, callback=judged, word=word)
+
+    def tick(self, wait_s: float) -> None:
+        super().tick(wait_s)
+        self._heard.on_step()
 
     def hear_nothing(self, member: str) -> None:
         node, why = self._node, Refusal.ROLLED_BACK

@@ -9,7 +9,7 @@ has gone back in time. Such a refusal may pass, and then a run shows nothing els
 from typing import Any
 
 from sparecode_node.replication.raft.admission import Admission, Refusal
-from sparecode_node.replication.raft.rollback import Rollbacks
+from sparecode_node.replication.raft.rollback import REPEATED, Rollbacks
 from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants
 from tests.simulation.starts import JudgedRollbacks
@@ -42,38 +42,29 @@ class JudgedAdmission(Admission):
         return why
 
 
-class JudgedTimes(dict[str, float]):
-    """When `Rollbacks` has refused each machine; each time is judged."""
+class JudgedTimes(dict[str, tuple[int, float]]):
+    """
+    How often `Rollbacks` has refused each machine, and when; each time is judged.
+
+    Calls may come late in runs of whole nodes, and are then refused. There only refusals
+    that operators are told of are judged.
+    """
 
     def __init__(self, node: Any) -> None:
         """*node*: the machine that refuses."""
         super().__init__()
         self._node = node
 
-    def __setitem__(self, peer: str, at: float) -> None:
-        self._judge(peer)
-        super().__setitem__(peer, at)
-
-    def setdefault(self, peer: str, at: float) -> float:  # type: ignore[override]
-        """Return when a machine was refused first."""
-        self._judge(peer)
-        return super().setdefault(peer, at)
-
-    def _judge(self, peer: str) -> None:
+    def __setitem__(self, peer: str, refused: tuple[int, float]) -> None:
         node, why = self._node, Refusal.ROLLED_BACK
-        check_refused(node.invariants, node.node_id, peer, why)
+        if refused[0] >= (REPEATED if node.late_calls else 1):
+            check_refused(node.invariants, node.node_id, peer, why)
+        super().__setitem__(peer, refused)
 
 
-def judge_refusals(node: Any, *, late_calls: bool) -> None:
-    """
-    Let all refusals of a process that has just started be judged.
-
-    *late_calls*: calls may come late, and are then refused. Only refusals that operators
-    are told of are judged.
-    """
+def judge_refusals(node: Any) -> None:
+    """Let all refusals of a process that has just started be judged."""
     guard = node.running.guard
     rollbacks: Rollbacks = guard.rollbacks
     rollbacks._refused = JudgedTimes(node)
-    if not late_calls:
-        rollbacks._suspected = JudgedTimes(node)
     guard.admission = JudgedAdmission(node, guard.admission)

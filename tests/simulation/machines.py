@@ -451,7 +451,7 @@ class Node:
     def _watch(self) -> None:
         """See what a process that has just started does with its log, and relies on."""
         self._count_conflicts(self.journal)
-        judge_refusals(self, late_calls=self.late_calls)
+        judge_refusals(self)
         engine = self.running.engine
         append = engine.append_configuration
 

@@ -279,7 +279,8 @@ BRANCHES: dict[str, str] = {
     + "the disk is full when a snapshot that was fetched becomes the node's own (`tests/replication/test_compaction.py`).",
     "snapshots/installation.py: SnapshotInstallation._go_on_after -> raise Fatal(": LAST_CHECKS
     + "`tests/replication/test_compaction.py`).",
-    "snapshots/installation.py: finish_install": LAST_CHECK,
+    "snapshots/installation.py: finish_install": RARE
+    + "the disk has lost the end of the journal, its mark with it, and the state has applied more than the newest snapshot has (`tests/replication/test_compaction.py`).",
     "snapshots/store.py: Manifest.from_message": MALFORMED,
     "snapshots/store.py: SnapshotStore._check": LAST_CHECK,
     "snapshots/store.py: SnapshotStore._adopt": RARE

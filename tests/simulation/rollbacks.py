@@ -5,10 +5,11 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sparecode_node.replication.log.boots import Boot, BootFile, Seen
+from sparecode_node.replication.log.boots import Boot, Seen
 from sparecode_node.replication.raft.rollback import Hello
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect, Effects
+from tests.simulation.heard_promises import seen_in_file
 from tests.simulation.machines import Node, Store
 from tests.simulation.memberships import Memberships
 
@@ -113,10 +114,7 @@ class DiskCopies:
 
 def knows_better(node: Node, peer: str, hello: Hello) -> bool:
     """Return whether the disk of a node knows of promises that one with *hello* has lost."""
-    file = BootFile(node.disk)
-    _, _, content = max(file._read(), key=lambda slot: slot[0])
-    file._take(content)
-    seen = file.seen.get(peer)
+    seen = seen_in_file(node, peer)
     return (
         seen is not None
         and seen.journal_id == hello.journal_id

@@ -2,6 +2,7 @@
 """A disk that loses a synced write of a journal, and what the next start makes of that."""
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.simulation.files.journal_rot import (
     mark_on,
 )
 from tests.simulation.files.kernel import Rot
+from tests.simulation.files.rot import looks_unfinished
 
 
 class LostWrites(random.Random):
@@ -94,3 +96,14 @@ def test_where_a_journal_ends_is_read_from_its_records(disk: Disk) -> None:
     journal.rebase(7, 3, journal.configuration)
     assert end_of_journal(disk) == journal.position == (3, 3, 7)
     assert end_of_journal(Disk("n2", random.Random(1))) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("snapshot", "unfinished"), [(7, True), (6, False)])
+def test_a_state_that_is_the_newest_snapshot_may_be_ahead_of_its_journal(
+    snapshot: int, *, unfinished: bool
+) -> None:
+    """The journal begins after it: nothing on the disk tells a loss from a crash."""
+    newest = SimpleNamespace(current=SimpleNamespace(index=snapshot))
+    replica = SimpleNamespace(snapshots=newest)
+    node: Any = SimpleNamespace(applied_at_start=7, replica=replica)
+    assert looks_unfinished(node) == unfinished

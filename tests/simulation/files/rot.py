@@ -204,7 +204,7 @@ class RottingDisks:
         self.world.effects[Effect.ROTTEN_ACCEPTED] += node.is_up()
         if not node.is_up():
             self._unjudged.add(node.node_id)
-        is_ahead = node.applied_at_start > left[-1]
+        is_ahead = node.applied_at_start > left[-1] and not looks_unfinished(node)
         check_started(node.invariants, node, lacks=lacks, is_ahead=is_ahead)
         if left < ended:
             self._replace_if_unknown(node)
@@ -266,6 +266,17 @@ def check_started(
     if is_ahead and node.is_up():
         seen = f"{node.node_id} starts, and has applied more than its journal has"
         invariants.violated("rot is noticed", seen)
+
+
+def looks_unfinished(node: Node) -> bool:
+    """
+    Return whether state and journal look as after an installation that was broken off.
+
+    The journal then begins after the newest snapshot, which the state is. Whether the
+    journal lost what was there, or never had it, its own disk does not tell.
+    """
+    newest = node.replica.snapshots.current if node.replica else None
+    return newest is not None and newest.index == node.applied_at_start
 
 
 def _copy(node: Node) -> Folder:

@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 SAVE_S = 1.0
 """Promises are written at most this often, without a sync: the kernel does the rest."""
 
-REPEATED_S = 1.0
+REPEATED = 5
 """
-A node is reported if it is refused again so long after the first time.
+A node is reported when it is refused so often, each time within `REFUSED_S` of the last.
 
-A connection that was given up may deliver a call when newer links have begun, or a
-start has ended. An intact node that called so is heard in between. An older copy is not.
+A connection that was given up may deliver one call, or its answer, when newer links have
+begun, or another start. An older copy calls ten times a second (`links/outbound.py`).
 """
 
 REFUSED_S = 5.0
@@ -80,10 +80,8 @@ class Rollbacks:
     """The cluster's feature level."""
     now: Callable[[], float]
     """The engine's clock."""
-    _suspected: dict[str, float] = field(default_factory=dict)
-    """When each node was first refused, if no message of it has counted since."""
-    _refused: dict[str, float] = field(default_factory=dict)
-    """When each node that is reported has last tried to link."""
+    _refused: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """How often each refused node has tried to link lately, and when it has last tried."""
     _changed: bool = False
     _saved_at: float = float("-inf")
 
@@ -109,7 +107,6 @@ class Rollbacks:
         if seen is None:
             return not hello.boots or self.accepts(peer, hello)
         if _is_same(seen, hello):
-            self._suspected.pop(peer, None)
             return True
         is_earlier = bool(hello.boots) and hello.boots[-1].number <= seen.number
         return not is_earlier and self.accepts(peer, hello)
@@ -125,7 +122,7 @@ class Rollbacks:
         if seen is not None and seen.journal_id != hello.journal_id:
             seen = None  # `admission` judges other journals.
         if seen is not None and not self._fits(seen, hello, fresh=fresh):
-            self._report(peer)
+            self._count_refusal(peer)
             return False
         if hello.boots and (seen is None or not _is_same(seen, hello)):
             newest = hello.boots[-1]
@@ -138,13 +135,11 @@ class Rollbacks:
                 self._save(sync=True)
         return True
 
-    def _report(self, peer: str) -> None:
-        was_reported, now = self._refuses(peer), self.now()
-        if now - self._suspected.setdefault(peer, now) < REPEATED_S:
-            return
-        if not was_reported:
+    def _count_refusal(self, peer: str) -> None:
+        count = self._refusals(peer) + 1
+        if count == REPEATED:
             log.error("older_copy_refused", extra={"peer": peer, "advice": ADVICE})
-        self._refused[peer] = now
+        self._refused[peer] = count, self.now()
 
     def _fits(self, seen: Seen, hello: Hello, *, fresh: bool) -> bool:
         boots = hello.boots
@@ -171,11 +166,12 @@ class Rollbacks:
 
     @property
     def refused(self) -> list[str]:
-        """The nodes that were refused a moment ago, again; they try all the time."""
-        return [peer for peer in sorted(self._refused) if self._refuses(peer)]
+        """The nodes that were refused again and again until a moment ago."""
+        return [p for p in sorted(self._refused) if self._refusals(p) >= REPEATED]
 
-    def _refuses(self, peer: str) -> bool:
-        return self.now() - self._refused.get(peer, float("-inf")) <= REFUSED_S
+    def _refusals(self, peer: str) -> int:
+        count, last = self._refused.get(peer, (0, float("-inf")))
+        return count if self.now() - last <= REFUSED_S else 0
 
     # --- The file
 
