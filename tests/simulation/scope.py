@@ -62,10 +62,13 @@ What that could hide:
 * *Machines that have lost something*: wiped, rotten, or put back to an older copy. What such a machine had voted and acknowledged before its return is not expected any more. So it is not judged
   what a leader has counted of it before, until the term of that leader ends, nor a vote that contradicts one from before. A refusal of such a machine is not judged either, whatever its reason.
   All that it says after its return is judged as that of any other member.
+* *A copy beside the original.* An older copy of a machine takes its place; the two never run at once. `tests/replication/test_rollback.py` has both, without a seed.
 * *Records that the disk has not got yet.* Before a machine is put back to an older copy, the small files of the others (`raft.boots`) are
   written to the disk, as kernels do within half a minute. What a machine knows less than that is not drawn there; power cuts alone take it away.
 * *Promises of the last second* before a power cut, lost by a disk that rots. The leader alone may have heard of an acknowledgement, and no member of what a leader has counted of its own log.
   Where another member does not know of them, the disk is replaced at once, so nothing shows what a cluster does that goes on: it may lose what only this disk and one other had.
+* *Lost ends of journals that look like an installation that a crash broke off*: the newest snapshot is of the entry that was applied last. The node starts, and no judge expects that it refuses.
+  What it has lost of its promises must be known to the others, as in any other run.
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few.
