@@ -245,24 +245,41 @@ def a_candidate_with_another_journal() -> Invariants:
     return campaign(nodes, "n3", "n2")
 
 
+def acknowledged(
+    nodes: dict[str, Any], index: int, term: int, seen: Invariants
+) -> Invariants:
+    """Return what is seen when n3 acknowledges this entry to n1, after what was *seen*."""
+    kind, more = frames.NEXT_NODE_IDX, {"next_node_idx": index + 1, "success": True}
+    return said(nodes, "n3", "n1", kind, seen, term=term, **more)
+
+
+def sent(nodes: dict[str, Any], term: int) -> Invariants:
+    """Return what is seen when n1 sends entries to n3 as the leader of this term."""
+    return said(nodes, "n1", "n3", frames.APPEND_ENTRIES, term=term, prevLogIdx=1)
+
+
 @breaks("acknowledged as the leader has it")
 def an_acknowledgement_of_another_entry() -> Invariants:
     nodes = three()
     nodes["n1"].term = nodes["n3"].term = 2
     nodes["n1"].journal.append(2)
     nodes["n3"].journal.append(1)
-    return said(
-        nodes, "n3", "n1", frames.NEXT_NODE_IDX, term=2, next_node_idx=3, success=True
-    )
+    return acknowledged(nodes, 2, 2, sent(nodes, 2))
 
 
 @breaks("acknowledged as the leader has it")
 def an_acknowledgement_of_more_than_there_is() -> Invariants:
     nodes = three()
     nodes["n3"].journal.append(1)
-    return said(
-        nodes, "n3", "n1", frames.NEXT_NODE_IDX, term=1, next_node_idx=3, success=True
-    )
+    return acknowledged(nodes, 2, 1, sent(nodes, 1))
+
+
+@breaks("acknowledged in the term of the entries")
+def an_acknowledgement_in_a_later_term() -> Invariants:
+    nodes = three()
+    seen = acknowledged(nodes, 1, 1, sent(nodes, 1))
+    assert not seen.violations
+    return acknowledged(nodes, 1, 2, seen)
 
 
 @breaks("leader of its own term confirmed")

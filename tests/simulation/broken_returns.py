@@ -25,6 +25,7 @@ def acknowledged(
 ) -> None:
     """Let n2 acknowledge entries to n1, which leads and counts them."""
     kind, more = frames.NEXT_NODE_IDX, {"next_node_idx": index + 1, "success": True}
+    said(nodes, "n1", "n2", frames.APPEND_ENTRIES, seen, term=term, prevLogIdx=index)
     said(nodes, "n2", "n1", kind, seen, term=term, **more)
     nodes["n1"].replica.guard.progress = lambda peer: SimpleNamespace(
         acked=index if peer == "n2" else 0

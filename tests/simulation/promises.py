@@ -59,6 +59,8 @@ class Promises:
         default_factory=lambda: defaultdict(set)
     )
     """Term and candidate -> who would vote for it."""
+    sent_by: set[tuple[int, str]] = field(default_factory=set)
+    """Term, and who has sent entries in it as its leader."""
     called_up: set[tuple[int, str]] = field(default_factory=set)
     """Term of a leader, and whom it has told to take over."""
     committed: dict[int, int] = field(default_factory=dict)
@@ -119,10 +121,12 @@ class Promises:
                 journal, last = node.journal.journal_id, message["next_node_idx"] - 1
                 term = message["term"]
                 self.returned.acknowledges(node.node_id, journal, term, last)
+                self._check_addressee(node, peer, term)
                 self._check_acknowledgement(node, message, nodes.get(peer))
             case frames.ASK_TO_CONFIRM | frames.CONFIRM:
                 self.reads.on_send(node, peer, message)
             case frames.APPEND_ENTRIES:
+                self.sent_by.add((message["term"], node.node_id))
                 self._check_sent(node, peer, message)
             case frames.KEEP_LOG if message["index"]:
                 self.lengths.needed(by=node.node_id, of=peer)
@@ -168,6 +172,17 @@ class Promises:
         life, heard_at = self._heard.get(node.node_id, (0, 0.0))
         recent_s = node.replica.engine.settings.election_min_s - TICK_S
         return node.leads or (life == node.life and now - heard_at < recent_s)
+
+    def _check_addressee(self, node: Observed, peer: str, term: int) -> None:
+        """
+        See that an acknowledgement is of the term in which its receiver sent entries.
+
+        It waits for a sync, and a newer term may begin in between. The entries may not be
+        those of the receiver's log in a later term.
+        """
+        if (term, peer) not in self.sent_by:
+            seen = f"{node.node_id} to {peer}, which has sent nothing in term {term}"
+            self.judge.violated("acknowledged in the term of the entries", seen)
 
     def _check_acknowledgement(
         self, node: Observed, message: Message, leader: Observed | None
