@@ -17,7 +17,7 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.engines import check_applied, check_sync
 from tests.simulation.nodes.speeds import Speed
 from tests.simulation.nodes.turns import MOST_S, Turns, Writing, check_turns
-from tests.simulation.starts import JudgedRollbacks
+from tests.simulation.starts import JudgedRollbacks, judged_fence
 
 
 def disk(seen: Invariants) -> Disk:
@@ -81,6 +81,25 @@ def a_start_of_a_member_that_counts_before_it_is_on_disk() -> Invariants:
     assert judged.hears("n4", hello)
     assert not seen.violations  # A guest, whose start is kept in memory.
     assert judged.hears("n2", hello)
+    return seen
+
+
+@breaks("promises are on disk")
+def a_refusal_that_counts_before_it_is_on_disk() -> Invariants:
+    seen = Invariants()
+    writing, file = disk(seen), SimpleNamespace(refused_by="")
+    writing.rename("journal", boots.NAME)
+    writing.sync_directory()
+    one = machine(seen, disk=writing, journal=SimpleNamespace(boots=file))
+    with judged_fence(one):
+        file.refused_by = "n2"
+    assert not seen.violations
+    with judged_fence(one):
+        writing.append_to(boots.NAME).append(b"n3")
+    assert not seen.violations  # It was refused before.
+    file.refused_by = ""
+    with judged_fence(one):
+        file.refused_by = "n2"
     return seen
 
 

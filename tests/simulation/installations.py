@@ -17,6 +17,7 @@ from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
 from tests.simulation.heard_promises import HeardPromises
 from tests.simulation.intact import check_refused
+from tests.simulation.starts import judged_fence
 
 if TYPE_CHECKING:
     from tests.simulation.machines import Node
@@ -100,7 +101,8 @@ class JudgedReplica(Replica):
     def hear_nothing(self, member: str) -> None:
         node, why = self._node, Refusal.ROLLED_BACK
         check_refused(node.invariants, member, node.node_id, why)
-        super().hear_nothing(member)
+        with judged_fence(node):
+            super().hear_nothing(member)
 
     def install(
         self,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a member has seen of the starts of others is on its disk before it relies on it."""
+"""What a member relies on in its file of starts is on its disk before it goes on."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparecode_node.replication.log import boots
@@ -45,3 +46,16 @@ class JudgedRollbacks:
     def _newest(self, peer: str) -> tuple[str, int, str] | None:
         seen = self._rollbacks.journal.boots.seen.get(peer)
         return seen and (seen.journal_id, seen.number, seen.nonce)
+
+
+@contextlib.contextmanager
+def judged_fence(node: Any) -> Iterator[None]:
+    """
+    Judge a machine that hears of its refusal as an older copy: it must outlast a stop.
+
+    After a power cut the machine would else vote and acknowledge again.
+    """
+    was_refused = node.journal.boots.refused_by
+    yield
+    if node.journal.boots.refused_by != was_refused:
+        node.disk.check_holds(boots.NAME)
