@@ -3,6 +3,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,9 @@ from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.broken_runs import THREE, breaks
 from tests.simulation.disk import Disk
+from tests.simulation.files.kernel import Folder
 from tests.simulation.files.rot import check_started
+from tests.simulation.files.store import LOG, check_log
 from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.engines import check_applied, check_sync
 from tests.simulation.nodes.speeds import Speed
@@ -100,6 +103,17 @@ def a_refusal_that_counts_before_it_is_on_disk() -> Invariants:
     file.refused_by = ""
     with judged_fence(one):
         file.refused_by = "n2"
+    return seen
+
+
+@breaks("promises are on disk")
+def a_log_of_the_state_that_counts_before_it_is_on_disk() -> Invariants:
+    seen, folder = Invariants(), Folder(Path("state of n1"))
+    folder.tracked(LOG)
+    check_log(folder, disk(seen))
+    assert not seen.violations
+    folder.tracked(LOG).dropped.add(0)
+    check_log(folder, disk(seen))
     return seen
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from sparecode_node.replication.log.file import MARK, NAME
 from sparecode_node.replication.settings import RaftSettings
+from sparecode_node.statemachine.checkpoints import CheckpointError
 from tests.simulation.codes import scenario
 from tests.simulation.disk import Disk, File, Killed, StateFault
 from tests.simulation.fault_effects import Effect
@@ -20,7 +21,8 @@ from tests.simulation.files.cluster import FilesCluster
 from tests.simulation.files.kernel import PAGE, Cut, Folder
 from tests.simulation.files.processes import Process, Processes
 from tests.simulation.files.sqlite_vfs import library
-from tests.simulation.files.store import FileStore
+from tests.simulation.files.store import LOG, FileStore
+from tests.statemachine.world import World
 
 
 def hides_sqlite() -> bool:
@@ -180,6 +182,36 @@ def test_pages_that_a_failed_sync_has_dropped_never_reach_the_disk(
     log = machine.folder.names["a.db-wal"]
     assert bytes(log.durable) != (machine.path.parent / "a.db-wal").read_bytes()
     db.close()
+
+
+def test_a_start_after_a_failed_sync_outlasts_a_power_cut() -> None:
+    """Else its log would end before what it has copied, and the state be refused."""
+    dice = random.Random(1)
+    processes = Processes(dice)
+    store, disk = FileStore(processes, dice), Disk("n1", dice)
+    with processes.simulated():
+        store.start(disk)
+        world = World()
+        world.db.close()
+        world.machine, world.db = store.machine, store.db
+        world.begin()
+        with contextlib.closing(sqlite3.connect(store.path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM users").fetchone()
+            store.run_checkpoint()  # The reader keeps the log from starting over.
+            world.apply(world.call("create-user", {"name": "a", "request": "a"}))
+            disk.state_fault = StateFault(0, kills=False, checkpoint=True, sync=True)
+            with pytest.raises(CheckpointError):
+                store.run_checkpoint()
+            store.die()
+        assert store.folder.names[LOG].dropped
+        store.start(disk)
+        assert store.durable_index == world.index
+        assert store.folder.names[LOG].is_on_disk
+        store.lose_power(dice)
+        store.start(disk)
+        assert store.durable_index == world.index
+        store.close()
 
 
 def test_a_page_that_is_written_again_is_no_longer_dropped(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ class Tracked:
     before: list[tuple[int, bytes]] = field(default_factory=list)
     """What the last sync has overwritten, by sectors."""
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether a power cut would leave it as it is read now."""
+        return not (self.pending or self.dropped)
+
     def copy(self) -> "Tracked":
         """Return one with the same content."""
         return Tracked(bytearray(self.durable), list(self.pending), set(self.dropped))

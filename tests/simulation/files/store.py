@@ -28,6 +28,7 @@ from tests.simulation.people import Keys
 from tests.simulation.sqlite_store import DAMAGED, MachineStore
 
 STATE = "state.db"
+LOG = "state.db-wal"
 
 CHECKPOINT_RATE = 0.3
 """After an entry. In production: after a number of pages, or some seconds."""
@@ -94,7 +95,7 @@ class FileStore(MachineStore):
         self._reader = sqlite3.connect(uri, uri=True, isolation_level=None)
         self._open.callback(self._reader.close)
         try:
-            self._run_checkpoint()
+            self.run_checkpoint()
         except CheckpointError as error:
             raise StartRefusedError(str(error)) from error
         self._is_open = True
@@ -110,11 +111,14 @@ class FileStore(MachineStore):
     def die(self) -> None:
         self.process.dead = True
 
-    def _run_checkpoint(self) -> None:
-        process = self.process
+    def run_checkpoint(self) -> None:
+        """Run one; what it calls durable must be so. Raises `CheckpointError`."""
+        process, before = self.process, self._checkpoints.durable_index
         process.in_checkpoint = True
         try:
             self._checkpoints.run()
+            if self._checkpoints.durable_index > before and not process.dead:
+                check_log(process.folder, process.disk)
             process.disk.effects[Effect.CHECKPOINT] += 1
             done = self._checkpoints
             held_back = done.durable_index > 0 and not done._complete_at
@@ -141,7 +145,7 @@ class FileStore(MachineStore):
 
     def _checkpoint_or_stop(self) -> None:
         try:
-            self._run_checkpoint()
+            self.run_checkpoint()
         except CheckpointError as error:
             raise Fatal(str(error)) from error
 
@@ -220,6 +224,16 @@ class FileStore(MachineStore):
     def _looked_at(self) -> Iterator[None]:
         with self.process.looked_at():
             yield
+
+
+def check_log(folder: Folder, disk: Disk) -> None:
+    """
+    See that the write-ahead log outlasts a power cut when entries count as durable.
+
+    What it has copied into the database counts too: a log that lacks it is refused.
+    """
+    if not folder.tracked(LOG).is_on_disk:
+        disk.violated("promises are on disk", disk.where(LOG))
 
 
 def new_folder() -> Path:
