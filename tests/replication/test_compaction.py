@@ -188,6 +188,29 @@ def test_a_disk_that_fails_while_compacting_stops_the_node(disk: Disk) -> None:
     assert reopen(disk)[:] == before
 
 
+def test_a_disk_that_does_not_take_the_mark_of_a_new_journal_stops_the_node(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new journal has its name by then. Nothing more is promised from it."""
+    journal = filled(disk)
+    sync_directory = disk.sync_directory
+
+    def last_sync() -> None:
+        sync_directory()
+        disk.failing = True
+
+    monkeypatch.setattr(disk, "sync_directory", last_sync)
+    with pytest.raises(Fatal, match="writing the mark failed"):
+        compact(journal, 8)
+    monkeypatch.undo()
+    disk.failing = False
+    journal.add(b"\x00x", 12, 3)
+    with pytest.raises(Fatal, match="writing the mark failed"):
+        journal.sync()
+    again = reopen(disk)
+    assert (again.first_index, again.last_index) == (8, 11)
+
+
 def test_a_journal_begins_behind_a_snapshot(disk: Disk) -> None:
     journal = filled(disk)
     journal.rebase(20, 4, MEMBERS)
