@@ -3,8 +3,8 @@
 Which branches of `replication/` simulated runs reach: `python -m tests.simulation.branches`.
 
 Runs some seeds of each kind of runs, and puts on the page what they reach, and each
-function and each branch that they do not, with the reason. Exits with 1 if there is one
-for which no reason is known (`reached`), or a reason for what is reached.
+function, each branch and each stop that they do not, with the reason. Exits with 1 if
+there is one for which no reason is known (`reached`), or a reason for what is reached.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import coverage
 
 from tests.simulation.kinds import Kind
 from tests.simulation.reached import needless, reason_for, reason_for_branch
+from tests.simulation.stops import stops_in
 
 PACKAGE = "sparecode_node.replication"
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,8 @@ class Function:
     branches_reached: int
     missed: list[list[str]]
     """Branches that were not taken: the line that branches, and where it would go."""
+    stops: list[str]
+    """Lines that stop the node, and were not reached: in an exception handler or not."""
 
 
 def cover(kind: str, seeds: Sequence[int], file: str) -> None:
@@ -97,6 +100,7 @@ def _functions(report: dict[str, Any]) -> Iterator[Function]:
     for path, file in sorted(report["files"].items()):
         module = path.partition(FOLDER)[2]
         source = (ROOT / FOLDER / module).read_text()
+        stops = stops_in(source)
         for name, function in file["functions"].items():
             summary = function["summary"]
             if not summary["num_statements"]:
@@ -109,6 +113,11 @@ def _functions(report: dict[str, Any]) -> Iterator[Function]:
                 branches=summary["num_branches"],
                 branches_reached=summary["covered_branches"],
                 missed=missed_in(source, function["missing_branches"]),
+                stops=[
+                    stops[line][1]
+                    for line in function["missing_lines"]
+                    if line in stops
+                ],
             )
 
 
@@ -142,6 +151,12 @@ def numbers_of(functions: Sequence[Function], seeds: int) -> dict[str, Any]:
                 "branches_reached": sum(each.branches_reached for each in own),
                 "never": never,
                 "partly": parts,
+                "stops": [
+                    [each.name, stop]
+                    for each in own
+                    if each.reached
+                    for stop in each.stops
+                ],
             }
         )
     kinds = {kind: seeds * CHEAP.get(kind, 1) for kind in KINDS}
@@ -149,7 +164,7 @@ def numbers_of(functions: Sequence[Function], seeds: int) -> dict[str, Any]:
 
 
 def unexplained(numbers: dict[str, Any]) -> list[str]:
-    """Return the functions and branches that are not reached for no known reason."""
+    """Return what is not reached for no known reason: functions, branches and stops."""
     functions = [
         f"{each['module']}: {name}"
         for each in numbers["modules"]
@@ -162,7 +177,13 @@ def unexplained(numbers: dict[str, Any]) -> list[str]:
         for name, begin, end in each["partly"]
         if reason_for_branch(each["module"], name, end) is None
     ]
-    return functions + branches
+    stops = [
+        f"{each['module']}: {name}: {stop}"
+        for each in numbers["modules"]
+        for name, stop in each["stops"]
+        if reason_for_branch(each["module"], name, stop) is None
+    ]
+    return functions + branches + stops
 
 
 def main() -> int:

@@ -4,6 +4,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tests.simulation.stops import is_stop
+
 STOPS = "Orderly stops do not happen: each process is killed. `tests/replication` and `tests/system` stop nodes."
 ENDS = "A simulated process ends together with its engine: then no one is left to ask it, or to wait for it"
 THREADS = "The simulation steps the threads itself; the real ones run in `tests/replication` and `tests/system`."
@@ -173,6 +175,7 @@ BRANCHES: dict[str, str] = {
     'log/file.py: JournalFile.append -> raise Fatal("the journal is closed")': OPEN,
     "log/file.py: JournalFile.take": OPEN,
     'log/file.py: JournalFile.take -> raise Fatal(f"{self.where}: the new journal is not written")': "What replaces a journal is written first. No test does anything else.",
+    "log/file.py: JournalFile.take -> raise Fatal(self._poisoned) from error (2)": "A simulated disk that has just taken the new name takes the mark, too (`tests/replication/test_compaction.py`).",
     "log/format.py: read_file_header": "No rot of these seeds changes the few bytes with which a journal begins, though it may take them away (`tests/replication/test_journal.py`).",
     'log/format.py: read_batches -> problem = f"batch {batch.sequence} follows batch {sequence}"': CHECKED
     + " (`tests/replication/test_journal.py`).",
@@ -192,6 +195,8 @@ BRANCHES: dict[str, str] = {
     + "`tests/replication/test_compaction.py`).",
     "log/journal.py: Journal.setCurrentTerm -> return": "PySyncObj sets term and vote only where one of them changes (`tests/replication/test_journal.py`).",
     "log/journal.py: Journal.setCurrentTerm -> wanted = (term, votedForNodeId)": LAST_CHECKS
+    + "`tests/replication/test_journal.py`).",
+    'log/journal.py: Journal.setCurrentTerm -> raise Fatal(f"term and vote cannot go from {promised} to {wanted}")': LAST_CHECKS
     + "`tests/replication/test_journal.py`).",
     "log/journal.py: Journal._replay": CHECKED + ". No test does it.",
     "log/journal.py: open_journal": "No disk here loses the journal alone, and no machine has that of another one (`tests/replication/test_journal.py`).",
@@ -215,6 +220,7 @@ BRANCHES: dict[str, str] = {
     + "a node answers a pre-vote and is no voter any more. No test has it.",
     "raft/engine.py: the module itself": "The release of PySyncObj is installed that the overrides fit.",
     'raft/engine.py: _own_journal -> raise Fatal("PySyncObj must not create its own journal")': "PySyncObj always gets the node's journal. No test gives it another one.",
+    'raft/engine.py: Engine._SyncObj__doApplyCommand -> raise Fatal(f"entry {index} cannot be read here: {error}") from error': "Each entry here is written by a member, in a form that all members read (`tests/replication/test_engine.py`).",
     "raft/follower.py: FollowerLog.judge -> raise Fatal(": LAST_CHECKS
     + "`tests/replication/test_guard.py`).",
     'raft/follower.py: FollowerLog._count_known -> raise Fatal(f"two entries have index {index} and term {term}")': LAST_CHECK
@@ -229,6 +235,7 @@ BRANCHES: dict[str, str] = {
     "raft/guard.py: Guard.connected": "No entry is skipped, because no majority of operators signs. No test has it: where entries differ, the called node refuses first.",
     "raft/guard.py: Guard.receive": "There is a receiver for each kind of message that can be read (`tests/replication/test_engine.py`).",
     "raft/guard.py: Guard.send": FORMS,
+    'raft/guard.py: Guard.send -> raise Fatal(f"the engine tried to send {kind}: {sorted(message)}")': FORMS,
     "raft/guard.py: Guard._receive_ack": LAST_CHECK,
     'raft/guard.py: Guard._receive_append -> raise Fatal(f"{node.id} leads in term {term}, and so does this node")': LAST_CHECK
     + UNTESTED,
@@ -291,6 +298,7 @@ BRANCHES: dict[str, str] = {
 """
 Module and function that seeds enter -> why they take not all of its branches. A key may
 end with " -> " and the line that a branch would go to, if that one has its own reason.
+Each line that stops the node has its own one, also in an exception handler (`stops`).
 """
 
 
@@ -318,11 +326,6 @@ def reason_for_branch(module: str, name: str, target: str) -> str | None:
     return own if is_stop(target) else own or BRANCHES.get(function)
 
 
-def is_stop(target: str) -> bool:
-    """Return whether a line stops the node: then it has a reason of its own, or none."""
-    return target.startswith("raise Fatal")
-
-
 def needless(numbers: Mapping[str, Any]) -> list[str]:
     """Return the reasons for functions and branches that seeds do reach."""
     functions = {
@@ -337,4 +340,7 @@ def needless(numbers: Mapping[str, Any]) -> list[str]:
             function = f"{each['module']}: {name}"
             own = f"{function} -> {target}"
             branches.add(own if own in BRANCHES or is_stop(target) else function)
+        branches |= {
+            f"{each['module']}: {name} -> {stop}" for name, stop in each["stops"]
+        }
     return sorted((REASONS.keys() - functions) | (BRANCHES.keys() - branches))

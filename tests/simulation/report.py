@@ -218,6 +218,10 @@ def _of_branches(branches: dict[str, Any]) -> list[str]:
         "Branches that no seed takes, in the functions that seeds enter:",
         "",
         *_reasons_of_branches(modules),
+        "",
+        "Lines that stop the node, in the functions that seeds enter, and that none reaches:",
+        "",
+        *_reasons_of_stops(modules),
     ]
 
 
@@ -248,6 +252,8 @@ def _reasons_of_branches(modules: Sequence[dict[str, Any]]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for each in modules:
         for name, begin, end in each["partly"]:
+            if [name, end] in each.get("stops", []):
+                continue  # The page has its reason there.
             reason = reason_for_branch(each["module"], name, end) or "Not known."
             branch = f"  * `{each['module']}`, `{name}`: `{begin}` to `{end}`"
             by_reason.setdefault(reason, []).append(branch)
@@ -255,6 +261,15 @@ def _reasons_of_branches(modules: Sequence[dict[str, Any]]) -> list[str]:
         line
         for reason, branches in by_reason.items()
         for line in (f"* {reason}", *branches)
+    ]
+
+
+def _reasons_of_stops(modules: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        f"* `{each['module']}`, `{name}`: `{stop}`:"
+        f" {reason_for_branch(each['module'], name, stop) or 'Not known.'}"
+        for each in modules
+        for name, stop in each.get("stops", [])
     ]
 
 
