@@ -53,7 +53,9 @@ class Watch:
         file = BootFile(self.disk)
         file.open("j1", (0, 0, 1), "n1 nonce")
         members = Configuration.of(Member(node_id=m, address="") for m in ("n1", "n2"))
-        journal = type("Journal", (), {"boots": file, "configuration": members})()
+        journal = type(
+            "Journal", (), {"boots": file, "possible_members": set(members.ids)}
+        )()
         self.rollbacks = Rollbacks(journal, lambda: self.level, lambda: self.now)
 
     def accepts(self, *boots: Boot, ends: Position = BEGAN, fresh: bool = True) -> bool:
@@ -210,6 +212,21 @@ def test_calls_that_come_late_are_no_reason_for_an_alert(
             assert not watch.accepts(*starts)
         watch.now += REFUSED_S + 1
     assert (caplog.records, watch.rollbacks.refused) == ([], [])
+
+
+def test_promises_of_a_member_whose_removal_is_taken_back_are_remembered(
+    bench: Bench,
+) -> None:
+    """Until a removal is committed, another leader may cut it off."""
+    journal, seen = bench.engine.journal, Seen("j2", 1, "nonce 1", (1, 1, 11))
+    journal.boots.seen["n2"] = seen
+    both = journal.configuration
+    bench.engine.append_configuration(both.without(NodeId("n2")))
+    bench.engine.rollbacks.promised("n3", (1, 1, 1))
+    bench.engine.rollbacks._save(sync=False)
+    assert "n2" not in journal.configuration.ids
+    bench.start()
+    assert bench.engine.journal.boots.seen["n2"] == seen
 
 
 def test_promises_are_remembered_over_a_restart(watch: Watch) -> None:

@@ -37,6 +37,10 @@ class PaperJournal:
     is_held: bool = False
 
     @property
+    def possible_members(self) -> set[str]:
+        return set(self.configuration.ids)
+
+    @property
     def configuration(self) -> Configuration:
         return self.configurations[-1][1]
 

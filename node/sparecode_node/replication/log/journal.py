@@ -20,6 +20,7 @@ from typing import overload
 
 from pysyncobj.journal import Journal as EngineJournal
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
@@ -142,6 +143,12 @@ class Journal(EngineJournal):
     def agreed_configuration(self) -> Configuration:
         """The newest one known to be committed here: it cannot be taken back."""
         return self.configuration_at(self.committed)
+
+    @property
+    def possible_members(self) -> set[NodeId]:
+        """By the agreed configuration, or a later one: the last ones may be taken back."""
+        later = (c for at, c in self._configurations if at > self.committed)
+        return {m for c in (self.agreed_configuration, *later) for m in c.ids}
 
     def configuration_at(self, index: int) -> Configuration:
         """Return the configuration that counted when the log ended at *index*."""

@@ -131,7 +131,7 @@ class Rollbacks:
                 hello.journal_id, newest.number, newest.nonce, promised
             )
             # A guest could keep the engine busy with syncs: it may link again and again.
-            if peer in self.journal.configuration.ids:
+            if peer in self.journal.possible_members:
                 self._save(sync=True)
         return True
 
@@ -183,7 +183,7 @@ class Rollbacks:
 
     def _save(self, *, sync: bool) -> None:
         self._changed = False
-        self.journal.boots.save(self.journal.configuration.ids, sync=sync)
+        self.journal.boots.save(self.journal.possible_members, sync=sync)
 
 
 def _is_same(seen: Seen, hello: Hello) -> bool:
