@@ -250,11 +250,11 @@ def a_candidate_with_another_journal() -> Invariants:
 
 
 def acknowledged(
-    nodes: dict[str, Any], index: int, term: int, seen: Invariants
+    nodes: dict[str, Any], index: int, term: int, seen: Invariants, by: str = "n3"
 ) -> Invariants:
-    """Return what is seen when n3 acknowledges this entry to n1, after what was *seen*."""
+    """Return what is seen when this entry is acknowledged to n1, after what was *seen*."""
     kind, more = frames.NEXT_NODE_IDX, {"next_node_idx": index + 1, "success": True}
-    return said(nodes, "n3", "n1", kind, seen, term=term, **more)
+    return said(nodes, by, "n1", kind, seen, term=term, **more)
 
 
 def sent(nodes: dict[str, Any], term: int) -> Invariants:

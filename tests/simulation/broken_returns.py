@@ -11,7 +11,7 @@ from sparecode_node.replication.raft import frames
 from sparecode_node.replication.raft.admission import Admission, Refusal
 from sparecode_node.replication.raft.rollback import REPEATED, Hello, Rollbacks
 from sparecode_node.replication.replica.replica import ReplicaStatus
-from tests.simulation.broken_promises import NAMED, looked_at, said, three
+from tests.simulation.broken_promises import NAMED, acknowledged, looked_at, said, three
 from tests.simulation.broken_runs import breaks
 from tests.simulation.disk import Disk
 from tests.simulation.heard_promises import WRITTEN_S, HeardPromises
@@ -20,13 +20,10 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.nodes.refusals import JudgedPeers
 
 
-def acknowledged(
-    nodes: dict[str, Any], index: int, term: int, seen: Invariants
-) -> None:
+def counted(nodes: dict[str, Any], index: int, term: int, seen: Invariants) -> None:
     """Let n2 acknowledge entries to n1, which leads and counts them."""
-    kind, more = frames.NEXT_NODE_IDX, {"next_node_idx": index + 1, "success": True}
     said(nodes, "n1", "n2", frames.APPEND_ENTRIES, seen, term=term, prevLogIdx=index)
-    said(nodes, "n2", "n1", kind, seen, term=term, **more)
+    acknowledged(nodes, index, term, seen, by="n2")
     nodes["n1"].replica.guard.progress = lambda peer: SimpleNamespace(
         acked=index if peer == "n2" else 0
     )
@@ -45,7 +42,7 @@ def counted_before_its_return() -> tuple[dict[str, Any], Invariants]:
     nodes, seen = three(), Invariants()
     for each in ("n1", "n2"):
         nodes[each].journal.append(1, 1)
-    acknowledged(nodes, 3, 1, seen)
+    counted(nodes, 3, 1, seen)
     looked_at(nodes, "n1", seen)
     wiped(nodes, seen)
     nodes["n1"].replica.engine.raftCommitIndex = 3
@@ -75,7 +72,7 @@ def a_leader_that_counts_a_member_with_another_journal() -> Invariants:
     nodes["n2"].journal.journal_id = "a new one"
     for each in ("n1", "n2"):
         nodes[each].journal.entries[1:] = [(b"", index, 1) for index in (2, 3, 4)]
-    acknowledged(nodes, 4, 1, seen)
+    counted(nodes, 4, 1, seen)
     return looked_at(nodes, "n1", seen)
 
 
