@@ -21,7 +21,7 @@ from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.segments import NoteArchive, RemoveSegments
 from sparecode_node.statemachine.handlers import retention
 from sparecode_node.statemachine.sealed_events import SegmentError
-from sparecode_node.statemachine.tables import archives, segments
+from sparecode_node.statemachine.tables import archives
 from sparecode_node.statemachine.tables.segments import Segment
 from tests.simulation.comparisons import Comparison
 from tests.simulation.machines import Node
@@ -67,7 +67,7 @@ class Archives:
     def look(self, stores: Sequence[tuple[SqliteStore, Node]], *, faulty: bool) -> None:
         """Let nodes archive, read again, confirm, and remove; damage one archive."""
         for store, _ in stores:
-            self.see_removed(archives.removed(store.db).through)
+            self.see_removed(store.db.removed().through)
         for store, node in stores:
             self._archive(node.node_id, store)
             if self._dice.random() < READ_AGAIN:
@@ -91,9 +91,11 @@ class Archives:
         self._removed = max(self._removed, removed)
 
     def _archive(self, node_id: str, store: SqliteStore) -> None:
-        file = self._files.setdefault(node_id, SealedFile())
-        removed = archives.removed(store.db).through
-        for segment in segments.all_sealed(store.db):
+        if node_id not in self._files:
+            self._files[node_id] = SealedFile()
+        file = self._files[node_id]
+        removed = store.db.removed().through
+        for segment in store.db.all_sealed():
             if file.stored().get(segment.number) == segment.hash_after:
                 continue
             if segment.number <= removed:
@@ -114,7 +116,7 @@ class Archives:
 
     def _read_again(self, node_id: str, store: SqliteStore) -> None:
         file = self._files[node_id]
-        for segment in segments.all_sealed(store.db):
+        for segment in store.db.all_sealed():
             if segment.number in file.stored():
                 try:
                     file.verify(segment)
@@ -124,10 +126,8 @@ class Archives:
 
     def _confirm(self, node: Node, store: SqliteStore) -> None:
         """Confirm what was read back, and withdraw what was not, as `Retention` does."""
-        own, removed = NodeId(node.node_id), archives.removed(store.db).through
-        hashes = {
-            each.number: each.hash_after for each in segments.all_sealed(store.db)
-        }
+        own, removed = NodeId(node.node_id), store.db.removed().through
+        hashes = {each.number: each.hash_after for each in store.db.all_sealed()}
         proved = {
             number
             for number, value in self._files[own].stored().items()
@@ -149,8 +149,8 @@ class Archives:
 
     def _remove(self, node: Node, store: SqliteStore) -> None:
         """Ask to remove any segments, as a primary that is broken would."""
-        removed = archives.removed(store.db).through
-        left = [each for each in segments.all_sealed(store.db) if each.number > removed]
+        removed = store.db.removed().through
+        left = [each for each in store.db.all_sealed() if each.number > removed]
         if left:
             segment = min(self._dice.choices(left, k=3), key=lambda each: each.number)
             self._call(
@@ -188,7 +188,7 @@ class Archives:
 
 def delete_removed(store: SqliteStore) -> None:
     """Delete some removed events from a machine's file, as the node does."""
-    removed = archives.removed(store.db)
+    removed = store.db.removed()
     if removed.through:
         archives.delete(store.sealed._db, removed, 5)
         store.sealed._stored = None

@@ -12,7 +12,6 @@ from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine import audit
 from sparecode_node.statemachine.commands.keys import RetireKey
 from sparecode_node.statemachine.results import Authenticated
-from sparecode_node.statemachine.tables import archives, segments
 from tests.simulation import sealed
 from tests.simulation.archives import Archives, short_retention
 from tests.simulation.cluster import SimCluster
@@ -253,9 +252,9 @@ class CodesCluster(SimCluster, PeopleAtWork):
 
 def _agreed(store: SqliteStore, files: Sequence[SealedFile]) -> int:
     """Return the newest segment up to which every file has all of them."""
-    agreed = removed = archives.removed(store.db).through
+    agreed = removed = store.db.removed().through
     stored = [each.stored() for each in files]
-    for segment in segments.all_sealed(store.db):
+    for segment in store.db.all_sealed():
         if segment.number <= removed:
             continue
         if any(each.get(segment.number) != segment.hash_after for each in stored):

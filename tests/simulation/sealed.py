@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import Pace, SealedEvents, SegmentError
-from sparecode_node.statemachine.tables import archives, segments
+from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
+from tests.simulation.state_connection import StateConnection
 
 EVENTS = 12
 """Of a segment."""
@@ -46,19 +47,19 @@ class SealedFile(SealedEvents):
         """Return the whole file."""
         return self._db.serialize()
 
-    def keep(self, state: sqlite3.Connection) -> None:
+    def keep(self, state: StateConnection) -> None:
         """Store the segments that are still in the state's database *state*."""
         for segment in self.lacks(state):
             rows = _rows(state, segment)
             if len(rows) == segment.events:
                 self._take(segment, rows)
 
-    def lacks(self, state: sqlite3.Connection) -> list[Segment]:
+    def lacks(self, state: StateConnection) -> list[Segment]:
         """Return the sealed segments that the file lacks, without removed ones."""
-        stored, removed = self.stored(), archives.removed(state).through
+        stored, removed = self.stored(), state.removed().through
         return [
             each
-            for each in segments.all_sealed(state)
+            for each in state.all_sealed()
             if each.number > removed and stored.get(each.number) != each.hash_after
         ]
 
@@ -75,10 +76,10 @@ class SealedFile(SealedEvents):
             return False  # Damaged there, or of another history.
         return True
 
-    def read_again(self, state: sqlite3.Connection) -> int:
+    def read_again(self, state: StateConnection) -> int:
         """Return how many stored segments are rotten: they are missing from then on."""
         rotten = 0
-        for segment in segments.all_sealed(state):
+        for segment in state.all_sealed():
             if segment.number in self.stored():
                 try:
                     self.verify(segment)

@@ -8,7 +8,6 @@ import sqlite3
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import KeyId, NodeId
@@ -21,49 +20,15 @@ from sparecode_node.statemachine.skipping import SkippedEntry
 from sparecode_node.statemachine.snapshots import SnapshotFacts, read_facts
 from sparecode_node.statemachine.tables import keys as key_tables
 from tests.simulation.disk import Disk
-from tests.simulation.fault_effects import Effect
 from tests.simulation.people import KEY, ROOT, Keys
 from tests.simulation.sealed import SealedFile
+from tests.simulation.state_connection import StateConnection
 
 DAMAGED = "a damaged database"
 """In place of a digest: the state of this node cannot be read."""
 
 KEPT = 30
 """Commits that a power cut may take back: SQLite's WAL is not synced by each."""
-
-
-class _Connection(sqlite3.Connection):
-    """Dies between two statements, and tells when something is committed."""
-
-    disk: Disk
-    images: "collections.deque[bytes]"
-
-    def watch(self, disk: Disk, images: "collections.deque[bytes]") -> None:
-        self.disk, self.images = disk, images
-        self.keep()
-
-    def keep(self) -> None:
-        """Remember what is committed now."""
-        self.images.append(self.serialize())
-
-    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-        if not hasattr(self, "images"):
-            return super().execute(sql, *args)
-        if sql == "COMMIT":
-            self.disk.burn(Effect.KILL_IN_TRANSACTION)
-            if self.disk.full:
-                self.disk.effects[Effect.DISK_FULL] += 1
-                raise sqlite3.OperationalError("database or disk is full")
-        before = self.total_changes
-        cursor = super().execute(sql, *args)
-        if sql == "COMMIT" or (not self.in_transaction and self.total_changes > before):
-            self.keep()
-            self.disk.burn(Effect.KILL_IN_TRANSACTION)
-        elif sql.startswith("PRAGMA wal_checkpoint"):
-            # What a checkpoint has written back is there for good.
-            self.images.clear()
-            self.keep()
-        return cursor
 
 
 class MachineStore(abc.ABC):
@@ -195,7 +160,7 @@ class MachineStore(abc.ABC):
 class SqliteStore(MachineStore):
     """A database in memory. A power cut takes it back to an earlier commit."""
 
-    db: _Connection
+    db: StateConnection
 
     def __init__(self) -> None:
         self._images: collections.deque[bytes] = collections.deque(maxlen=KEPT)
@@ -261,8 +226,8 @@ class SqliteStore(MachineStore):
                 self._images.pop()
 
 
-def _connect(image: bytes | None) -> _Connection:
-    db: _Connection = sqlite3.connect(":memory:", factory=_Connection)
+def _connect(image: bytes | None) -> StateConnection:
+    db: StateConnection = sqlite3.connect(":memory:", factory=StateConnection)
     if image is not None:
         db.deserialize(image)
     return db
