@@ -225,6 +225,19 @@ def test_a_snapshot_after_which_entries_are_missing_is_outdated(kept: Kept) -> N
     assert kept.told() == []
 
 
+def test_what_is_given_up_does_not_become_outdated(kept: Kept) -> None:
+    """Else a node that waits after one would wait twice as long, without a fetch."""
+    retention = kept.retention
+    retention.fetching(FIRST, "n2")
+    retention.offered(FIRST + 1, "n2")
+    retention.fetching(FIRST + 1, "n2")
+    retention.fetch_given_up()
+    retention.offered(FIRST + 2, "n2")
+    assert retention.outdated == 1
+    kept.step(9)
+    assert kept.told() == []
+
+
 def test_another_primary_may_have_a_shorter_log(kept: Kept) -> None:
     """This node fetches again at once: that happens once for each voter at most."""
     retention = kept.retention

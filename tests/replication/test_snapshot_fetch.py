@@ -79,6 +79,7 @@ class Engine:
         self.first = 0
         self.refusal = ""
         self.arrived: list[int] = []
+        self.given_up = 0
         self.installed: list[Manifest] = []
 
     async def run(
@@ -95,6 +96,9 @@ class Engine:
 
     def received(self, length: int) -> None:
         self.arrived.append(length)
+
+    def fetch_given_up(self) -> None:
+        self.given_up += 1
 
     async def install(self, manifest: Manifest) -> None:
         self.installed.append(manifest)
@@ -221,6 +225,7 @@ async def test_a_snapshot_whose_log_is_gone_is_given_up(
             await node.run()
         assert len(node.first.requests) == 2
         assert node.store.part() == (b"", 0)
+        assert node.engine.given_up == 1
         node.first.on_portion = lambda: None
         node.engine.primary = "n3"
         assert await node.run() == ("n3", node.second.manifest)

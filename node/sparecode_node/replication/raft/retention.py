@@ -158,6 +158,10 @@ class Retention:
         if self._own is not None:
             self._own.progress = progress
 
+    def fetch_given_up(self) -> None:
+        """Need nothing, until another snapshot is fetched."""
+        self._own = None
+
     def offered(self, first: int, primary: str) -> None:
         """Record that the primary's log begins at *first*: what was needed may be gone."""
         if self._own is None or self._own.index >= first:

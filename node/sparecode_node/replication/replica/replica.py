@@ -292,6 +292,10 @@ class Replica:
         """Record that *length* bytes of the snapshot have arrived."""
         self.engine.retention.received(length)
 
+    def fetch_given_up(self) -> None:
+        """Need no log any more for the snapshot that was being fetched."""
+        self.engine.retention.fetch_given_up()
+
     def keep_log(self, member: str, index: int, progress: int) -> None:
         """Keep the newest snapshot, and the log after it, for a member that fetches it."""
         self.engine.retention.take(member, index=index, progress=progress)

@@ -107,6 +107,8 @@ class SnapshotFetch:
         known, self._outdated = self._outdated, self._status().snapshots_outdated
         if self._outdated > known:
             store.abandon()
+            # Else it could become outdated again while this node waits, without a fetch.
+            self._engine.post(lambda replica: replica.fetch_given_up())
             raise OutdatedSnapshotError(
                 "the other members dropped the entries after the snapshot"
             )
