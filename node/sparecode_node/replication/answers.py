@@ -15,6 +15,8 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
+from sparecode.internal.v1 import peers_pb2_grpc
+
 _T = TypeVar("_T")
 
 
@@ -24,6 +26,18 @@ def is_to_end() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def stub_of(channel: grpc.aio.Channel) -> "peers_pb2_grpc.PeerServiceAsyncStub":
+    """
+    Return the methods of a member. Raises `AioRpcError` if its channel is closed.
+
+    gRPC 1.85 registers methods without a look at whether the channel is still there. If
+    it is not, the whole process may end.
+    """
+    if channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN:
+        raise _closed()
+    return peers_pb2_grpc.PeerServiceStub(channel)
+
+
 async def answered(call: Awaitable[_T]) -> _T:
     """Return the answer to a call. Raises `AioRpcError`, also if its channel closes."""
     try:
@@ -31,12 +45,7 @@ async def answered(call: Awaitable[_T]) -> _T:
     except asyncio.CancelledError:
         if is_to_end():
             raise
-        raise grpc.aio.AioRpcError(
-            grpc.StatusCode.CANCELLED,
-            grpc.aio.Metadata(),
-            grpc.aio.Metadata(),
-            "the channel was closed",
-        ) from None
+        raise _closed() from None
 
 
 async def each_of(parts: AsyncIterable[_T]) -> AsyncIterator[_T]:
@@ -48,3 +57,12 @@ async def each_of(parts: AsyncIterable[_T]) -> AsyncIterator[_T]:
         except StopAsyncIteration:
             return
         yield part
+
+
+def _closed() -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.CANCELLED,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(),
+        "the channel was closed",
+    )

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.fault_points import Point, reach
-from sparecode_node.replication.answers import answered
+from sparecode_node.replication.answers import answered, stub_of
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.errors import (
     NoPrimaryError,
@@ -162,9 +161,7 @@ class ForwardQueue:
         request.also.extend(also)
         longest_s = max(each.until for each in batch) - now
         reach(Point.FORWARD)
-        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
-            channel
-        )
+        stub = stub_of(channel)
         try:
             response = await answered(
                 stub.Forward(request, timeout=longest_s + peer_messages.GRACE_S)

@@ -12,7 +12,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.replication.answers import answered
+from sparecode_node.replication.answers import answered, stub_of
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.errors import (
@@ -249,7 +249,7 @@ class MembershipRequests:
     ) -> _T:
         channel = self._contact.way_to(primary)
         try:
-            return await answered(ask(peers_pb2_grpc.PeerServiceStub(channel)))
+            return await answered(ask(stub_of(channel)))
         except grpc.aio.AioRpcError as error:
             raise OutcomeUnknownError(
                 f"the primary did not answer: {error.code().name}"

@@ -11,14 +11,14 @@ from dataclasses import replace
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import (
     AuthorityKey,
     AuthorityKind,
     fingerprints,
 )
-from sparecode_node.replication.answers import answered
+from sparecode_node.replication.answers import answered, stub_of
 from sparecode_node.replication.codec import CodecError, decode_call
 from sparecode_node.replication.errors import (
     ClockError,
@@ -138,13 +138,12 @@ async def ask_read_index(
 
     *term* is the term of this node, looked up after its callers asked.
     """
-    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.GetReadIndexRequest(
         timeout_ms=max(1, int(timeout_s * 1000)), term=term
     )
     try:
         response = await answered(
-            stub.GetReadIndex(request, timeout=timeout_s + GRACE_S)
+            stub_of(channel).GetReadIndex(request, timeout=timeout_s + GRACE_S)
         )
     except grpc.aio.AioRpcError as error:
         raise NoPrimaryError(
@@ -182,13 +181,14 @@ async def ask_status(
     unreachable = MemberStatus(node_id=peer, reachable=False)
     if channel is None:
         return unreachable
-    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.GetMemberStatusRequest(digest=digest)
     try:
         answer = await answered(
-            stub.GetMemberStatus(request, timeout=timeout_s, metadata=tuple(metadata))
+            stub_of(channel).GetMemberStatus(
+                request, timeout=timeout_s, metadata=tuple(metadata)
+            )
         )
-    except (TimeoutError, grpc.aio.UsageError):  # UsageError: it was closed meanwhile.
+    except TimeoutError:
         return unreachable
     except grpc.aio.AioRpcError as error:
         busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import KeyId, NodeId
 from sparecode_node.domain.keys import KeyInUse
-from sparecode_node.replication.answers import answered
+from sparecode_node.replication.answers import answered, stub_of
 from sparecode_node.replication.links.tls import PeerTls, target_name
 
 log = logging.getLogger(__name__)
@@ -104,13 +104,12 @@ class KeyExchange:
         channel = self._channel(node_id)
         if channel is None:
             raise KeyNotHeldError(node_id, "there is no channel to it")
-        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
-            channel
-        )
         request = peers_pb2.HoldKeyRequest(key=key, replaces=replaces)
         try:
             answer = await answered(
-                stub.HoldKey(request, timeout=timeout_s, wait_for_ready=True)
+                stub_of(channel).HoldKey(
+                    request, timeout=timeout_s, wait_for_ready=True
+                )
             )
         except grpc.aio.AioRpcError as error:
             cause = (
@@ -206,12 +205,11 @@ async def fetch_at_start(
 async def _ask(
     channel: grpc.aio.Channel, wanted: KeyInUse, timeout_s: float
 ) -> bytes | None:
-    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
     request = peers_pb2.FetchKeyRequest(
         key_id=wanted.key_id, fingerprint=wanted.fingerprint
     )
     try:
-        answer = await answered(stub.FetchKey(request, timeout=timeout_s))
+        answer = await answered(stub_of(channel).FetchKey(request, timeout=timeout_s))
     except grpc.aio.AioRpcError:
         return None
     return answer.key or None

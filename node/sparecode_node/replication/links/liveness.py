@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answers import answered
+from sparecode_node.replication.answers import answered, stub_of
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,11 @@ answers `UNIMPLEMENTED`.
 
 async def ping(channel: grpc.aio.Channel, *, timeout_s: float | None = None) -> bool:
     """Return whether the member answers over this channel, once it is connected."""
-    stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(channel)
-    call = stub.Ping(peers_pb2.PingRequest(), timeout=timeout_s, wait_for_ready=True)
+    request = peers_pb2.PingRequest()
     try:
-        await answered(call)
+        await answered(
+            stub_of(channel).Ping(request, timeout=timeout_s, wait_for_ready=True)
+        )
     except grpc.aio.AioRpcError as error:
         return error.code() not in _UNANSWERED
     return True

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answers import is_to_end
+from sparecode_node.replication.answers import is_to_end, stub_of
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.links.hello import HELLO, Introduction, introduction_of
 
@@ -55,9 +55,7 @@ class OutboundLink:
         self._hello = hello
         self._on_refused = on_refused
         self._channel = channel
-        self._stub: peers_pb2_grpc.PeerServiceAsyncStub = (
-            peers_pb2_grpc.PeerServiceStub(channel)
-        )
+        self._stub = stub_of(channel)
         self._on_up = on_up
         self._on_down = on_down
         self._queue: collections.deque[peers_pb2.LinkRequest] = collections.deque()

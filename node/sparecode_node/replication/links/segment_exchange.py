@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answers import each_of
+from sparecode_node.replication.answers import each_of, stub_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -93,9 +93,7 @@ class SegmentExchange:
         channel = self._channel(node_id)
         if channel is None:
             raise SegmentNotHeldError(f"there is no channel to {node_id}")
-        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
-            channel
-        )
+        stub = stub_of(channel)
         request = peers_pb2.FetchSegmentRequest(number=number, hash=hash_after)
         call = stub.FetchSegment(request, timeout=FETCH_S)
         lines: list[bytes] = []

@@ -19,9 +19,9 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from sparecode.internal.v1 import peers_pb2, peers_pb2_grpc
+from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.answers import each_of
+from sparecode_node.replication.answers import each_of, stub_of
 from sparecode_node.replication.errors import NoPrimaryError
 from sparecode_node.replication.replica.engine_thread import EngineThread
 from sparecode_node.replication.replica.replica import ReplicaStatus
@@ -145,9 +145,7 @@ class SnapshotFetch:
         channel = self._channel(source)
         if channel is None:
             raise NoPrimaryError(f"no channel to {source}")
-        stub: peers_pb2_grpc.PeerServiceAsyncStub = peers_pb2_grpc.PeerServiceStub(
-            channel
-        )
+        stub = stub_of(channel)
         sha256, offset = store.part()
         request = peers_pb2.FetchSnapshotRequest(
             sha256=sha256, offset=offset, max_bytes=self._portion
