@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asking the primary for the index to read at, while its channel is replaced."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import grpc.aio
 import pytest
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.replication.answers import stub_of
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.primary_contact import PrimaryContact
 from sparecode_node.replication.calls.quorum_wait import QuorumWait
@@ -88,9 +91,51 @@ async def test_a_reading_member_tells_the_term_of_its_last_vote(
 
 
 @pytest.mark.asyncio
+async def test_a_read_does_not_wait_for_a_primary_that_was_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its machine may have lost power: then nothing ends a call to it before its end."""
+    asked = asyncio.Event()
+
+    async def ask(channel: Any, *, term: int, timeout_s: float) -> BarrierPassed:
+        del term, timeout_s
+        asked.set()
+        if channel == "n2":
+            await asyncio.Event().wait()
+        return BarrierPassed(index=1, at_ms=0)
+
+    async def news(deadline: float) -> bool:
+        del deadline
+        return True
+
+    monkeypatch.setattr(peer_messages, "ask_read_index", ask)
+    leaders = ["n2"]
+    contact = replace(
+        contact_of(VotingEngine(), object),
+        primary=lambda: NodeId(leaders[-1]),
+        channel=lambda node_id: node_id,
+        news=news,
+    )
+    points = ReadPoints(contact, now_ms=lambda: 0)
+    async with asyncio.timeout(30):
+        reading = asyncio.create_task(points.passed(timeout_s=30))
+        await asked.wait()
+        for same in (None, NodeId("n2")):
+            points.take_primary(same)
+        leaders.append("n3")
+        for _ in range(2):
+            points.take_primary(NodeId("n3"))
+        assert (await reading).index == 1
+    points.take_primary(NodeId("n2"))  # Nothing is asked any more.
+
+
+@pytest.mark.asyncio
 async def test_a_member_whose_channel_was_closed_is_not_reachable() -> None:
+    """Only by luck would gRPC itself say so: it uses memory that it has freed."""
     channel = grpc.aio.insecure_channel(NOWHERE)
     await channel.close()
+    with pytest.raises(grpc.aio.AioRpcError, match="the channel was closed"):
+        stub_of(channel)
     status = await peer_messages.ask_status(
         channel, NodeId("n2"), digest=False, timeout_s=30
     )

@@ -243,6 +243,7 @@ class ClusterReplicator:
         self._status = status
         self._transport.take_status(status)
         self._primary_watch.take(status.leader, status.term)
+        self._read_points.take_primary(status.leader)
         self._applied.advance(status.applied_index)
         self._quorum_wait.take_contact(has_contact=status.has_contact)
         self._news.set()

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Callable
 
+from sparecode_node.domain.ids import NodeId
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.primary_contact import ATTEMPT_S, PrimaryContact
@@ -30,6 +31,10 @@ class ReadPoints:
         self._contact = contact
         self._now_ms = now_ms
         self._barrier = Shared(self._find, name="read barrier")
+        self._asked: NodeId | None = None
+        """The other node that is being asked, if any."""
+        self._until: asyncio.Timeout | None = None
+        """When it is not asked any more: when it does not lead any more."""
 
     async def passed(self, *, timeout_s: float) -> BarrierPassed:
         """
@@ -42,6 +47,12 @@ class ReadPoints:
                 return await self._barrier.result()
         except TimeoutError as error:
             raise NoQuorumError("no quorum has confirmed a primary in time") from error
+
+    def take_primary(self, primary: NodeId | None) -> None:
+        """Learn who leads: a node that does not any more may be dead, and never answer."""
+        if self._until is not None and primary not in (None, self._asked):
+            until, self._until = self._until, None
+            until.reschedule(asyncio.get_running_loop().time())
 
     async def _find(self) -> BarrierPassed:
         """Ask the primary; if it does not lead any more, ask the next one."""
@@ -65,9 +76,16 @@ class ReadPoints:
         term = await self._own_term(timeout_s)
         # After the wait: a renewed certificate closes the channels that there were.
         channel = self._contact.way_to(primary)
-        point = await peer_messages.ask_read_index(
-            channel, term=term, timeout_s=timeout_s
-        )
+        self._asked = primary
+        try:
+            async with asyncio.timeout(None) as self._until:
+                point = await peer_messages.ask_read_index(
+                    channel, term=term, timeout_s=timeout_s
+                )
+        except TimeoutError as error:
+            raise NoPrimaryError("another node has become the primary") from error
+        finally:
+            self._until = None
         reach(Point.READ_POINT)
         return point
 
