@@ -229,6 +229,27 @@ def test_promises_of_a_member_whose_removal_is_taken_back_are_remembered(
     assert bench.engine.journal.boots.seen["n2"] == seen
 
 
+def test_what_a_guest_has_promised_is_written_when_it_is_a_member(
+    bench: Bench,
+) -> None:
+    """Its later messages may promise no more than that."""
+    engine = bench.engine
+    shown, promise = Hello("j4", "", (boot(1),), BEGAN), (1, 1, 11)
+    assert engine.rollbacks.accepts("n4", shown)
+
+    def hear() -> None:
+        engine.rollbacks.promised("n4", promise)
+        bench.now += SAVE_S
+        engine.rollbacks.step()
+
+    hear()
+    guest = Member(node_id=NodeId("n4"), address="n4:1", journal_id="j4")
+    engine.append_configuration(engine.journal.configuration.with_member(guest))
+    hear()
+    bench.start()
+    assert bench.engine.journal.boots.seen["n4"].promised == promise
+
+
 def test_promises_are_remembered_over_a_restart(watch: Watch) -> None:
     """A start is synced; promises are written at most once a second, without a sync."""
     assert watch.accepts(boot(1))

@@ -84,6 +84,11 @@ class Rollbacks:
     """How often each refused node has tried to link lately, and when it has last tried."""
     _changed: bool = False
     _saved_at: float = float("-inf")
+    _written: set[str] = field(init=False)
+    """The nodes of which the file says something."""
+
+    def __post_init__(self) -> None:
+        self._written = set(self.journal.boots.seen)
 
     # --- This node
 
@@ -158,11 +163,15 @@ class Rollbacks:
     def promised(self, peer: str, promise: Position) -> None:
         """Record what a node has promised in the start that was seen last."""
         seen = self.journal.boots.seen.get(peer)
-        if seen is not None and promise > seen.promised:
+        if seen is None:
+            return
+        if promise > seen.promised:
             self.journal.boots.seen[peer] = Seen(
                 seen.journal_id, seen.number, seen.nonce, promise
             )
             self._changed = True
+        elif peer not in self._written and peer in self.journal.possible_members:
+            self._changed = True  # It was no member yet when that was heard first.
 
     @property
     def refused(self) -> list[str]:
@@ -183,7 +192,9 @@ class Rollbacks:
 
     def _save(self, *, sync: bool) -> None:
         self._changed = False
-        self.journal.boots.save(self.journal.possible_members, sync=sync)
+        members = self.journal.possible_members
+        self.journal.boots.save(members, sync=sync)
+        self._written = members & self.journal.boots.seen.keys()
 
 
 def _is_same(seen: Seen, hello: Hello) -> bool:
