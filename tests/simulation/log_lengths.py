@@ -91,8 +91,9 @@ class LogLengths:
 
     def _is_kept(self, node: Observed, settings: RaftSettings, now: float) -> bool:
         """Return whether a member may need the log; one without progress does not."""
-        commit = node.replica.engine.raftCommitIndex
-        members = {*node.journal.configuration_at(commit).ids, node.node_id}
+        commit, journal = node.replica.engine.raftCommitIndex, node.journal
+        committed = journal.configuration_at(commit)
+        members = {*committed.ids, *journal.configuration.ids, node.node_id}
         since = now - settings.member_stalled_s - TOLD_LATE_S
         told = self._told[node.node_id]
         return any(by in members and at >= since for by, at in told.items())

@@ -365,9 +365,13 @@ class Node:
 
     def takes_no_snapshot(self) -> bool:
         """Return whether it is paused, has no room, or waits after a failure."""
-        life, until = self.keeper_waits
-        waits = life == self.life and self.sim.now < until
+        waits = self.sim.now < self.keeper_waits_until()
         return waits or self.is_paused() or self.disk.full
+
+    def keeper_waits_until(self) -> float:
+        """Return when the keeper goes on that waits after a failure; 0.0: it does not."""
+        life, until = self.keeper_waits
+        return until if life == self.life else 0.0
 
     def snapshot_s(self) -> float:
         return SNAPSHOT_S

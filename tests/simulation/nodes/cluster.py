@@ -448,7 +448,9 @@ class NodesCluster(PeopleAtWork):
         self.faults.mend_between(self.ids)
         begin, next_at = self.now, self.now
         probe: Submission | None = None
-        while self.now < begin + HEAL_S:
+        # A member whose fetches were of no use waits for minutes by then.
+        waits = [each.keeper_waits_until() for each in self.nodes.values()]
+        while self.now < max(begin, *waits) + HEAL_S:
             self.step()
             belonging = [self.nodes[i] for i in self.memberships.belonging()]
             up = [node for node in belonging if node in self.live()]

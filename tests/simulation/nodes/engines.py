@@ -35,6 +35,9 @@ from tests.simulation.worker_threads import steps_of
 NAPS_S = 0.0, 0.0005
 """How late a thread runs that has been woken."""
 
+LONG_S = 0.5
+"""A step that takes longer waits for a disk that is slow for a while, sync after sync."""
+
 
 WAITED_FOR = (NAME, MARK, boots.NAME, f"{NAME}.new")
 """
@@ -125,6 +128,7 @@ class SteppedEngine(EngineThread):
         self._stalls: Stalls | None = None
         self._turn = 0
         self._free_at = 0.0
+        self._step_s = 0.0
         self._next_at = float("inf")
         self.stalled_until = 0.0
         """The thread does nothing until then, and the loop goes on."""
@@ -199,6 +203,11 @@ class SteppedEngine(EngineThread):
             timeline.at(at, lambda: self._step(turn))
 
     @property
+    def takes_long(self) -> bool:
+        """Whether it is in a step that takes long, and publishes nothing until its end."""
+        return self.is_busy and self._step_s > LONG_S
+
+    @property
     def is_busy(self) -> bool:
         """Whether it still waits for the disk, in a step that has begun."""
         return bool(self._machine.sim.timeline.now < self._free_at)
@@ -235,7 +244,8 @@ class SteppedEngine(EngineThread):
             self._look_for(stalls)
             replica.tick(0)
             behind = replica.engine.raftLastApplied < replica.engine.raftCommitIndex
-            self._free_at = machine.sim.timeline.now + spent()
+            self._step_s = spent()
+            self._free_at = machine.sim.timeline.now + self._step_s
         if not machine.is_up():
             return
         check_applied(machine, self._config.raft, led=led or machine.leads)

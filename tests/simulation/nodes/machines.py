@@ -262,8 +262,11 @@ class Machine(Node):
 
     def takes_no_snapshot(self) -> bool:
         engine = self.engine_thread
-        is_stalled = engine is not None and self.sim.now < engine.stalled_until
-        return is_stalled or super().takes_no_snapshot()
+        if engine is not None and (
+            self.sim.now < engine.stalled_until or engine.takes_long
+        ):
+            return True
+        return super().takes_no_snapshot()
 
     def snapshot_s(self) -> float:
         """Count worker threads, late syncs, and four steps of an engine that applies."""
