@@ -94,6 +94,8 @@ class Comparison(enum.Enum):
     ROT_NAMED = "journals that lacked a synced batch, and were refused"
     AHEAD = "states that had applied what their journal lacked, and were refused"
 
+    RAISED = "looks at a cluster of a raised feature level, which each member knew"
+
     @property
     def of_codes(self) -> bool:
         """Needs the real state machine."""
@@ -150,6 +152,8 @@ def comparisons_of(kind: Kind, *, recording: bool = False) -> list[Comparison]:
     wanted = [c for c in wanted if kind.is_mixed or not c.of_new_clusters]
     wanted = [c for c in wanted if not (files and c.of_segments)]
     wanted = [c for c in wanted if files or not c.of_rot]
+    if kind is not Kind.MIXED:
+        wanted.remove(Comparison.RAISED)
     if kind is not Kind.ENGINES:
         wanted = [c for c in wanted if not (c.of_archives or c.of_keys)]
     if kind.is_whole:

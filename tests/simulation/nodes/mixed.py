@@ -31,6 +31,7 @@ from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.statemachine.feature_level import NEWEST
+from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
 from tests.simulation.invariants import Submission
 from tests.simulation.machines import Node
@@ -221,7 +222,7 @@ class MixedCluster(NodesCluster):
     def _set_up(self) -> None:
         """Upgrade one node after the other meanwhile."""
         for node_id in sorted(self._older):
-            late = self.rng.uniform(0.5, 6.0)
+            late = self.rng.uniform(0.5, max(6.0, self.mix.seconds / 2))
             self.timeline.after(late, lambda node_id=node_id: self._upgrade(node_id))
         super()._set_up()
         self.begun_at = max(n.store.state.applied_index for n in self.live())
@@ -243,9 +244,12 @@ class MixedCluster(NodesCluster):
         if self.rotations:
             self.rotations.look()
         self._measure()
+        self._judge_level()
         for node in self.live():
             if node.raising_in != node.life and node.replicator is not None:
                 node.raising_in = node.life
+                if node.software_level < NEWEST:
+                    continue  # Its release knows no level to raise to.
                 node.spawn(raise_feature_level(node.replicator, SystemEntropy()))
 
     def _measure(self) -> None:
@@ -261,6 +265,16 @@ class MixedCluster(NodesCluster):
         self.effects[Effect.LONG_LOG] += self.longest_log <= LONG < length
         self.highest_index = max(self.highest_index, index)
         self.longest_log = max(self.longest_log, length)
+
+    def _judge_level(self) -> None:
+        """See that no member runs a release that does not know the cluster's level."""
+        if not self.mix.upgrades or self._level <= OLDEST:
+            return
+        self.invariants.comparisons[Comparison.RAISED] += 1
+        members = self.memberships.belonging()
+        if older := sorted(self._older.intersection(members)):
+            seen = f"the cluster is at level {self._level}, and {older} know {OLDEST}"
+            self.invariants.violated("members know the level", seen)
 
     def callers(self) -> None:
         super().callers()
