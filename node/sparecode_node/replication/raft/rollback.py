@@ -194,7 +194,7 @@ class Rollbacks:
         self._changed = False
         members = self.journal.possible_members
         self.journal.boots.save(members, sync=sync)
-        self._written = members & self.journal.boots.seen.keys()
+        self._written = {peer for peer in self.journal.boots.seen if peer in members}
 
 
 def _is_same(seen: Seen, hello: Hello) -> bool:
