@@ -41,8 +41,12 @@ class VotingEngine:
 
     _status = ReplicaStatus(term=1)
 
+    def __init__(self, on_run: Callable[[], object] = lambda: None) -> None:
+        self.on_run = on_run
+
     async def run(self, ask: Callable[[Any], int], *, timeout_s: float) -> int:
         del timeout_s
+        self.on_run()
         return ask(SimpleNamespace(term=lambda: 2))
 
 
@@ -127,6 +131,33 @@ async def test_a_read_does_not_wait_for_a_primary_that_was_replaced(
             points.take_primary(NodeId("n3"))
         assert (await reading).index == 1
     points.take_primary(NodeId("n2"))  # Nothing is asked any more.
+
+
+@pytest.mark.asyncio
+async def test_a_primary_that_was_replaced_before_the_call_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def ask(channel: Any, *, term: int, timeout_s: float) -> BarrierPassed:
+        del term, timeout_s
+        asked.append(channel)
+        return BarrierPassed(index=1, at_ms=0)
+
+    async def news(deadline: float) -> bool:
+        del deadline
+        return True
+
+    monkeypatch.setattr(peer_messages, "ask_read_index", ask)
+    leaders = ["n2"]
+    contact = replace(
+        contact_of(VotingEngine(lambda: leaders.append("n3")), object),
+        primary=lambda: NodeId(leaders[-1]),
+        channel=lambda node_id: node_id,
+        news=news,
+    )
+    await ReadPoints(contact, now_ms=lambda: 0).passed(timeout_s=30)
+    assert asked == ["n3"]
 
 
 @pytest.mark.asyncio

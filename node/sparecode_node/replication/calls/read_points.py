@@ -19,6 +19,8 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.raft.read_index import Word
 from sparecode_node.statemachine.results import BarrierPassed
 
+REPLACED = "another node has become the primary"
+
 BARRIER_S = 5.0
 """Of one barrier; its callers may give up earlier."""
 
@@ -74,6 +76,8 @@ class ReadPoints:
         if primary == self._contact.node_id:
             return await self.own(timeout_s)
         term = await self._own_term(timeout_s)
+        if self._contact.primary() not in (None, primary):
+            raise NoPrimaryError(REPLACED)
         # After the wait: a renewed certificate closes the channels that there were.
         channel = self._contact.way_to(primary)
         self._asked = primary
@@ -83,7 +87,7 @@ class ReadPoints:
                     channel, term=term, timeout_s=timeout_s
                 )
         except TimeoutError as error:
-            raise NoPrimaryError("another node has become the primary") from error
+            raise NoPrimaryError(REPLACED) from error
         finally:
             self._until = None
         reach(Point.READ_POINT)
