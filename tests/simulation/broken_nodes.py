@@ -16,6 +16,7 @@ from tests.simulation.nodes.bounds import BOUND_EACH_S, BOUND_S, Bounds
 from tests.simulation.nodes.fetches import BOUND_S as FETCH_BOUND_S
 from tests.simulation.nodes.fetches import Fetches
 from tests.simulation.nodes.lateness import ANSWER_LATE_S, judge_time
+from tests.simulation.nodes.mixed import check_level
 from tests.simulation.scenarios import SHORT_LOG
 
 
@@ -97,6 +98,15 @@ def a_member_that_does_not_catch_up() -> Invariants:
     Fetches(world, random.Random(1), random.Random(2)).come_back(["n2"])
     assert world.now > FETCH_BOUND_S
     return world.invariants
+
+
+@breaks("members know the level")
+def a_level_that_a_member_does_not_know() -> Invariants:
+    seen = Invariants()
+    check_level(seen, 2, [])
+    assert not seen.violations
+    check_level(seen, 2, ["n2"])
+    return seen
 
 
 NODE_RUNS = True

@@ -11,7 +11,7 @@ call is an entry, and few things go wrong.
 
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.statemachine.feature_level import NEWEST
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
-from tests.simulation.invariants import Submission
+from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.machines import Node
 from tests.simulation.nodes import queue_bounds
 from tests.simulation.nodes.cluster import CALL_S, MEMBERS_RATE, STEP_S, NodesCluster
@@ -71,6 +71,14 @@ TOLD: tuple[tuple[type[Exception], Effect], ...] = (
     (RemovedError, Effect.TOLD_REMOVED),
 )
 """What callers hear instead of a result."""
+
+
+def check_level(invariants: Invariants, level: int, older: Collection[str]) -> None:
+    """See that no member runs a release that does not know the cluster's level."""
+    invariants.comparisons[Comparison.RAISED] += 1
+    if older:
+        seen = f"the cluster is at level {level}, and {sorted(older)} know {OLDEST}"
+        invariants.violated("members know the level", seen)
 
 
 @dataclass(frozen=True)
@@ -267,14 +275,9 @@ class MixedCluster(NodesCluster):
         self.longest_log = max(self.longest_log, length)
 
     def _judge_level(self) -> None:
-        """See that no member runs a release that does not know the cluster's level."""
-        if not self.mix.upgrades or self._level <= OLDEST:
-            return
-        self.invariants.comparisons[Comparison.RAISED] += 1
-        members = self.memberships.belonging()
-        if older := sorted(self._older.intersection(members)):
-            seen = f"the cluster is at level {self._level}, and {older} know {OLDEST}"
-            self.invariants.violated("members know the level", seen)
+        if self.mix.upgrades and self._level > OLDEST:
+            older = self._older.intersection(self.memberships.belonging())
+            check_level(self.invariants, self._level, older)
 
     def callers(self) -> None:
         super().callers()
