@@ -67,6 +67,21 @@ def contact_of(engine: Any, channel: Callable[[], Any]) -> PrimaryContact:
     )
 
 
+def contact_to_the_last(leaders: list[str], engine: Any) -> PrimaryContact:
+    """Return the contact of n1 to the newest primary; a channel is the name of a node."""
+
+    async def news(deadline: float) -> bool:
+        del deadline
+        return True
+
+    return replace(
+        contact_of(engine, object),
+        primary=lambda: NodeId(leaders[-1]),
+        channel=lambda node_id: node_id,
+        news=news,
+    )
+
+
 @pytest.mark.asyncio
 async def test_a_channel_that_is_replaced_meanwhile_is_not_asked() -> None:
     engine = RenewingEngine()
@@ -108,18 +123,9 @@ async def test_a_read_does_not_wait_for_a_primary_that_was_replaced(
             await asyncio.Event().wait()
         return BarrierPassed(index=1, at_ms=0)
 
-    async def news(deadline: float) -> bool:
-        del deadline
-        return True
-
     monkeypatch.setattr(peer_messages, "ask_read_index", ask)
     leaders = ["n2"]
-    contact = replace(
-        contact_of(VotingEngine(), object),
-        primary=lambda: NodeId(leaders[-1]),
-        channel=lambda node_id: node_id,
-        news=news,
-    )
+    contact = contact_to_the_last(leaders, VotingEngine())
     points = ReadPoints(contact, now_ms=lambda: 0)
     async with asyncio.timeout(30):
         reading = asyncio.create_task(points.passed(timeout_s=30))
@@ -144,18 +150,10 @@ async def test_a_primary_that_was_replaced_before_the_call_is_not_asked(
         asked.append(channel)
         return BarrierPassed(index=1, at_ms=0)
 
-    async def news(deadline: float) -> bool:
-        del deadline
-        return True
-
     monkeypatch.setattr(peer_messages, "ask_read_index", ask)
     leaders = ["n2"]
-    contact = replace(
-        contact_of(VotingEngine(lambda: leaders.append("n3")), object),
-        primary=lambda: NodeId(leaders[-1]),
-        channel=lambda node_id: node_id,
-        news=news,
-    )
+    engine = VotingEngine(lambda: leaders.append("n3"))
+    contact = contact_to_the_last(leaders, engine)
     await ReadPoints(contact, now_ms=lambda: 0).passed(timeout_s=30)
     assert asked == ["n3"]
 
