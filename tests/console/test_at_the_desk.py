@@ -191,6 +191,8 @@ def findings(
 
 
 def _look(page: Page, name: str, found: Findings, colors: Colors) -> None:
+    # A click returns before the stylesheet of the next page is there.
+    page.wait_for_load_state()
     found.violations[name] = violations(page)
     text = page.locator("body").inner_text()
     found.joined.extend(f"{name}: {each}" for each in JOINED.findall(text))

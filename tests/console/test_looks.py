@@ -116,6 +116,7 @@ class Visit:
 
     async def check(self, name: str) -> None:
         """Record what axe finds on a phone, and what is too wide for one or for a desk."""
+        await self.page.wait_for_load_state()
         for size in (DESK, PHONE):
             await self.page.set_viewport_size(size)
             for each in await self.page.evaluate(TOO_WIDE):

@@ -43,6 +43,7 @@ async def browser(desk: Desk, tmp_path: Path) -> AsyncIterator[Browser]:
 
 async def accessible(page: Page) -> None:
     """Check that axe finds nothing at all."""
+    await page.wait_for_load_state()
     assert await page.evaluate(axe.RUN, axe.arguments()) == []
 
 
