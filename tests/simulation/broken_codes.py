@@ -4,6 +4,7 @@
 import contextlib
 import random
 import sqlite3
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.simulation.broken_runs import breaks, machine
 from tests.simulation.invariants import Invariants, Submission
 from tests.simulation.people import (
     AGENT,
+    FOUNDING,
     GUESSED,
     HURRIED,
     OTHER_AGENT,
@@ -29,6 +31,8 @@ from tests.simulation.people import (
     IssuedSet,
     Try,
     call_of,
+    enrollment,
+    open_session,
 )
 from tests.simulation.rules import Accepted, CodeRules, Reference
 
@@ -127,8 +131,16 @@ def a_code_spent_twice() -> Invariants:
 
 
 @breaks("one answer")
+def a_request_answered_with_a_question() -> Invariants:
+    calls, outcome = tried(CODE)
+    return answered(tried(CODE), (calls, replace(outcome, challenge=CHALLENGE)))
+
+
+@breaks("one answer")
 def a_request_answered_otherwise() -> Invariants:
-    return answered(tried(CODE), tried(CODE, decision=Decision.REFUSED))
+    rules = answered(tried(CODE), tried(CODE, decision=Decision.REFUSED))
+    rules.check_repeats(log_again({}, NO_TIMES))
+    return rules
 
 
 @breaks("an answer of its own")
@@ -150,6 +162,7 @@ def a_guess_that_is_right() -> Invariants:
 def log_again(saved: dict[int, str], times_ms: dict[int, int]) -> Reference:
     """Return what a machine that never failed makes of a log: sets, and times."""
     result: Any = SimpleNamespace(times_ms=times_ms, last_index=9, digest="d")
+    result.misnamed = frozenset()
     result.results = {
         index: (
             EmergencyAccessSaved(
@@ -232,6 +245,20 @@ def decided_twice_while_it_is_remembered() -> Invariants:
     entry: Any = (SimpleNamespace(request=key),)
     rules.applied.update({5: entry, 6: entry})
     rules._check_done(log_again({}, NO_TIMES))
+    return rules
+
+
+@breaks("older members can read the log")
+def an_entry_in_words_of_a_newer_release() -> Invariants:
+    rules = CodeRules()
+    calls = (
+        call_of(replace(FOUNDING, feature_level=1), "founding", content=""),
+        call_of(open_session("open"), "session", content=""),
+        call_of(enrollment("ada"), "token", content="", session="open"),
+    )
+    for index, call in enumerate(calls, 1):
+        rules.applied[index] = (call.stamped(index),)
+    rules.check_states([])
     return rules
 
 

@@ -64,7 +64,13 @@ class PaperJournal:
         return self.entries[-1][1]
 
     durable_index = last_index
-    bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(command) for command, _, _ in self.entries)
+
+    def __getitem__(self, some: slice) -> list[Entry]:
+        return self.entries[some]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -84,10 +90,10 @@ class PaperJournal:
     def getVotedForNodeId(self) -> str | None:
         return self.vote
 
-    def append(self, *terms: int) -> None:
+    def append(self, *terms: int, size: int = 0) -> None:
         """Append an entry of each of these terms."""
         for term in terms:
-            self.entries.append((b"", self.last_index + 1, term))
+            self.entries.append((b"x" * size, self.last_index + 1, term))
 
     def change(self, term: int, after: Configuration) -> None:
         """Append a change of the members."""
@@ -154,6 +160,20 @@ def a_log_that_is_kept_for_too_long() -> Invariants:
     nodes = three()
     nodes["n2"].journal.append(*[1] * round(8 * KEPT_MAX))
     return looked_at(nodes, "n2", Invariants())
+
+
+@breaks("no log kept without a bound")
+def a_log_of_too_many_bytes() -> Invariants:
+    nodes, seen = three(), Invariants()
+    engine, journal = nodes["n2"].replica.engine, nodes["n2"].journal
+    engine.retention.members = []
+    engine.settings = RaftSettings(log_bytes_max=100, log_bytes_kept=20)
+    journal.append(1, 1, size=60)
+    engine.raftLastApplied = journal.last_index
+    looked_at(nodes, "n2", seen, now=10.0)
+    looked_at(nodes, "n2", seen, now=11.0)
+    assert not seen.violations
+    return looked_at(nodes, "n2", seen, now=14.0)
 
 
 @breaks("no log kept without a bound")

@@ -204,7 +204,7 @@ class Verdict:
         return [
             c
             for c in comparisons_of(self.kind, recording=self.recording)
-            if self.is_due(of_mixes=c.of_new_clusters)
+            if self.is_due(of_mixes=c.of_new_clusters or c.of_levels)
             and not self.outcome.comparisons[c]
         ]
 

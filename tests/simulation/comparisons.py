@@ -95,6 +95,7 @@ class Comparison(enum.Enum):
     AHEAD = "states that had applied what their journal lacked, and were refused"
 
     RAISED = "looks at a cluster of a raised feature level, which each member knew"
+    READABLE = "calls at an older feature level, in words that its members know"
 
     @property
     def of_codes(self) -> bool:
@@ -138,6 +139,11 @@ class Comparison(enum.Enum):
         return names.index(begin) <= names.index(self) <= names.index(end)
 
     @property
+    def of_levels(self) -> bool:
+        """Needs nodes of an older release."""
+        return self in (Comparison.RAISED, Comparison.READABLE)
+
+    @property
     def of_nodes(self) -> bool:
         """Needs whole nodes."""
         names = list(Comparison)
@@ -152,8 +158,7 @@ def comparisons_of(kind: Kind, *, recording: bool = False) -> list[Comparison]:
     wanted = [c for c in wanted if kind.is_mixed or not c.of_new_clusters]
     wanted = [c for c in wanted if not (files and c.of_segments)]
     wanted = [c for c in wanted if files or not c.of_rot]
-    if kind is not Kind.MIXED:
-        wanted.remove(Comparison.RAISED)
+    wanted = [c for c in wanted if kind is Kind.MIXED or not c.of_levels]
     if kind is not Kind.ENGINES:
         wanted = [c for c in wanted if not (c.of_archives or c.of_keys)]
     if kind.is_whole:

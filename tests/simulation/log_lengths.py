@@ -13,6 +13,7 @@ alone, so nothing is said about that.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.settings import KEPT_LOG_FACTOR, RaftSettings
 from tests.simulation.comparisons import Comparison
 from tests.simulation.observed import Judge, Observed
@@ -25,6 +26,12 @@ Later it may be longer: while a snapshot is written, nothing is cut off.
 
 TOLD_LATE_S = 1.0
 """How long the last word of a member that needs the log may be under way."""
+
+
+def bytes_between(journal: Journal, first: int, last: int) -> int:
+    """Return the size of the entries after *first* and up to *last*."""
+    sizes = (len(entry) for entry, index, _ in journal[:] if first < index <= last)
+    return sum(sizes)
 
 
 @dataclass
@@ -77,8 +84,11 @@ class LogLengths:
             if max(entries, size) > KEPT_MAX:
                 seen = f"{len(journal)} entries, {journal.bytes} bytes"
                 self._violated(node, seen)
-        entries = log.marked - max(journal.first_index, log.kept_to)
-        is_long = entries > settings.log_entries_max
+        first = max(journal.first_index, log.kept_to)
+        entries, size = log.marked - first, 0
+        if journal.bytes > settings.log_bytes_max:
+            size = bytes_between(journal, first, log.marked)
+        is_long = entries > settings.log_entries_max or size > settings.log_bytes_max
         if is_kept or not is_long or node.takes_no_snapshot():
             log.marked, log.marked_at = engine.raftLastApplied, now
             return
@@ -87,7 +97,9 @@ class LogLengths:
         waited_s, late_s = now - log.marked_at, 2 * settings.election_max_s
         self.judge.comparisons[Comparison.LONG_LOG] += 1
         if waited_s > late_s + 2 * node.snapshot_s():
-            self._violated(node, f"{entries} entries after {waited_s:.1f} s")
+            self._violated(
+                node, f"{entries} entries, {size} bytes after {waited_s:.1f} s"
+            )
 
     def _is_kept(self, node: Observed, settings: RaftSettings, now: float) -> bool:
         """Return whether a member may need the log; one without progress does not."""

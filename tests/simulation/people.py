@@ -41,7 +41,7 @@ from sparecode_node.statemachine.commands.tokens import (
     SeedFingerprint,
 )
 from sparecode_node.statemachine.commands.users import CreateUser
-from sparecode_node.statemachine.feature_level import NEWEST
+from sparecode_node.statemachine.feature_level import NEWEST, UNIQUE_SEEDS
 
 KEY = KeyId(1)
 ROOT = AdministratorName("root")
@@ -96,7 +96,27 @@ def open_session(session: str, key_id: KeyId = KEY) -> OpenSession:
     )
 
 
-def beginning() -> list[Command]:
+def enrollment(
+    serial: str, pin_rule: PinRule = PinRule.NONE, *, level: int = NEWEST
+) -> EnrollToken:
+    """Enroll a token, as a node of a cluster of that level does."""
+    fingerprint = SeedFingerprint(key_id=KEY, value=serial.encode())
+    return EnrollToken(
+        serial=TokenSerial(serial),
+        algorithm=Algorithm.TOTP,
+        hash_name=HashName.SHA1,
+        digits=6,
+        period_s=30,
+        counter=0,
+        sealed_seed=serial.encode(),
+        key_id=KEY,
+        pin_rule=pin_rule,
+        expires_at_ms=None,
+        fingerprints=(fingerprint,) if level >= UNIQUE_SEEDS else (),
+    )
+
+
+def beginning(level: int = NEWEST) -> list[Command]:
     """Return what makes the cluster and everybody in it, after signing in."""
     made: list[Command] = [
         RegisterAgent(
@@ -120,18 +140,10 @@ def beginning() -> list[Command]:
                 code_salt=b"c",
                 key_id=KeyId(1),
             ),
-            EnrollToken(
-                serial=TokenSerial(name),
-                algorithm=Algorithm.TOTP,
-                hash_name=HashName.SHA1,
-                digits=6,
-                period_s=30,
-                counter=0,
-                sealed_seed=name.encode(),
-                key_id=KEY,
-                pin_rule=PinRule.PREPENDED if name == NEWCOMER else PinRule.NONE,
-                expires_at_ms=None,
-                fingerprints=(SeedFingerprint(key_id=KEY, value=name.encode()),),
+            enrollment(
+                name,
+                PinRule.PREPENDED if name == NEWCOMER else PinRule.NONE,
+                level=level,
             ),
             AssignToken(serial=TokenSerial(name), name_key=NameKey(name)),
         ]

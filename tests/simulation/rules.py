@@ -5,7 +5,7 @@ Rules about users and their codes, judged by the answers that clients got.
 Nothing here asks the product whether a code may be accepted: that follows from the
 answers, the order of the log, and its time stamps. The product is used for one thing:
 the state that a machine without failures makes of the same log. All nodes must have
-that state.
+that state. (And what release 0.1.0 could read is in a file: `replication/levels`.)
 """
 
 import collections
@@ -14,16 +14,19 @@ import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
-from sparecode_node.statemachine.commands import Call
+from sparecode_node.replication.codec import encode_call
+from sparecode_node.replication.levels import BEGINNINGS, needed
+from sparecode_node.statemachine.commands import Call, UnstampedCall
 from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
+from sparecode_node.statemachine.feature_level import NEWEST, STALE_REPEATS
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
     Authenticated,
@@ -32,6 +35,7 @@ from sparecode_node.statemachine.results import (
     Result,
 )
 from sparecode_node.statemachine.tables import archives
+from sparecode_node.statemachine.tables.users import find_user_by_tag
 from tests.simulation.comparisons import Comparison
 from tests.simulation.invariants import Invariants, Machine, Submission
 from tests.simulation.people import GUESSED, IssuedSet
@@ -42,6 +46,9 @@ CHALLENGE_OF_EVENT = re.compile("challenge ([^,;]+)")
 """In the detail of an audit event."""
 RETENTION_MS = Policy().request_retention_ms
 
+Request = tuple[str, str, str]
+"""Its caller, method and id."""
+
 
 class Reference:
     """The agreed log, on a machine that never failed."""
@@ -51,6 +58,10 @@ class Reference:
         self.last_index = max(applied, default=0)
         self.results: dict[int, tuple[Result, ...]] = {}
         self.times_ms: dict[int, int] = {}
+        self.levels: dict[int, int] = {}
+        """Entry -> the feature level before it, if that was an older one."""
+        self.misnamed: set[Request] = set()
+        """Sign-ins of that time that name their user by a tag that was replaced (Q1)."""
         self._events: list[Row] = []
         try:
             self.digest = self._apply(applied)
@@ -66,10 +77,26 @@ class Reference:
             calls = applied.get(index, ())
             now_ms = max([now_ms, *(call.at_ms for call in calls)])
             self.times_ms[index] = now_ms
+            level = machine.feature_level
             self.results[index] = machine.apply(index, calls)
+            if level < NEWEST:
+                self._look_back(index, level, calls)
             # Apply discards what retention has removed.
             self._events += rows_of(self._db, after=len(self._events))
         return machine.digest()
+
+    def _look_back(self, index: int, level: int, calls: tuple[Call, ...]) -> None:
+        """
+        Keep what the judges must know of an older feature level.
+
+        After the entry: a tag may be replaced by another call in it.
+        """
+        self.levels[index] = level
+        for call in calls if level < STALE_REPEATS else ():
+            command = call.command
+            named = not isinstance(command, Authenticate) or not command.user_id
+            if not (named or find_user_by_tag(self._db, command.name_tag)):
+                self.misnamed.add(request_of(call))
 
     def audit_log(self) -> list[Row]:
         """Return all audit events, oldest first, also those that are removed."""
@@ -77,6 +104,22 @@ class Reference:
 
     def close(self) -> None:
         self._db.close()
+
+
+def request_of(call: Call | UnstampedCall) -> Request:
+    """Return what a call is remembered by (Q1)."""
+    key = call.request
+    return key.caller, key.method, key.request_id
+
+
+def _refused_again(one: object, other: object) -> bool:
+    """Return whether two answers differ in this alone: one accepts, the other refuses."""
+    if not (isinstance(one, Authenticated) and isinstance(other, Authenticated)):
+        return False
+    decisions = {one.decision, other.decision}
+    return decisions == {Decision.ACCEPTED, Decision.REFUSED} and (
+        replace(one, decision=other.decision) == other
+    )
 
 
 @dataclass(frozen=True)
@@ -98,14 +141,14 @@ class CodeRules(Invariants):
         default_factory=lambda: collections.defaultdict(dict)
     )
     """What was spent -> request id -> who was let in by it."""
-    done: dict[tuple[str, str, str], set[int]] = field(
+    done: dict[Request, set[int]] = field(
         default_factory=lambda: collections.defaultdict(set)
     )
     """Caller, method, request id -> indexes that clients were told."""
-    answers: dict[tuple[tuple[str, str, str], int], object] = field(
-        default_factory=dict
-    )
+    answers: dict[tuple[Request, int], object] = field(default_factory=dict)
     """The same, and an index -> what a client was told first."""
+    refused_again: list[tuple[Request, str]] = field(default_factory=list)
+    """Requests that were accepted at one time and refused at another, and what was seen."""
 
     challenges: list[Challenge] = field(default_factory=list)
     """Those that agents were given."""
@@ -119,14 +162,17 @@ class CodeRules(Invariants):
     def on_done(self, submission: Submission, index: int) -> None:
         """Look at what a client was told; a retry may come after it was forgotten."""
         self.acked[submission.request_id] = index
-        key = submission.call.request
-        self.done[key.caller, key.method, key.request_id].add(index)
+        request = request_of(submission.call)
+        self.done[request].add(index)
         command, outcome = submission.call.command, submission.outcomes[-1]
-        place = (key.caller, key.method, key.request_id), index
+        place = request, index
         self.comparisons[Comparison.REPEATED] += place in self.answers
         if (first := self.answers.setdefault(place, outcome)) != outcome:
             seen = f"{submission.request_id}: {first}, and then {outcome}"
-            self.violated("one answer", seen)
+            if _refused_again(first, outcome):
+                self.refused_again.append((request, seen))
+            else:
+                self.violated("one answer", seen)
         if isinstance(command, ContinueAuthentication):
             self._answered(submission, command)
         if not isinstance(command, Authenticate):
@@ -197,6 +243,8 @@ class CodeRules(Invariants):
         with contextlib.closing(reference):
             self._check_places(nodes, reference)
             self._check_done(reference)
+            self.check_repeats(reference)
+            self._check_words(reference)
             self.check_challenges(reference.audit_log())
             self._check_accepted(reference)
 
@@ -259,13 +307,7 @@ class CodeRules(Invariants):
 
     def _check_done(self, reference: Reference) -> None:
         """See that what was told is in the log there, and was decided once (Q2, Q3)."""
-        logged: dict[int, set[tuple[str, str, str]]] = {
-            index: {
-                (c.request.caller, c.request.method, c.request.request_id)
-                for c in calls
-            }
-            for index, calls in self.applied.items()
-        }
+        logged = {i: set(map(request_of, calls)) for i, calls in self.applied.items()}
         for key, indexes in self.done.items():
             for index in indexes:
                 self.comparisons[Comparison.TOLD] += 1
@@ -276,6 +318,27 @@ class CodeRules(Invariants):
                 if next_one - one <= RETENTION_MS:
                     seen = f"{key} was decided at {sorted(indexes)}"
                     self.violated("exactly once", seen)
+
+    def check_repeats(self, reference: Reference) -> None:
+        """
+        See that no sign-in was accepted and then refused (Q2).
+
+        Release 0.1.0 refuses a repeat that names its user by a tag that was replaced.
+        """
+        for request, seen in self.refused_again:
+            if request not in reference.misnamed:
+                self.violated("one answer", seen)
+
+    def _check_words(self, reference: Reference) -> None:
+        """See that members of an older release could read all that came to them."""
+        for index, level in reference.levels.items():
+            for call in self.applied.get(index, ()):
+                if isinstance(call.command, BEGINNINGS):
+                    continue
+                self.comparisons[Comparison.READABLE] += 1
+                if needed(encode_call(call)) > level:
+                    seen = f"{index}, at level {level}: {call.command}"
+                    self.violated("older members can read the log", seen)
 
     def _check_accepted(self, reference: Reference) -> None:
         """No code was accepted after its set was void (I8), or had ended (I7)."""

@@ -72,7 +72,7 @@ What that could hide:
 * *Skipped entries.* No majority signs, so no entry is skipped, and the tool that signs on a stopped node is not in it: the product verifies statements and counts the
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few. An older release is today's code that tells of the first feature level only: it reads whatever it is sent.
-  So a member that could not read an entry does not stop there; that it is sent none is judged by whether the level is raised while it is a member. `make packages-test` upgrades release 0.1.0 itself.
+  So a member that could not read an entry does not stop there. The log is judged instead: until the level is raised, each call in it is in words of that release, and it is raised when no member is left that knows no more. `make packages-test` upgrades release 0.1.0 itself.
 * *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. The status that an engine has published is never of an earlier term than the engine when its loop looks, for a step takes all messages before it publishes. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.

@@ -19,6 +19,7 @@ from typing import Any
 from pysyncobj import syncobj
 
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import (
     NotAppliedError,
     OutcomeUnknownError,
@@ -489,4 +490,9 @@ class NodesCluster(PeopleAtWork):
 
 
 def _is_done(submission: Submission) -> bool:
-    return any(not isinstance(each, Exception) for each in submission.outcomes)
+    """Return whether a call was decided: one that is outdated is prepared again (T2)."""
+    return any(
+        not isinstance(each, Exception)
+        and not (isinstance(each, Rejected) and each.reason is Reason.STALE_PARAMETERS)
+        for each in submission.outcomes
+    )

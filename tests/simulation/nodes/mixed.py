@@ -10,6 +10,7 @@ call is an entry, and few things go wrong.
 """
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -40,14 +41,24 @@ from tests.simulation.nodes.cluster import CALL_S, MEMBERS_RATE, STEP_S, NodesCl
 from tests.simulation.nodes.machines import Machine
 from tests.simulation.nodes.mistakes import Mistakes
 from tests.simulation.nodes.new_clusters import NewCluster
-from tests.simulation.people import FOUNDING, beginning
+from tests.simulation.people import FOUNDING, beginning, enrollment
 from tests.simulation.rotations import END_S, RATES, EngineClock, Rotations
+from tests.simulation.work import machine_store
 
 OLDEST = 1
 """The feature level of the oldest release that may take part."""
 
+ENROLL_RATE = 0.05
+"""In runs with older members: how often an administrator enrolls a token, per step."""
+
 ROTATING = 0.4
 """Of the runs in which no cluster is lost: those in which keys are rotated."""
+
+BY_BYTES = 0.3
+"""Of the other runs than the long ones: those in which the bytes of a log are counted."""
+ENTRY_BYTES = 400
+"""For each entry of the bound: the bytes of a log are full about when its entries would be."""
+LOG_BYTES_MIN = 16 * 1024
 
 LONG_EACH = 4
 """One seed of this many has a log of thousands of entries."""
@@ -138,6 +149,21 @@ class Mix:
         )
 
 
+def log_bounds(mix: Mix, dice: random.Random) -> RaftSettings:
+    """Return how long the log may be: of a few runs, its bytes are counted instead."""
+    stalled_s = 5.0
+    if mix.is_long or dice.random() >= BY_BYTES:
+        return RaftSettings(
+            log_entries_max=mix.log_entries,
+            log_entries_kept=mix.log_entries // 4,
+            member_stalled_s=stalled_s,
+        )
+    size = max(LOG_BYTES_MIN, mix.log_entries * ENTRY_BYTES)
+    return RaftSettings(
+        log_bytes_max=size, log_bytes_kept=size // 4, member_stalled_s=stalled_s
+    )
+
+
 class MixedCluster(NodesCluster):
     """A long run with the mix of its seed."""
 
@@ -148,11 +174,7 @@ class MixedCluster(NodesCluster):
         super().__init__(seed, nodes)
         self.faulty_s = mix.seconds
         self.turns.is_drawn = False  # The log has another length.
-        self.raft = RaftSettings(
-            log_entries_max=mix.log_entries,
-            log_entries_kept=mix.log_entries // 4,
-            member_stalled_s=5.0,
-        )
+        self.raft = log_bounds(mix, random.Random(f"{seed} {nodes} log bytes"))
         # Another operator asks meanwhile: a change of members waits behind another one.
         self.memberships.rate = mix.members * (3 if mix.bounds else 1)
         self.memberships.repeats = 2 if mix.bounds else 0
@@ -214,12 +236,12 @@ class MixedCluster(NodesCluster):
         if not self.mix.upgrades:
             return steps
         founding = replace(FOUNDING, feature_level=OLDEST)
-        singly = [
-            lambda node, k=k, command=command: [
-                self._admin(node, command, f"beginning{k}", "open.first")
-            ]
-            for k, command in enumerate(beginning())
-        ]
+
+        def ask(k: int, node: Node) -> list[Submission]:
+            command = beginning(machine_store(node).state.feature_level)[k]
+            return [self._admin(node, command, f"beginning{k}", "open.first")]
+
+        singly = [functools.partial(ask, k) for k in range(len(beginning()))]
         return [
             lambda node: [self._admin(node, founding, "founding")],
             lambda node: [self._sign_in(node, "open.first")],
@@ -264,7 +286,7 @@ class MixedCluster(NodesCluster):
         """Look how long logs are, and at which level the cluster is."""
         live = self.live()
         level = max((n.store.state.feature_level for n in live), default=0)
-        if self.mix.upgrades and 0 < self._level < level:
+        if self.mix.upgrades and self.begun_at and self._level < level:
             self.effects[Effect.LEVEL_RAISED] += 1
         self._level = max(self._level, level)
         index = max((n.store.state.applied_index for n in live), default=0)
@@ -286,6 +308,10 @@ class MixedCluster(NodesCluster):
         if self.new_cluster:
             self.new_cluster.act()
         up = [n for n in self.live() if not n.is_paused()]
+        if up and self.mix.upgrades and self.rng.random() < ENROLL_RATE:
+            # In words that older members do not know.
+            command = enrollment(self._name("spare"))
+            self._admin(self.rng.choice(up), command, command.serial, "open.first")
         if self.mix.is_long and self.highest_index < LONG_ENTRIES:
             self._fill_the_log(up)
         if up and self.mix.crowd and self.rng.random() < self.mix.crowd_rate:

@@ -30,6 +30,7 @@ from sparecode_node.replication.raft.proposals import Proposals
 from sparecode_node.replication.raft.read_index import ReadIndex
 from sparecode_node.replication.raft.sender import Sender
 from sparecode_node.replication.replica import engine_thread, replica
+from sparecode_node.replication.replica.compaction import Compaction
 from sparecode_node.replication.replica.engine_thread import EngineThread
 from sparecode_node.replication.replica.replica import Replica
 from tests.simulation.fault_effects import Effect
@@ -46,7 +47,7 @@ BOUNDS: dict[ModuleType, dict[str, int]] = {
         "CALLS_PER_ENTRY_MAX": 16,
         "FORWARD_BYTES_MAX": 2048,
     },
-    outbound: {"QUEUE_FRAMES_MAX": 10},
+    outbound: {"QUEUE_FRAMES_MAX": 10, "QUEUE_BYTES_MAX": 12 * 1024},
     membership_changes: {"CHANGES_WAITING_MAX": 1},
     proposals: {"PROPOSALS_QUEUED_MAX": 24, "CALLS_PER_ENTRY_MAX": 16},
     read_index: {"READS_WAITING_MAX": 2},
@@ -84,6 +85,7 @@ def count_all(patch: pytest.MonkeyPatch, count: Count) -> None:
         (Proposals, "take", _entry_full),
         (Sender, "_entries", _append_full),
         (Replica, "status", _behind),
+        (Compaction, "_is_its_turn", _log_full),
     )
     for look in before:
         _look_at(patch, look, count, after=False)
@@ -183,10 +185,22 @@ def _message_full(batch: list[Any], of: ForwardQueue) -> Effect | None:
     return Effect.MESSAGE_CALLS_FULL if by_number else Effect.MESSAGE_BYTES_FULL
 
 
-def _link_full(of: OutboundLink, epoch: int, _frame: object) -> Effect | None:
-    full = len(of._queue) >= _bound(outbound, "QUEUE_FRAMES_MAX")
-    current = of._call is not None and epoch == of.epoch
-    return Effect.LINK_FULL if full and current else None
+def _link_full(of: OutboundLink, epoch: int, frame: Any) -> Effect | None:
+    if of._call is None or epoch != of.epoch:
+        return None
+    if len(of._queue) >= _bound(outbound, "QUEUE_FRAMES_MAX"):
+        return Effect.LINK_FULL
+    size = of._queued_bytes + frame.ByteSize()
+    full = size > _bound(outbound, "QUEUE_BYTES_MAX")
+    return Effect.LINK_BYTES_FULL if full else None
+
+
+def _log_full(its_turn: bool, of: Compaction) -> Effect | None:
+    journal, settings = of.journal, of.settings
+    entries = (len(journal) - settings.log_entries_kept) / of._span()
+    size = settings.log_bytes_max - settings.log_bytes_kept
+    by_bytes = (journal.bytes - settings.log_bytes_kept) / size > entries
+    return Effect.LOG_BYTES_FULL if its_turn and by_bytes else None
 
 
 def _behind(status: Any, _of: Replica) -> Effect | None:
