@@ -3,9 +3,9 @@
 Bugs that a developer might write, planted one by one: `make sim-planted`.
 
 Each is a patch in `planted/`, applied to a copy of the tree. The invariants must find
-it in some seed. Where no seed can, the header says why, and the directed test that it
-names must fail. The same seeds and tests must pass in the tree as it is. Code that crashes does not count as found (see
-`hunt`). Nor does a node that stops for a reason of its own, unless the header says
+it in some seed. Two patches take away what no seed shows to be needed: their header says
+why, and the directed test that it names must fail. The same seeds and tests must pass in
+the tree as it is. Code that crashes does not count as found (see `hunt`). Nor does a node that stops for a reason of its own, unless the header says
 `stops=yes`: then that it stops is the harm.
 
     python -m tests.simulation.planted [WORD ...]
