@@ -454,8 +454,9 @@ model: $(INSTALLED) ## Check the TLA+ specification of replication, and what it 
 	@$(PYTHON) -m tests.model $(if $(RUN),--run "$(RUN)")
 
 .PHONY: model-traces
+model-traces: SEEDS = 30
 model-traces: $(INSTALLED) ## Explain what simulated nodes do by the TLA+ specification; needs Java [SEEDS=30]
-	@$(PYTHON) -m tests.model --traces $(or $(SEEDS),30)
+	@$(PYTHON) -m tests.model --traces $(SEEDS)
 
 # --- Fuzzing -----------------------------------------------------------------
 
