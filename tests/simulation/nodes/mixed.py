@@ -151,17 +151,12 @@ class Mix:
 
 def log_bounds(mix: Mix, dice: random.Random) -> RaftSettings:
     """Return how long the log may be: of a few runs, its bytes are counted instead."""
-    stalled_s = 5.0
+    bounds = RaftSettings(member_stalled_s=5.0)
+    most = mix.log_entries
     if mix.is_long or dice.random() >= BY_BYTES:
-        return RaftSettings(
-            log_entries_max=mix.log_entries,
-            log_entries_kept=mix.log_entries // 4,
-            member_stalled_s=stalled_s,
-        )
-    size = max(LOG_BYTES_MIN, mix.log_entries * ENTRY_BYTES)
-    return RaftSettings(
-        log_bytes_max=size, log_bytes_kept=size // 4, member_stalled_s=stalled_s
-    )
+        return replace(bounds, log_entries_max=most, log_entries_kept=most // 4)
+    size = max(LOG_BYTES_MIN, most * ENTRY_BYTES)
+    return replace(bounds, log_bytes_max=size, log_bytes_kept=size // 4)
 
 
 class MixedCluster(NodesCluster):
