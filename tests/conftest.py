@@ -2,7 +2,6 @@
 """Fixtures for every test."""
 
 import os
-import shutil
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests import three_nodes
 from tests.databases import close_databases
+from tests.memory import folder_in_memory
 
 # A deadline of an example would measure how busy the machine is.
 settings.register_profile("sparecode", deadline=None)
@@ -48,7 +48,6 @@ EXCEPTIONS = (
     "services/test_state_process.py",
 )
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own there.
 MEMORY_MIN = 4 * 1024**3
 """Free bytes from which on the folders of tests are in memory."""
 
@@ -60,8 +59,8 @@ def pytest_configure() -> None:
     Most tests make a database. On a disk, half of their time is spent with waiting for it.
     No test needs a disk that outlasts a power cut: such disks are simulated.
     """
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_MIN:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    if memory := folder_in_memory(free=MEMORY_MIN):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

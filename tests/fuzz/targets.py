@@ -86,6 +86,7 @@ from sparecode_node.services.secrets.passkey_checks import (
 from sparecode_node.services.secrets.ring_file import RingFile
 from sparecode_node.services.secrets.sealing import BrokenSealError, Sealing
 from sparecode_node.services.secrets.wrap_command import WrapCommand
+from tests.memory import folder_in_memory
 from tests.radius.door import request as radius_request
 from tests.services.authenticator import Authenticator
 
@@ -213,7 +214,7 @@ def in_file(read: Callable[[Path], object]) -> Callable[[bytes], None]:
     """Return a target for a parser that reads a path."""
 
     def run(data: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        with tempfile.NamedTemporaryFile(dir=folder_in_memory()) as file:
             file.write(data)
             file.flush()
             read(Path(file.name))

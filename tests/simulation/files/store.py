@@ -20,6 +20,7 @@ from sparecode_node.statemachine.page_sums import LostWriteError, open_page_sums
 from sparecode_node.statemachine.results import Result
 from sparecode_node.statemachine.snapshots import write_snapshot
 from sparecode_node.statemachine.tables.schema import read_only_uri
+from tests.memory import folder_in_memory
 from tests.simulation.disk import Disk
 from tests.simulation.fault_effects import Effect
 from tests.simulation.files.kernel import Folder
@@ -238,6 +239,4 @@ def check_log(folder: Folder, disk: Disk) -> None:
 
 def new_folder() -> Path:
     """Return a folder in memory, if there is such a file system here."""
-    memory = Path("/dev/shm")  # noqa: S108 - its folders have names of their own.
-    where = memory if memory.is_dir() else None
-    return Path(tempfile.mkdtemp(prefix="sparecode-simulated-", dir=where))
+    return Path(tempfile.mkdtemp(prefix="sparecode-simulated-", dir=folder_in_memory()))
