@@ -34,6 +34,13 @@ And in this many all that is of mixed runs alone: crowds, bounds, older releases
 logs, lost clusters. They take longer, so there are never 200 of them.
 """
 
+
+def whole_from_seeds(kind: Kind) -> int:
+    """Return in how many schedules nothing may be absent that is of a kind alone."""
+    few = {Kind.MIXED: MIXED_FROM_SEEDS, Kind.LOST: LOST_FROM_SEEDS}
+    return few.get(kind, EVERY_FAULT_FROM_SEEDS)
+
+
 OF_WHOLE_NODES: dict[Kind, Callable[[int, int], NodesCluster]] = {
     Kind.WHOLE: NodesCluster,
     Kind.MIXED: MixedCluster,
@@ -184,8 +191,8 @@ class Verdict:
 
     def is_due(self, *, of_mixes: bool) -> bool:
         """Return whether there are enough seeds that nothing of a kind may be absent."""
-        mixes = LOST_FROM_SEEDS if self.kind is Kind.LOST else MIXED_FROM_SEEDS
-        return self.outcome.seeds >= (mixes if of_mixes else EVERY_FAULT_FROM_SEEDS)
+        whole = whole_from_seeds(self.kind) if of_mixes else EVERY_FAULT_FROM_SEEDS
+        return self.outcome.seeds >= whole
 
     @property
     def absent_effects(self) -> list[Effect]:

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.results import FOLDER, keep, now_and_here, row
-from tests.simulation.campaign import Campaign, Verdict
+from tests.simulation.campaign import (
+    EVERY_FAULT_FROM_SEEDS,
+    LOST_FROM_SEEDS,
+    MIXED_FROM_SEEDS,
+    Campaign,
+    Verdict,
+    whole_from_seeds,
+)
 from tests.simulation.comparisons import Comparison, comparisons_of
 from tests.simulation.fault_effects import Effect, effects_of
 from tests.simulation.kinds import Kind
@@ -21,20 +28,19 @@ from tests.simulation.scope import SCOPE
 PAGE = FOLDER / "simulation.md"
 DESIGN = "../../node/sparecode_node/replication/DESIGN.md"
 RECORD_FROM_SEEDS = 1000
-"""Campaigns with fewer seeds are quick checks and do not go to the page."""
+"""
+Campaigns with fewer seeds are quick checks and do not go to the page.
+
+Of the other kinds, which take more time, those go there in which nothing may be absent.
+"""
 
 WRITTEN_BY = (
-    "Written by `make sim` (from 1,000 seeds on), `make sim-nodes`, `make sim-disks`"
-    " and `make sim-outbox` (from 200 on), `make sim-mixed` and `make sim-lost` (from 20"
-    " on), `make sim-coverage`, `make sim-inherited` and `make sim-planted`; do not edit."
+    f"Written by `make sim` (from {RECORD_FROM_SEEDS:,} seeds on), `make sim-nodes`,"
+    f" `make sim-disks` and `make sim-outbox` (from {EVERY_FAULT_FROM_SEEDS} on),"
+    f" `make sim-mixed` (from {MIXED_FROM_SEEDS} on), `make sim-lost` (from"
+    f" {LOST_FROM_SEEDS} on), `make sim-coverage`, `make sim-inherited` and"
+    " `make sim-planted`; do not edit."
 )
-
-KINDS_FROM_SEEDS = 200
-"""And of the other kinds, which take more time."""
-
-MIXED_FROM_SEEDS = 20
-"""And of long runs, and of those that lose their cluster."""
-
 
 FUNCTION_FROM = 3
 """Statements of a function of PySyncObj that the page names."""
@@ -52,10 +58,8 @@ _LENGTHS = (
 
 def enough(campaign: Campaign, seeds: int) -> bool:
     """Return whether a campaign has enough seeds for the page."""
-    if campaign.kind.is_mixed:
-        return seeds >= MIXED_FROM_SEEDS
     engines = campaign.kind is Kind.ENGINES
-    return seeds >= (RECORD_FROM_SEEDS if engines else KINDS_FROM_SEEDS)
+    return seeds >= (RECORD_FROM_SEEDS if engines else whole_from_seeds(campaign.kind))
 
 
 def record_campaign(campaign: Campaign, first: int, verdict: Verdict) -> None:

@@ -73,14 +73,14 @@ What that could hide:
   voters. `tests/replication/test_skips.py` and `tests/system/test_poison_entry.py` skip entries, without a seed.
 * *Crowds and older releases* are in `make sim-mixed` alone, whose runs are few. An older release is today's code that tells of the first feature level only: it reads whatever it is sent.
   So a member that could not read an entry does not stop there. The log is judged instead: until the level is raised, each call in it is in words of that release, and it is raised when no member is left that knows no more. `make packages-test` upgrades release 0.1.0 itself.
-* *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. The status that an engine has published is never of an earlier term than the engine when its loop looks, for a step takes all messages before it publishes. A race of SQLite's connections, or of the thread of the checkpoints with that of the
+* *Threads.* The loop of the engine's thread, and how other threads wake it, are replaced by steps (`nodes/engines.py`). Checkpoints run between two entries, never beside one. A step publishes its status after all of its messages. A race of SQLite's connections, or of the thread of the checkpoints with that of the
   engine, is not seen. `tests/services/test_checkpoints.py` and `make faults` have the threads, without a seed.
 * *The file of sealed audit events* is opened and created at each start, but nothing is written to it. An error there is not seen.
 * *Installations* begin nearly always at a follower that has applied all that it knows to be committed. They begin at a candidate, or with something left to apply, in about
   one of sixty runs of `make sim`, a few of `make sim-outbox`, hardly any of `make sim-disks`, and none of five nodes or of whole nodes. `tests/replication/test_compaction.py` has both, without a seed.
 * *Snapshots that are being written* are taken without a fault, and their files are on the simulated disk of the journal, not on that of the state.
 * *A file system* loses and tears only what these models say. Metadata is written in order, a sector is atomic, and reads return what was written while the machine runs:
-  bytes that rot are seen at the next start. SQLite's page cache, its shared memory and its locks are those of one process.
+  bytes that rot are seen at the next start. Whether a file is there, its size and its locks are asked without a failure. SQLite's page cache, its shared memory and its locks are those of one process.
 * *Single packets* are not lost: links are TCP, which sends them again. A link delays its messages, holds them back, swallows everything from some moment on in one direction or in
   both, or breaks, and then some of what was on its way is lost. In `make sim` messages also arrive twice or out of order. How TCP slows down as packets get lost is seen as delays alone.
 * *Orderly stops* do not happen: each process is killed, loses power or stops itself.

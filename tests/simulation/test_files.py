@@ -2,6 +2,8 @@
 """The real state machine on simulated files: the model is right, and promises hold."""
 
 import contextlib
+import errno
+import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.log.file import MARK, NAME
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.statemachine.checkpoints import CheckpointError
@@ -18,7 +21,7 @@ from tests.simulation.disk import Disk, File, Killed, StateFault
 from tests.simulation.fault_effects import Effect
 from tests.simulation.files import store
 from tests.simulation.files.cluster import FilesCluster
-from tests.simulation.files.kernel import PAGE, Cut, Folder
+from tests.simulation.files.kernel import PAGE, Cut, Folder, read_unwatched
 from tests.simulation.files.processes import Process, Processes
 from tests.simulation.files.sqlite_vfs import library
 from tests.simulation.files.store import LOG, FileStore
@@ -83,7 +86,7 @@ def test_what_was_synced_is_what_the_real_files_have(machine: Machine) -> None:
     for file in machine.folder.names.values():
         file.sync()
     for name, file in machine.folder.names.items():
-        assert (machine.folder.path / name).read_bytes() == bytes(file.durable)
+        assert read_unwatched(machine.folder.path / name) == bytes(file.durable)
     db.close()
 
 
@@ -132,6 +135,36 @@ def test_no_fault_hits_what_the_simulation_itself_reads(
         store.close()
 
 
+def test_each_read_outside_sqlite_may_fail() -> None:
+    """A start reads checksums, log and pages, its checkpoint the log; it refuses."""
+    dice = random.Random(1)
+    processes = Processes(dice)
+    store, disk = FileStore(processes, dice), Disk("n1", dice)
+    refused = list[str]()
+    with processes.simulated():
+        store.start(disk)
+        world = World()
+        world.db.close()
+        world.machine, world.db = store.machine, store.db
+        world.begin()
+        for calls in range(500):
+            before = disk.effects[Effect.OWN_READ_FAILED]
+            disk.state_fault = StateFault(calls, kills=False)
+            try:
+                with contextlib.suppress(sqlite3.Error):  # Of any other call.
+                    store.start(disk)  # It runs a checkpoint, too.
+            except StartRefusedError as error:
+                if disk.effects[Effect.OWN_READ_FAILED] > before:
+                    refused.append(str(error))
+            if disk.state_fault is not None:  # The start makes no more calls.
+                break
+        store.close()
+    assert len(refused) == disk.effects[Effect.OWN_READ_FAILED]
+    assert all(os.strerror(errno.EIO) in each for each in refused)
+    in_checkpoint = sum("the checkpoint failed" in each for each in refused)
+    assert 0 < in_checkpoint < len(refused) - 3
+
+
 @pytest.fixture(autouse=True)
 def _image_folder(tmp_path: Path) -> None:
     (tmp_path / "image").mkdir()
@@ -158,9 +191,9 @@ def test_a_killed_process_changes_nothing_more(machine: Machine) -> None:
     machine.fail_at(1, kills=True)
     with pytest.raises(Killed), machine.process.acting():
         db.execute("INSERT INTO t VALUES (1)")
-    before = (machine.path.parent / "a.db-wal").read_bytes()
+    before = read_unwatched(machine.path.parent / "a.db-wal")
     db.close()
-    assert (machine.path.parent / "a.db-wal").read_bytes() == before
+    assert read_unwatched(machine.path.parent / "a.db-wal") == before
     db = machine.open()
     assert rows(db) == []
     db.close()
@@ -180,7 +213,7 @@ def test_pages_that_a_failed_sync_has_dropped_never_reach_the_disk(
     assert db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0] == 0
     assert len(rows(db)) == 500
     log = machine.folder.names["a.db-wal"]
-    assert bytes(log.durable) != (machine.path.parent / "a.db-wal").read_bytes()
+    assert bytes(log.durable) != read_unwatched(machine.path.parent / "a.db-wal")
     db.close()
 
 

@@ -10,11 +10,10 @@ import pytest
 from tests.simulation import planted
 from tests.simulation.campaign import (
     EVERY_FAULT_FROM_SEEDS,
-    LOST_FROM_SEEDS,
-    MIXED_FROM_SEEDS,
     Campaign,
     Outcome,
     Verdict,
+    whole_from_seeds,
 )
 from tests.simulation.comparisons import Comparison, Comparisons, comparisons_of
 from tests.simulation.fault_effects import RARE, Effect, Effects, effects_of
@@ -149,7 +148,7 @@ def test_a_campaign_of_long_runs_in_which_one_never_bit_has_failed(
     effect: Effect, kind: Kind
 ) -> None:
     """As few seeds as go to the page are enough for what long runs are made for."""
-    seeds = LOST_FROM_SEEDS if kind is Kind.LOST else MIXED_FROM_SEEDS
+    seeds = whole_from_seeds(kind)
     effects = EVERYTHING.effects - Effects({effect: 1})
     most = replace(EVERYTHING, seeds=seeds, effects=effects)
     verdict = Verdict(most, 1.0, kind=kind)

@@ -167,7 +167,7 @@ class Folder:
             return other
         for name in self.names:
             if (self.path / name).exists():
-                (path / name).write_bytes((self.path / name).read_bytes())
+                (path / name).write_bytes(read_unwatched(self.path / name))
         return other
 
     def tracked(self, name: str) -> Tracked:
@@ -184,9 +184,8 @@ class Folder:
         file.pending.append(_Write(at, data))
         for page in sorted(again):  # Dirty again: all of it is written back.
             file.dropped.discard(page)
-            with (self.path / name).open("rb") as real:
-                real.seek(page * PAGE)
-                file.pending.append(_Write(page * PAGE, real.read(PAGE)))
+            there = read_unwatched(self.path / name)[page * PAGE : (page + 1) * PAGE]
+            file.pending.append(_Write(page * PAGE, there))
 
     def truncated(self, name: str, size: int) -> None:
         """Record that a file was cut."""
@@ -261,6 +260,12 @@ class Folder:
                 os.remove(real)  # noqa: PTH107 - `unlink` is what the simulation watches.
         for name, file in self.names.items():
             (self.path / name).write_bytes(file.durable)
+
+
+def read_unwatched(path: Path) -> bytes:
+    """Read a file as the simulation, and not as a process of it."""
+    with open(path, "rb") as file:  # noqa: PTH123 - `Path.open` is what is watched.
+        return file.read()
 
 
 def _pages(at: int, size: int) -> range:

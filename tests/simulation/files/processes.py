@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one process does to its state folder: each call may fail, or be its last."""
+"""
+What one process does to its state folder: each call may fail, or be its last.
+
+Calls are those of SQLite, and those that the product's own code makes of the same files.
+Whether a file is there, its size and its locks are asked without a failure.
+"""
 
 import contextlib
 import errno
+import io
 import os
 import random
 from collections.abc import Iterator
@@ -126,6 +132,12 @@ class Process:
 
     # --- Calls of the product's own code
 
+    def reads_itself(self, name: str) -> None:
+        """Raise what a read outside SQLite raises, if it fails."""
+        error = self.reads(name)
+        self.disk.effects[Effect.OWN_READ_FAILED] += bool(error) and not self.dead
+        self.check(error)
+
     def check(self, error: int) -> None:
         """Raise what a call of an operating system raises."""
         if not error:
@@ -134,6 +146,27 @@ class Process:
             raise Killed(self.disk.node_id)
         code = errno.ENOSPC if error == sqlite_vfs.FULL else errno.EIO
         raise OSError(code, os.strerror(code))
+
+
+class _Reads(io.FileIO):
+    """A file that the product has opened itself: each read of it may fail."""
+
+    def __init__(self, path: str, mode: str, process: Process, name: str) -> None:
+        self._process, self._file_name = process, name
+        process.check(process.opens(name))
+        super().__init__(path, mode)
+
+    def read(self, size: int | None = -1) -> bytes | Any:
+        self._process.reads_itself(self._file_name)
+        return super().read(-1 if size is None else size)
+
+    def readall(self) -> bytes | Any:
+        self._process.reads_itself(self._file_name)
+        return super().readall()
+
+    def readinto(self, target: Any) -> int | Any:
+        self._process.reads_itself(self._file_name)
+        return super().readinto(target)
 
 
 class Processes:
@@ -155,8 +188,9 @@ class Processes:
 
     @contextlib.contextmanager
     def simulated(self) -> Iterator[None]:
-        """Put SQLite and the calls of `os` that matter under the simulation."""
+        """Put SQLite and the calls of Python that matter under the simulation."""
         replaced = {
+            "pread": self._pread,
             "write": self._write,
             "pwrite": self._pwrite,
             "fsync": self._sync,
@@ -166,14 +200,34 @@ class Processes:
             "unlink": self._unlink,
         }
         self._real = {name: getattr(os, name) for name in replaced}
+        self._open_really = io.open
         with self._vfs.registered():
             try:
                 for name, call in replaced.items():
                     setattr(os, name, call)
+                # `Path.open` calls it, and so does `read_bytes`.
+                io.open = self._open  # type: ignore[assignment]
                 yield
             finally:
+                io.open = self._open_really
                 for name, call in self._real.items():
                     setattr(os, name, call)
+
+    def _open(
+        self, file: Any, mode: str = "r", buffering: int = -1, *more: Any, **named: Any
+    ) -> Any:
+        found = None if isinstance(file, int) else self.find(os.fspath(file))
+        if found is None or mode not in {"rb", "r+b"}:
+            return self._open_really(file, mode, buffering, *more, **named)
+        opened = _Reads(os.fspath(file), mode, *found)
+        return opened if buffering == 0 else io.BufferedReader(opened)
+
+    def _pread(self, fd: int, size: int, at: int) -> bytes:
+        found = self._find_open(fd)
+        if found is not None:
+            found[0].reads_itself(found[1])
+        data: bytes = self._real["pread"](fd, size, at)
+        return data
 
     def _find_open(self, fd: int) -> tuple[Process, str] | None:
         path = str(Path(f"/proc/self/fd/{fd}").readlink())
