@@ -6,6 +6,7 @@ Uses nothing of Sparecode except its certificates. `python -m tests.bench.limits
 DIRECTORY MEMBER` serves the echo.
 """
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -88,25 +89,43 @@ def median_of(measure_once: Callable[[], Measurement], times: int = 3) -> Measur
 
 
 @contextlib.contextmanager
-def echo_server(cluster: LocalCluster) -> Iterator[str]:
-    """Serve the echo in a separate process; yield its address."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.bench.limits",
-            str(cluster.certificates),
-            cluster.nodes[0].node_id,
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
+def echo_server(
+    cluster: LocalCluster, *, beyond: str = "", journal: Path | None = None
+) -> Iterator[str]:
+    """
+    Serve the echo in a separate process; yield its address.
+
+    Before it answers, it asks the echo *beyond* it, if there is one, and meanwhile syncs
+    the request to a *journal*, if there is one.
+    """
+    command = [sys.executable, "-m", "tests.bench.limits"]
+    command += [str(cluster.certificates), cluster.nodes[0].node_id]
+    command += ["--beyond", beyond] if beyond else []
+    command += ["--journal", str(journal)] if journal else []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def bare_commit(cluster: LocalCluster, directory: Path) -> Iterator[str]:
+    """
+    Serve the messages and the syncs of a commit by three nodes; yield the address.
+
+    Nothing is computed. The called node asks the primary, which syncs while it asks a
+    follower, and that one syncs, too. No software on gRPC can answer sooner.
+    """
+    with contextlib.ExitStack() as servers:
+        follower = servers.enter_context(
+            echo_server(cluster, journal=directory / "follower")
+        )
+        primary = servers.enter_context(
+            echo_server(cluster, beyond=follower, journal=directory / "primary")
+        )
+        yield servers.enter_context(echo_server(cluster, beyond=primary))
 
 
 def call_echo(
@@ -128,13 +147,27 @@ def call_echo(
     )
 
 
-async def serve(certificates: Path, member: str) -> None:
+async def serve(certificates: Path, member: str, beyond: str, journal: str) -> None:
     """Serve the echo: each answer is its request."""
+    server = grpc.aio.server()
+    ask = _channel(certificates, beyond).unary_unary(ECHO) if beyond else None
+    disk = ThreadPoolExecutor(1)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    file = os.open(journal, flags, 0o600) if journal else -1
+
+    def write(request: bytes) -> None:
+        os.write(file, request)
+        os.fdatasync(file)
 
     async def echo(request: bytes, _context: object) -> bytes:
+        loop = asyncio.get_running_loop()
+        synced = loop.run_in_executor(disk, write, request) if journal else None
+        if ask is not None:
+            await ask(request)
+        if synced is not None:
+            await synced
         return request
 
-    server = grpc.aio.server()
     handler = grpc.unary_unary_rpc_method_handler(echo)
     service, method = ECHO.strip("/").split("/")
     server.add_generic_rpc_handlers(
@@ -153,6 +186,15 @@ async def serve(certificates: Path, member: str) -> None:
     await server.start()
     print(f"{HOST}:{port}", flush=True)  # noqa: T201
     await server.wait_for_termination()
+
+
+def _channel(certificates: Path, address: str) -> grpc.aio.Channel:
+    credentials = grpc.ssl_channel_credentials(
+        (certificates / "members-ca.pem").read_bytes(),
+        (certificates / f"{AGENT}.key").read_bytes(),
+        (certificates / f"{AGENT}.pem").read_bytes(),
+    )
+    return grpc.aio.secure_channel(address, credentials)
 
 
 def sync_ms(directory: Path, times: int = 200) -> float:
@@ -234,5 +276,15 @@ def commits_per_s(directory: Path, times: int = 2000) -> float:
     return times / took
 
 
+def main() -> None:
+    """Serve an echo until this process is killed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.limits")
+    parser.add_argument("certificates", type=Path)
+    parser.add_argument("member")
+    parser.add_argument("--beyond", default="", help="address of another echo")
+    parser.add_argument("--journal", default="", help="file that each request goes to")
+    asyncio.run(serve(**vars(parser.parse_args())))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))
+    main()
