@@ -9,6 +9,8 @@ from typing import Any
 
 from sparecode_node.replication.log import boots
 from sparecode_node.replication.log.boots import NOWHERE, Seen
+from sparecode_node.replication.log.format import Identity
+from sparecode_node.replication.log.journal import Journal, open_journal
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.broken_runs import THREE, breaks
@@ -21,6 +23,7 @@ from tests.simulation.nodes.engines import check_applied, check_sync
 from tests.simulation.nodes.speeds import Speed
 from tests.simulation.nodes.turns import MOST_S, Turns, Writing, check_turns
 from tests.simulation.starts import JudgedRollbacks, judged_fence
+from tests.simulation.written_journals import check_file
 
 
 def disk(seen: Invariants) -> Disk:
@@ -103,6 +106,42 @@ def a_refusal_that_counts_before_it_is_on_disk() -> Invariants:
     file.refused_by = ""
     with judged_fence(one):
         file.refused_by = "n2"
+    return seen
+
+
+def shortened(seen: Invariants) -> tuple[Journal, Disk]:
+    """Return a journal that has begun again, in another file."""
+    writing = disk(seen)
+    journal = open_journal(
+        writing, Identity("cluster", "n1"), THREE, must_exist=False, salt=bytes(16)
+    )
+    journal.setCurrentTerm(1, "n2")
+    for index in range(2, 5):
+        journal.add(b"entry", index, 1)
+    journal.sync()
+    journal.committed = 3
+    shortening = journal.shorten(3)
+    journal.setCurrentTerm(2, "n3")
+    shortening.write()
+    assert journal.take(shortening)
+    check_file(journal, writing)
+    assert not seen.violations
+    return journal, writing
+
+
+@breaks("promises are on disk")
+def a_journal_whose_new_file_has_an_earlier_vote() -> Invariants:
+    journal, writing = shortened(seen := Invariants())
+    journal._term = 3
+    check_file(journal, writing)
+    return seen
+
+
+@breaks("promises are on disk")
+def a_journal_whose_new_file_lacks_an_entry() -> Invariants:
+    journal, writing = shortened(seen := Invariants())
+    journal.add(b"entry", 5, 2)
+    check_file(journal, writing)
     return seen
 
 

@@ -18,6 +18,7 @@ from tests.simulation.fault_effects import Effect
 from tests.simulation.heard_promises import HeardPromises
 from tests.simulation.intact import check_refused
 from tests.simulation.starts import judged_fence
+from tests.simulation.written_journals import check_file
 
 if TYPE_CHECKING:
     from tests.simulation.machines import Node
@@ -40,6 +41,7 @@ class JudgedReplica(Replica):
         guard.receive = self._judged_receive(guard.receive)
         journal: Any = self.engine.journal
         journal.setCurrentTerm = self._seen_term(journal.setCurrentTerm)
+        journal._began_at = self._judged_beginning(journal._began_at)
         node.invariants.promises.reads.on_term(node.node_id, journal.getCurrentTerm())
         store: Any = self.snapshots
         store.adopt = self._judged_adopt(store.adopt)
@@ -66,6 +68,15 @@ class JudgedReplica(Replica):
             node.invariants.promises.reads.on_term(node.node_id, term)
 
         return seen
+
+    def _judged_beginning(self, began_at: Callable[..., None]) -> Callable[..., None]:
+        """Return what is called when another file has taken the journal's place."""
+
+        def judged(*values: Any) -> None:
+            began_at(*values)
+            check_file(self.engine.journal, self._node.disk)
+
+        return judged
 
     def _judged_adopt(self, adopt: Callable[..., None]) -> Callable[..., None]:
         """Return what makes a snapshot the newest one, its own or another node's."""
