@@ -1004,6 +1004,26 @@ async def test_a_member_that_is_an_older_copy_is_refused_and_told(
         assert servicer._inbound == {}
 
 
+async def test_a_refusal_is_over_when_the_link_is_up(
+    authority: Authority, addresses: dict[NodeId, str]
+) -> None:
+    """An operator has mended what it was refused for, and need not look for more."""
+    why: list[Refusal] = [Refusal.ANOTHER_JOURNAL]
+    async with ends(authority, addresses, "n1") as (one,):
+        one.engine.refusal_of_link = lambda *_: (  # type: ignore[method-assign]
+            why[0] if why else None
+        )
+        async with ends(authority, addresses, "n2") as (two,):
+            transport = two.transport
+            async with asyncio.timeout(WAIT_S):
+                await until(
+                    lambda: transport.refusals == {"n1": Refusal.ANOTHER_JOURNAL}
+                )
+            why.clear()
+            await two.until_seen("connected", "n1")
+            assert transport.refusals == {}
+
+
 @pytest.mark.parametrize("why", Refusal)
 async def test_the_refusal_of_a_guest_is_not_believed(
     authority: Authority, addresses: dict[NodeId, str], why: Refusal

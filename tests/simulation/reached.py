@@ -122,8 +122,8 @@ LAST_CHECKS = "A last check: it is reached only if another protection has failed
 UNTESTED = " No test reaches it."
 
 BRANCHES: dict[str, str] = {
-    "calls/membership_requests.py: MembershipRequests._primary_after": RARE
-    + "the time of an operator ends between two primaries. No test has it.",
+    "answers.py: stub_of": RARE
+    + "a channel is closed when a call over it begins (`tests/replication/test_read_points.py`).",
     "calls/membership_requests.py: MembershipRequests._ask_to_change": COMPLETE,
     "calls/membership_requests.py: _change_in": "No member is newer than this version, and asks for a change that it does not know. No test does it.",
     "calls/peer_messages.py: proposal_of": "A member forwards calls of its own alone, and none that is too large (`tests/replication/test_peer_messages.py`).",
@@ -165,6 +165,8 @@ BRANCHES: dict[str, str] = {
     + "the engine sends to a member to which the link is just being closed. No test has it.",
     "links/transport.py: PeerTransport.start": JOINERS,
     "links/transport.py: PeerTransport._replace": "A channel has two causes to be replaced only if a certificate is renewed, or after 20 minutes. No run has that, and no test.",
+    "links/transport.py: PeerTransport._forget_refusal": RARE
+    + "a node that was refused, for another reason than its removal, has a link again (`tests/replication/test_transport.py`).",
     "log/boots.py: BootFile.close": RECOVERIES,
     'log/boots.py: BootFile.save -> raise Fatal(f"{self._storage.where(NAME)} is closed")': "A node that runs does not close the file of starts (`tests/replication/test_boots.py`).",
     'log/boots.py: _slot -> raise Fatal(f"{NAME} has no room for {len(slot)} bytes")': LAST_CHECKS
@@ -254,6 +256,7 @@ BRANCHES: dict[str, str] = {
     + " (`tests/replication/test_proposals.py`).",
     "raft/proposals.py: Proposals.applied": "A last check: a leader forgets its proposals when it leads no more, before another one's entry can take their place. Without it, a caller could get the answer to the call of another one.",
     "raft/rollback.py: Rollbacks.hears": OLDER,
+    "raft/rollback.py: Rollbacks.promised": OLDER,
     "raft/rollback.py: Rollbacks._fits": OLDER,
     "raft/rollback.py: Rollbacks._fits -> return position >= seen.promised  # So long ago that it is not shown.": RARE
     + "a node starts more often between two links than it shows (`tests/replication/test_rollback.py`).",
