@@ -2,13 +2,17 @@
 """What the state's file tells the node that opens it."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import MemberKey
+from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
@@ -45,6 +49,32 @@ def test_keys_of_members_are_those_of_the_cluster(
             _record(machine, "another" if is_restored else sealing.cluster_id)
             machine.reload()
     assert followed == ([] if is_restored else [{NodeId("n1"): KEY}])
+
+
+@pytest.mark.parametrize(
+    "name", ["state.db-pages.new", "state.db-wal", "state-audit.db"]
+)
+def test_a_file_that_cannot_be_opened_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node does not start, and its operator reads why."""
+    real = os.open
+
+    def fail(path: Any, *more: Any, **named: Any) -> int:
+        if Path(os.fsdecode(path)).name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", fail)
+    with contextlib.closing(StateProcesses()) as processes:
+        file = StateFile(
+            tmp_path / "state.db",
+            sealing=Sealing(KeyRing.draw(SystemEntropy())),
+            clock=SystemClock(),
+            processes=processes,
+        )
+        with pytest.raises(StartRefusedError, match=f"Input/output error.*{name}"):
+            file.open().__enter__()
 
 
 def _record(machine: StateMachine, cluster_id: str) -> None:

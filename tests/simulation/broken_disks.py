@@ -11,6 +11,7 @@ from sparecode_node.replication.log import boots
 from sparecode_node.replication.log.boots import NOWHERE, Seen
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import Journal, open_journal
+from sparecode_node.replication.members import Configuration
 from sparecode_node.replication.raft.rollback import Hello
 from sparecode_node.replication.settings import RaftSettings
 from tests.simulation.broken_runs import THREE, breaks
@@ -133,6 +134,22 @@ def shortened(seen: Invariants) -> tuple[Journal, Disk]:
 def a_journal_whose_new_file_has_an_earlier_vote() -> Invariants:
     journal, writing = shortened(seen := Invariants())
     journal._term = 3
+    check_file(journal, writing)
+    return seen
+
+
+@breaks("promises are on disk")
+def a_journal_whose_new_file_has_other_members() -> Invariants:
+    journal, writing = shortened(seen := Invariants())
+    journal._configurations = [(3, Configuration(THREE.members[:2]))]
+    check_file(journal, writing)
+    return seen
+
+
+@breaks("promises are on disk")
+def a_journal_whose_new_file_begins_elsewhere() -> Invariants:
+    journal, writing = shortened(seen := Invariants())
+    journal._entries[0] = (b"", 3, 2)
     check_file(journal, writing)
     return seen
 

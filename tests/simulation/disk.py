@@ -33,10 +33,14 @@ class StateFault:
     """Only calls inside a checkpoint count."""
     sync: bool = False
     """Only syncs count."""
+    own: bool = False
+    """Only calls that the product makes itself count, and none of SQLite."""
 
-    def is_due(self, *, checkpoint: bool, sync: bool) -> bool:
+    def is_due(self, *, checkpoint: bool, sync: bool, own: bool) -> bool:
         """Count a call; return whether it is the one."""
         if (self.checkpoint and not checkpoint) or (self.sync and not sync):
+            return False
+        if self.own and not own:
             return False
         self.calls -= 1
         return self.calls < 0

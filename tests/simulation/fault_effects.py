@@ -93,7 +93,7 @@ class Effect(enum.Enum):
     POISON = "stops at an entry that no machine could apply for a while"
 
     STATE_CALL_FAILED = "calls on a state's files that failed once"
-    OWN_READ_FAILED = "reads of a state's files outside SQLite that failed once"
+    OWN_READ_FAILED = "reads of a state's files by the product itself that failed once"
     KILL_IN_STATE_CALL = "killed inside a call on a state's files"
     KILL_IN_CHECKPOINT = "killed inside a checkpoint"
     STATE_PAGES_DROPPED = "bytes of a state dropped by a failed sync"

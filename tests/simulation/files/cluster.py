@@ -23,6 +23,8 @@ SYNCS_RATE = 0.3
 """Of syncs among the calls that fail."""
 MORE_SYNCS_RATE = 0.6
 """Where the disks are the subject."""
+OWN_RATE = 0.2
+"""Of calls that the product makes itself, among the calls that fail and are no syncs."""
 DEATHS = ("killed inside", "killed", "wiped", "put back to an older copy")
 """Of a process that has not stopped itself."""
 
@@ -90,10 +92,12 @@ class FilesCluster(CodesCluster):
             return  # That one is still to come.
         disks = self.faults.profile is Profile.DISKS
         sync = dice.random() < (MORE_SYNCS_RATE if disks else SYNCS_RATE)
-        many = 10 if dice.random() < 0.5 else CALLS_MAX
+        own = not sync and dice.random() < OWN_RATE
+        many = 10 if own or dice.random() < 0.5 else CALLS_MAX
         node.disk.state_fault = StateFault(
             dice.randrange(SYNCS_MAX if sync else many),
             kills=dice.random() < 0.5,
             checkpoint=dice.random() < 0.5,
             sync=sync,
+            own=own,
         )

@@ -2,8 +2,8 @@
 """
 What one process does to its state folder: each call may fail, or be its last.
 
-Calls are those of SQLite, and those that the product's own code makes of the same files.
-Whether a file is there, its size and its locks are asked without a failure.
+SQLite makes such calls, and so does the product itself, of the same files. Only questions
+whether a file is there, for its size and for its locks never fail.
 """
 
 import contextlib
@@ -34,6 +34,8 @@ class Process:
         self.quiet = 0
         """The simulation itself is reading: nothing goes wrong."""
         self.in_checkpoint = False
+        self.in_own_call = False
+        """The product makes a call of the operating system itself, without SQLite."""
 
     @contextlib.contextmanager
     def looked_at(self) -> Iterator[None]:
@@ -63,7 +65,9 @@ class Process:
         if self.quiet:
             return OK
         fault = self.disk.state_fault
-        if fault is None or not fault.is_due(checkpoint=self.in_checkpoint, sync=sync):
+        if fault is None or not fault.is_due(
+            checkpoint=self.in_checkpoint, sync=sync, own=self.in_own_call
+        ):
             return OK
         self.disk.state_fault = None
         if fault.kills:
@@ -132,9 +136,24 @@ class Process:
 
     # --- Calls of the product's own code
 
-    def reads_itself(self, name: str) -> None:
-        """Raise what a read outside SQLite raises, if it fails."""
-        error = self.reads(name)
+    @contextlib.contextmanager
+    def own_call(self) -> Iterator[None]:
+        """Let a call count as one of the product."""
+        self.in_own_call = True
+        try:
+            yield
+        finally:
+            self.in_own_call = False
+
+    def check_opened(self, name: str) -> None:
+        """Raise what the product sees if it cannot open a file, or its folder."""
+        with self.own_call():
+            self.check(self.opens(name))
+
+    def check_read(self, name: str) -> None:
+        """Raise what the product sees if it cannot read a file."""
+        with self.own_call():
+            error = self.reads(name)
         self.disk.effects[Effect.OWN_READ_FAILED] += bool(error) and not self.dead
         self.check(error)
 
@@ -153,19 +172,19 @@ class _Reads(io.FileIO):
 
     def __init__(self, path: str, mode: str, process: Process, name: str) -> None:
         self._process, self._file_name = process, name
-        process.check(process.opens(name))
+        process.check_opened(name)
         super().__init__(path, mode)
 
     def read(self, size: int | None = -1) -> bytes | Any:
-        self._process.reads_itself(self._file_name)
+        self._process.check_read(self._file_name)
         return super().read(-1 if size is None else size)
 
     def readall(self) -> bytes | Any:
-        self._process.reads_itself(self._file_name)
+        self._process.check_read(self._file_name)
         return super().readall()
 
     def readinto(self, target: Any) -> int | Any:
-        self._process.reads_itself(self._file_name)
+        self._process.check_read(self._file_name)
         return super().readinto(target)
 
 
@@ -180,6 +199,10 @@ class Processes:
         """Let a process own its folder from now on."""
         self._of[str(process.folder.path)] = process
 
+    def end(self, process: Process) -> None:
+        """Let nobody own a folder: what is done with it now is done by the simulation."""
+        self._of.pop(str(process.folder.path), None)
+
     def find(self, path: str) -> tuple[Process, str] | None:
         """Return whose file a path is, and its name."""
         folder, _, name = path.rpartition("/")
@@ -190,6 +213,7 @@ class Processes:
     def simulated(self) -> Iterator[None]:
         """Put SQLite and the calls of Python that matter under the simulation."""
         replaced = {
+            "open": self._open_descriptor,
             "pread": self._pread,
             "write": self._write,
             "pwrite": self._pwrite,
@@ -222,10 +246,18 @@ class Processes:
         opened = _Reads(os.fspath(file), mode, *found)
         return opened if buffering == 0 else io.BufferedReader(opened)
 
+    def _open_descriptor(self, path: Any, flags: int, *more: Any, **named: Any) -> int:
+        name = os.fspath(path)
+        found = (self._of[name], "") if name in self._of else self.find(name)
+        if found is not None:
+            found[0].check_opened(found[1])
+        descriptor: int = self._real["open"](path, flags, *more, **named)
+        return descriptor
+
     def _pread(self, fd: int, size: int, at: int) -> bytes:
         found = self._find_open(fd)
         if found is not None:
-            found[0].reads_itself(found[1])
+            found[0].check_read(found[1])
         data: bytes = self._real["pread"](fd, size, at)
         return data
 
@@ -252,7 +284,8 @@ class Processes:
             written_by = real["write"]
         else:
             written_by = lambda fd, part: real["pwrite"](fd, part, at)  # noqa: E731
-        error, size = process.writes(name, at, data)
+        with process.own_call():
+            error, size = process.writes(name, at, data)
         if size:
             written_by(fd, data[:size])
             process.wrote(name, at, data[:size])
@@ -265,16 +298,22 @@ class Processes:
             self._real["fsync"](fd)
             return
         process, name = found
-        if name:
-            process.check(process.syncs(name))
-        else:
-            process.check(process.enter(sqlite_vfs.IOERR_FSYNC, sync=True))
+        with process.own_call():
+            error = (
+                process.syncs(name)
+                if name
+                else process.enter(sqlite_vfs.IOERR_FSYNC, sync=True)
+            )
+        process.check(error)
+        if not name:
             process.folder.names_synced()
 
     def _rename(self, source: Any, target: Any, **more: Any) -> None:
         found = self.find(os.fspath(source))
         if found is not None:
-            found[0].check(found[0].enter(sqlite_vfs.IOERR))
+            with found[0].own_call():
+                error = found[0].enter(sqlite_vfs.IOERR)
+            found[0].check(error)
         self._real["replace"](source, target, **more)
         if found is not None:
             found[0].folder.tracked(found[1])
@@ -283,7 +322,9 @@ class Processes:
     def _unlink(self, path: Any, **more: Any) -> None:
         found = self.find(os.fspath(path))
         if found is not None:
-            found[0].check(found[0].deletes(found[1]))
+            with found[0].own_call():
+                error = found[0].deletes(found[1])
+            found[0].check(error)
         self._real["unlink"](path, **more)
         if found is not None:
             found[0].deleted(found[1])

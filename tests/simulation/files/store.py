@@ -89,7 +89,10 @@ class FileStore(MachineStore):
         self.db = sqlite3.connect(self.path)
         self._open.callback(self.db.close)
         self.machine = StateMachine(self.db)
-        self._checkpoints = Checkpoints(self.path, sums)
+        try:
+            self._checkpoints = Checkpoints(self.path, sums)
+        except (OSError, sqlite3.Error) as error:
+            raise StartRefusedError(f"{self.path}: {error}") from error
         self._open.callback(self._checkpoints.close)
         self._open.callback(self.db.close)
         uri = read_only_uri(self.path)
@@ -219,6 +222,8 @@ class FileStore(MachineStore):
 
     def close(self) -> None:
         self._kill()
+        if self._process is not None:
+            self._processes.end(self._process)
         shutil.rmtree(self.folder.path)
 
     @contextlib.contextmanager

@@ -99,7 +99,10 @@ class StateFile:
                 self._on_keys,
                 self._on_member_keys,
             )
-            checkpoints = Checkpoints(self._path, sums)
+            try:
+                checkpoints = Checkpoints(self._path, sums)
+            except (OSError, sqlite3.Error) as error:
+                raise StartRefusedError(f"{self._path}: {error}") from error
             cleanup.callback(checkpoints.close)
             cleanup.callback(db.close)
             try:
