@@ -69,6 +69,10 @@ class FilesCluster(CodesCluster):
         self._rot.replace_refused()
         super().step(faulty=faulty)
 
+    def boot(self, node: Node) -> None:
+        super().boot(node)
+        self._rot.started(node)
+
     def _die(self, node: Node, *, power: bool, cause: str) -> None:
         if cause not in DEATHS:
             self._rot.stopped(node)

@@ -91,6 +91,8 @@ class RottingDisks:
     Their disks rot no further: if the checksums of the state are lost, too, nothing shows
     what the first rot has changed.
     """
+    _shortened: set[str] = field(default_factory=set)
+    """Machines that have not started since their journal has lost its end."""
     _refused: set[str] = field(default_factory=set)
     """Machines that wait for an empty disk."""
 
@@ -128,9 +130,16 @@ class RottingDisks:
             if self._is_dispensable(node):
                 self._refused.remove(node_id)
                 self._unjudged.discard(node_id)
+                self._shortened.discard(node_id)
                 self.world.memberships.doubtful.remove(node_id)
                 self.world.memberships.wiped.add(node_id)
                 self.world.wipe(node)
+
+    def started(self, node: Node) -> None:
+        """Learn that a node has been started, perhaps in vain."""
+        if node.node_id in self._shortened and node.is_up():
+            self._shortened.remove(node.node_id)
+            self._replace_if_unknown(node)
 
     def stopped(self, node: Node) -> None:
         """Learn that a node has stopped itself."""
@@ -207,7 +216,8 @@ class RottingDisks:
         is_ahead = node.applied_at_start > left[-1] and not looks_unfinished(node)
         check_started(node.invariants, node, lacks=lacks, is_ahead=is_ahead)
         if left < ended:
-            self._replace_if_unknown(node)
+            self._shortened.add(node.node_id)
+            self.started(node)
 
     def _replace_if_unknown(self, node: Node) -> None:
         """
@@ -218,11 +228,15 @@ class RottingDisks:
         """
         members, nodes = self.world.memberships, self.world.nodes
         others = [nodes[v] for v in members.configuration.voters - {node.node_id}]
-        if not node.is_up() or node.journal.boots.refused_by:
+        if node.journal.boots.refused_by:
             return
-        for other in others:  # The kernel has had the time.
+        remembering = [o for o in others if boots.NAME in o.disk.names]
+        for other in remembering:  # The kernel has had the time.
             other.disk.names[boots.NAME].write_back()
-        if not all(knows_better(o, node.node_id, node.hello()) for o in others):
+        knowing = [
+            o for o in remembering if knows_better(o, node.node_id, node.hello())
+        ]
+        if knowing != others:
             self.world.effects[Effect.LOSS_UNKNOWN] += 1
             self._refused.add(node.node_id)
             self.world.crash(node.node_id, power=False)
