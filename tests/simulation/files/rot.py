@@ -186,7 +186,11 @@ class RottingDisks:
         before_mark = before_mark or self.journals.is_before_mark()
         of_last_batch = of_last_batch or before_mark
         mark = mark_on(node.disk, newest=of_last_batch and not before_mark)
-        self.world.crash(node.node_id, power=True)
+        if node.is_up():
+            self.world.crash(node.node_id, power=True)
+        else:  # What only its memory has hides what its disk has.
+            node.disk.lose_power()
+            node.store.lose_power(self.rng)
         ended = end_of_journal(node.disk)
         if of_last_batch:
             keep_mark(node.disk, mark)
