@@ -95,8 +95,8 @@ def echo_server(
     """
     Serve the echo in a separate process; yield its address.
 
-    Before it answers, it asks the echo *beyond* it, if there is one, and meanwhile syncs
-    the request to a *journal*, if there is one.
+    With *beyond*, the address of another echo, it calls that one before it answers. With
+    *journal*, a file, it appends the request and syncs it meanwhile.
     """
     command = [sys.executable, "-m", "tests.bench.limits"]
     command += [str(cluster.certificates), cluster.nodes[0].node_id]
@@ -115,8 +115,9 @@ def bare_commit(cluster: LocalCluster, directory: Path) -> Iterator[str]:
     """
     Serve the messages and the syncs of a commit by three nodes; yield the address.
 
-    Nothing is computed. The called node asks the primary, which syncs while it asks a
-    follower, and that one syncs, too. No software on gRPC can answer sooner.
+    Nothing is computed. The called server calls a second one, for the primary, which
+    syncs while it calls a third one, for a follower, which syncs. A sign-in takes at least
+    this long if each message is a unary call.
     """
     with contextlib.ExitStack() as servers:
         follower = servers.enter_context(
