@@ -20,6 +20,7 @@ from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.tables import membership, meta
+from tests.services.checkpoint_world import opened
 
 KEY = MemberKey(fingerprint="ab" * 32)
 
@@ -66,15 +67,9 @@ def test_a_file_that_cannot_be_opened_is_named(
         return real(path, *more, **named)
 
     monkeypatch.setattr(os, "open", fail)
-    with contextlib.closing(StateProcesses()) as processes:
-        file = StateFile(
-            tmp_path / "state.db",
-            sealing=Sealing(KeyRing.draw(SystemEntropy())),
-            clock=SystemClock(),
-            processes=processes,
-        )
-        with pytest.raises(StartRefusedError, match=f"Input/output error.*{name}"):
-            file.open().__enter__()
+    refused = pytest.raises(StartRefusedError, match=f"Input/output error.*{name}")
+    with refused, opened(tmp_path):
+        pass
 
 
 def _record(machine: StateMachine, cluster_id: str) -> None:

@@ -65,6 +65,15 @@ class Machine:
         self.disk.state_fault = StateFault(calls, kills=kills, sync=sync)
 
 
+def begun(store: FileStore) -> World:
+    """Return a world that applies entries to a store; its cluster has just begun."""
+    world = World()
+    world.db.close()
+    world.machine, world.db = store.machine, store.db
+    world.begin()
+    return world
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
@@ -143,10 +152,7 @@ def test_each_read_outside_sqlite_may_fail() -> None:
     refused = list[str]()
     with processes.simulated():
         store.start(disk)
-        world = World()
-        world.db.close()
-        world.machine, world.db = store.machine, store.db
-        world.begin()
+        begun(store)
         for calls in range(500):
             before = disk.effects[Effect.OWN_READ_FAILED]
             disk.state_fault = StateFault(calls, kills=False)
@@ -224,10 +230,7 @@ def test_a_start_after_a_failed_sync_outlasts_a_power_cut() -> None:
     store, disk = FileStore(processes, dice), Disk("n1", dice)
     with processes.simulated():
         store.start(disk)
-        world = World()
-        world.db.close()
-        world.machine, world.db = store.machine, store.db
-        world.begin()
+        world = begun(store)
         with contextlib.closing(sqlite3.connect(store.path)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM users").fetchone()

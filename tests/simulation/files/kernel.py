@@ -182,9 +182,10 @@ class Folder:
         file = self.tracked(name)
         again = file.dropped & set(_pages(at, len(data)))
         file.pending.append(_Write(at, data))
+        content = read_unwatched(self.path / name) if again else b""
         for page in sorted(again):  # Dirty again: all of it is written back.
             file.dropped.discard(page)
-            there = read_unwatched(self.path / name)[page * PAGE : (page + 1) * PAGE]
+            there = content[page * PAGE : (page + 1) * PAGE]
             file.pending.append(_Write(page * PAGE, there))
 
     def truncated(self, name: str, size: int) -> None:

@@ -200,11 +200,13 @@ class Processes:
         self._of[str(process.folder.path)] = process
 
     def end(self, process: Process) -> None:
-        """Let nobody own a folder: what is done with it now is done by the simulation."""
+        """Forget a process: from now on the simulation alone works in its folder."""
         self._of.pop(str(process.folder.path), None)
 
     def find(self, path: str) -> tuple[Process, str] | None:
-        """Return whose file a path is, and its name."""
+        """Return whose file a path is, and its name, which is empty for the folder."""
+        if path in self._of:
+            return self._of[path], ""
         folder, _, name = path.rpartition("/")
         process = self._of.get(folder)
         return None if process is None else (process, name)
@@ -247,8 +249,7 @@ class Processes:
         return opened if buffering == 0 else io.BufferedReader(opened)
 
     def _open_descriptor(self, path: Any, flags: int, *more: Any, **named: Any) -> int:
-        name = os.fspath(path)
-        found = (self._of[name], "") if name in self._of else self.find(name)
+        found = self.find(os.fspath(path))
         if found is not None:
             found[0].check_opened(found[1])
         descriptor: int = self._real["open"](path, flags, *more, **named)
@@ -262,10 +263,7 @@ class Processes:
         return data
 
     def _find_open(self, fd: int) -> tuple[Process, str] | None:
-        path = str(Path(f"/proc/self/fd/{fd}").readlink())
-        if path in self._of:
-            return self._of[path], ""
-        return self.find(path)
+        return self.find(str(Path(f"/proc/self/fd/{fd}").readlink()))
 
     def _write(self, fd: int, data: bytes) -> int:
         return self._pwrite(fd, data, None)
@@ -299,21 +297,17 @@ class Processes:
             return
         process, name = found
         with process.own_call():
-            error = (
-                process.syncs(name)
-                if name
-                else process.enter(sqlite_vfs.IOERR_FSYNC, sync=True)
-            )
-        process.check(error)
-        if not name:
-            process.folder.names_synced()
+            if name:
+                process.check(process.syncs(name))
+            else:
+                process.check(process.enter(sqlite_vfs.IOERR_FSYNC, sync=True))
+                process.folder.names_synced()
 
     def _rename(self, source: Any, target: Any, **more: Any) -> None:
         found = self.find(os.fspath(source))
         if found is not None:
             with found[0].own_call():
-                error = found[0].enter(sqlite_vfs.IOERR)
-            found[0].check(error)
+                found[0].check(found[0].enter(sqlite_vfs.IOERR))
         self._real["replace"](source, target, **more)
         if found is not None:
             found[0].folder.tracked(found[1])
@@ -323,8 +317,7 @@ class Processes:
         found = self.find(os.fspath(path))
         if found is not None:
             with found[0].own_call():
-                error = found[0].deletes(found[1])
-            found[0].check(error)
+                found[0].check(found[0].deletes(found[1]))
         self._real["unlink"](path, **more)
         if found is not None:
             found[0].deleted(found[1])
