@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The number of callers that wait for the engine's thread is bounded."""
+"""Callers wait for the engine's thread in a bounded number, and wake it together."""
 
 import asyncio
 import threading
@@ -67,6 +67,43 @@ async def test_callers_beyond_the_bound_are_shed_at_once(
     for each in waiting:
         with pytest.raises(OutcomeUnknownError):
             await each
+
+
+@pytest.mark.asyncio
+async def test_callers_of_one_turn_of_the_loop_wake_the_engine_together(
+    tmp_path: Path,
+) -> None:
+    """Else the first one would get an entry of the log for itself."""
+    go_on = threading.Event()
+    jobs: list[int] = []
+
+    def hold() -> AbstractContextManager[Any]:
+        go_on.wait(30)
+        raise NotOpenedError
+
+    class Watched(EngineThread):
+        def _wake(self) -> None:
+            jobs.append(len(self._jobs))
+            super()._wake()
+
+    engine = Watched(
+        cast("Any", None),
+        tmp_path,
+        open_state=hold,
+        wire=cast("Any", None),
+        wall_ms=lambda: 0,
+        on_status=lambda _: None,
+        on_fatal=lambda _: None,
+    )
+    starting = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(engine.read(timeout_s=30)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert jobs == []
+    await asyncio.sleep(0)
+    assert jobs[0] == 3
+    go_on.set()
+    await asyncio.gather(starting, *waiting, return_exceptions=True)
 
 
 class NotOpenedError(Exception):

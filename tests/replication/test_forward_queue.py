@@ -98,14 +98,35 @@ def forwarded(
     return asyncio.ensure_future(queue.forward(call, (), timeout_s=timeout_s))
 
 
-async def test_what_waits_goes_together_and_each_gets_its_own_answer() -> None:
+async def under_way(
+    servicer: Primary, queue: ForwardQueue
+) -> "list[asyncio.Task[object]]":
+    """Return as many calls as messages may be under way, each in its own message."""
+    calls = []
+    for number in range(forward_queue.UNDER_WAY_MAX):
+        calls.append(forwarded(queue, b"1"))
+        await wait_for_requests(servicer, number + 1)
+    return calls
+
+
+async def test_calls_of_one_turn_go_together_and_each_gets_its_own_answer() -> None:
     async with primary() as (servicer, queue):
         calls = [forwarded(queue, b"%d" % number) for number in range(40)]
-        await wait_for_requests(servicer, forward_queue.UNDER_WAY_MAX)
         servicer.may_answer.set()
         results = await asyncio.gather(*calls)
     assert results == [Applied(index=number) for number in range(40)]
-    assert [1 + len(each.also) for each in servicer.requests] == [1, 1, 38]
+    assert [1 + len(each.also) for each in servicer.requests] == [40]
+
+
+async def test_what_waits_goes_together() -> None:
+    async with primary() as (servicer, queue):
+        calls = await under_way(servicer, queue)
+        calls += [forwarded(queue, b"1") for _ in range(20)]
+        await asyncio.sleep(0)
+        calls += [forwarded(queue, b"1") for _ in range(20)]
+        servicer.may_answer.set()
+        await asyncio.gather(*calls)
+    assert [1 + len(each.also) for each in servicer.requests] == [1, 1, 40]
 
 
 async def test_calls_wait_for_a_message_that_carries_several() -> None:
@@ -113,13 +134,14 @@ async def test_calls_wait_for_a_message_that_carries_several() -> None:
     async with primary() as (servicer, queue):
         answers = asyncio.Semaphore(0)
         servicer.may_answer.wait = answers.acquire  # type: ignore[assignment]
-        calls = [forwarded(queue, b"1") for _ in range(3 + CALLS_BESIDE_MAX)]
-        await wait_for_requests(servicer, forward_queue.UNDER_WAY_MAX)
+        first = await under_way(servicer, queue)
+        calls = [forwarded(queue, b"1") for _ in range(1 + CALLS_BESIDE_MAX)]
+        await asyncio.sleep(0)
         answers.release()
         await wait_for_requests(servicer, 3)
         assert 1 + len(servicer.requests[2].also) > CALLS_BESIDE_MAX
         answers.release()  # The third message is the only one that is left.
-        await asyncio.gather(*calls[:2])
+        await asyncio.gather(*first)
         waiting = forwarded(queue, b"2")
         await asyncio.sleep(0)
         other = forwarded(ForwardQueue(queue.channel), b"3")
@@ -146,8 +168,7 @@ async def test_a_full_queue_sheds(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what it sheds was certainly not applied."""
     monkeypatch.setattr(forward_queue, "WAITING_MAX", 3)
     async with primary() as (servicer, queue):
-        calls = [forwarded(queue, b"1") for _ in range(2)]
-        await wait_for_requests(servicer, 2)
+        calls = await under_way(servicer, queue)
         calls += [forwarded(queue, b"1") for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
@@ -158,8 +179,7 @@ async def test_a_full_queue_sheds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_was_not_sent_in_time_was_not_applied() -> None:
     async with primary() as (servicer, queue):
-        sent = [forwarded(queue, b"1") for _ in range(2)]
-        await wait_for_requests(servicer, 2)
+        sent = await under_way(servicer, queue)
         with pytest.raises(OverloadedError):
             await queue.forward(b"1", (), timeout_s=-peer_messages.GRACE_S)
         servicer.may_answer.set()
@@ -175,8 +195,8 @@ async def test_what_a_primary_has_not_taken_was_not_applied() -> None:
         calls = [forwarded(queue, b"%d" % number) for number in range(5)]
         servicer.may_answer.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
-    assert results[:3] == [Applied(index=number) for number in range(3)]
-    assert [type(each) for each in results[3:]] == [NoPrimaryError] * 2
+    assert results[0] == Applied(index=0)
+    assert [type(each) for each in results[1:]] == [NoPrimaryError] * 4
 
 
 async def test_what_a_primary_refuses_to_hear_was_not_applied() -> None:
@@ -207,11 +227,11 @@ async def test_a_closed_channel_leaves_no_caller_waiting() -> None:
     async with primary() as (servicer, queue):
         channel = queue.channel()
         assert channel is not None
-        calls = [forwarded(queue, b"%d" % number) for number in range(3)]
+        calls = await under_way(servicer, queue)
+        calls.append(forwarded(queue, b"2"))
         status = asyncio.ensure_future(
             peer_messages.ask_status(channel, NodeId("n1"), digest=False, timeout_s=60)
         )
-        await wait_for_requests(servicer, forward_queue.UNDER_WAY_MAX)
         await servicer.status_asked.wait()
         await channel.close()
         async with asyncio.timeout(60):

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -41,6 +41,14 @@ def kdf() -> Iterator[Kdf]:
 
 async def derive(kdf: Kdf, *inputs: KdfInput) -> tuple[bytes, ...]:
     return await kdf.derive(inputs, lane=Lane.AUTHENTICATING, share=SHARE, timeout_s=60)
+
+
+async def until(count: Callable[[], int], expected: int) -> None:
+    """Return when a number that grows is as expected; it must not become more."""
+    async with asyncio.timeout(10):
+        while (seen := count()) < expected:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert seen == expected
 
 
 @pytest.mark.asyncio
@@ -238,6 +246,53 @@ async def test_callers_shed_together_get_different_retry_hints() -> None:
     tenths = Counter(int(10 * each) for each in reports)
     assert set(tenths) == set(range(5, 15))
     assert max(tenths.values()) <= 6
+
+
+@pytest.mark.asyncio
+async def test_finished_hashes_wait_for_others_while_many_are_in_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They share entries of the log then. The last ones wait for no others."""
+    may_compute = threading.Semaphore(0)
+    hashed = kdf_module.hashed
+
+    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
+        assert may_compute.acquire(timeout=10)
+        return hashed(profile, each)
+
+    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    kdf = Kdf(TESTING, workers=1)
+    handed_over = [0, 0, 3, 3, 3, 6, 6, 8, 8, *range(10, 18)]
+    requests = [asyncio.ensure_future(derive(kdf, PIN)) for _ in handed_over]
+    await asyncio.sleep(0)
+    for computed, answered in enumerate(handed_over, 1):
+        may_compute.release()
+        await until(kdf.evaluations, computed)
+        await until(lambda: sum(each.done() for each in requests), answered)
+    kdf.close()
+
+
+@pytest.mark.asyncio
+async def test_a_pool_that_closes_keeps_no_finished_hashes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_compute = threading.Semaphore(1)
+    hashed = kdf_module.hashed
+
+    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
+        assert may_compute.acquire(timeout=10)
+        return hashed(profile, each)
+
+    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    kdf = Kdf(TESTING, workers=1)
+    requests = [asyncio.ensure_future(derive(kdf, PIN)) for _ in range(20)]
+    await until(kdf.evaluations, 1)
+    closing = asyncio.ensure_future(asyncio.to_thread(kdf.close))
+    await until(lambda: sum(each.done() for each in requests), 18)
+    may_compute.release()
+    await closing
+    results = await asyncio.gather(*requests, return_exceptions=True)
+    assert sum(isinstance(each, tuple) for each in results) == kdf.evaluations() == 2
 
 
 @pytest.mark.asyncio

@@ -88,7 +88,8 @@ class ForwardQueue:
             call, tokencodes, loop.time() + timeout_s, loop.create_future()
         )
         self._queue.append(waiting)
-        self._send()
+        # Calls that come in one turn of the loop share a message.
+        loop.call_soon(self._send)
         try:
             async with asyncio.timeout(timeout_s + peer_messages.GRACE_S):
                 outcome = await waiting.outcome

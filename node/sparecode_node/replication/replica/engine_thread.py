@@ -300,7 +300,9 @@ class EngineThread:
         def answer(outcome: _T | Exception) -> None:
             calls.post(lambda: _resolve(future, outcome))
 
-        self.post(lambda replica: ask(replica, answer))
+        self._jobs.append(lambda replica: ask(replica, answer))
+        # Calls that come in one turn of the loop share an entry.
+        asyncio.get_running_loop().call_soon(self._wake)
         try:
             async with asyncio.timeout(
                 None if timeout_s is None else timeout_s + GRACE_S

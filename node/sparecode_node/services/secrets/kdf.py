@@ -43,6 +43,17 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 HASHES_MIN = 2
 """An attempt of an agent needs at least this many."""
 
+TOGETHER_MAX = 4
+WAITING_EACH = 4
+"""
+Requests that are handed over together: one for each four in the queue, four at most.
+
+Attempts that are hashed at the same moment share a message to the primary and an entry
+of the log, which otherwise cost as much processor time as a third of the hashes. While
+requests wait in the queue, that time is what hashing lacks. So a finished request waits
+for others, and never as long as a quarter of what a request in the queue still waits.
+"""
+
 HASH_BYTES = 32
 SALT_BYTES = 16
 
@@ -234,6 +245,8 @@ class _Lane:
         self.bound = bound
         self.taken = 0
         self._queue: FairQueue[_Work] = FairQueue()
+        self._finished: list[tuple[_Work, list[bytes]]] = []
+        """Computed, and not handed over yet."""
         self._turns = 0
         """Turns that the pool was given, and no worker has begun yet."""
         self._hinted = 0
@@ -286,7 +299,7 @@ class _Lane:
             waiting = self._queue.clear()
         for work in waiting:
             work.future.cancel()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown()  # Turns find an empty queue, and hand over what is finished.
 
     def _enter(
         self, jobs: Sequence[Callable[[], bytes]], share: Share
@@ -345,8 +358,11 @@ class _Lane:
             self._turns -= 1
             work = self._queue.take()
         # Else it was cancelled, and its own callback counts it.
-        if work is None or not work.future.set_running_or_notify_cancel():
-            return
+        if work is not None and work.future.set_running_or_notify_cancel():
+            self._compute(work)
+        self._hand_over()
+
+    def _compute(self, work: _Work) -> None:
         try:
             results = [job() for job in work.jobs]
         except Exception as error:  # noqa: BLE001 - Its caller gets it.
@@ -357,6 +373,20 @@ class _Lane:
             with self._lock:
                 self.computed += len(work.jobs)
                 self.taken -= len(work.jobs)
+                self._finished.append((work, results))
+
+    def _hand_over(self) -> None:
+        """
+        Give finished hashes to their callers, or let them wait for others.
+
+        They wait only while requests are in the queue: then another turn follows.
+        """
+        with self._lock:
+            together = min(TOGETHER_MAX, self._queue.waiting // WAITING_EACH)
+            if len(self._finished) < together:
+                return
+            finished, self._finished = self._finished, []
+        for work, results in finished:
             work.future.set_result(results)
 
 
