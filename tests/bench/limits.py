@@ -151,7 +151,7 @@ def call_echo(
 async def serve(certificates: Path, member: str, beyond: str, journal: str) -> None:
     """Serve the echo: each answer is its request."""
     server = grpc.aio.server()
-    ask = _channel(certificates, beyond).unary_unary(ECHO) if beyond else None
+    ask = channel(certificates, beyond).unary_unary(ECHO) if beyond else None
     disk = ThreadPoolExecutor(1)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     file = os.open(journal, flags, 0o600) if journal else -1
@@ -189,7 +189,8 @@ async def serve(certificates: Path, member: str, beyond: str, journal: str) -> N
     await server.wait_for_termination()
 
 
-def _channel(certificates: Path, address: str) -> grpc.aio.Channel:
+def channel(certificates: Path, address: str) -> grpc.aio.Channel:
+    """Return a channel with mutual TLS."""
     credentials = grpc.ssl_channel_credentials(
         (certificates / "members-ca.pem").read_bytes(),
         (certificates / f"{AGENT}.key").read_bytes(),
