@@ -78,6 +78,7 @@ PIN = "4719"
 CODES_EACH = 14
 CALLS_PER_ENTRY = 128
 USERS_AT_ONCE = 512
+CHECKPOINT_USERS = 16 * USERS_AT_ONCE
 VERIFIER_BYTES = 48
 REQUESTS_MAX = 2_000_000
 STEP_MS = 1000
@@ -228,6 +229,8 @@ class Builder:
         ):
             self._sign_in(verifier)
             self._add(chunk)
+            if chunk.start % CHECKPOINT_USERS == 0:
+                self._state.checkpoint()  # In a long log, SQLite looks pages up slowly.
         self._finish()
 
     def _finish(self) -> None:
