@@ -9,7 +9,6 @@ with the state machine: the same digest, the same events, the same segments.
 import collections
 import contextlib
 import hashlib
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.requests import REQUESTS_TIME, due_before
 from sparecode_node.statemachine.results import Authenticated, Decision
-from sparecode_node.statemachine.sealed_events import COLUMNS, SealedEvents
+from sparecode_node.statemachine.sealed_events import COLUMNS
 from sparecode_node.statemachine.tables import meta, segments
 from tests.bench.population import (
     ADMINISTRATOR,
@@ -48,8 +47,10 @@ from tests.bench.population import (
     Builder,
     Population,
     PopulationError,
+    fingerprint_seeds,
     hand_over,
     pin_verifier,
+    store_sealed,
     user_id,
 )
 
@@ -299,7 +300,7 @@ class History:
         with contextlib.closing(self._open()) as db:
             machine = self._at_newest_level(db)
             self._apply(machine, range(self._events))
-        self._store()
+        store_sealed(self._state)
 
     def write(self) -> None:
         """Write most of it without the state machine, which decides the last ones."""
@@ -314,12 +315,12 @@ class History:
             if head + tail > self._events:
                 raise PopulationError(f"a history has at least {head + tail} events")
             self._apply(machine, range(head))
-        self._store()
+        store_sealed(self._state)
         with contextlib.closing(self._open()) as db:
             self._write(db, range(head, self._events - tail))
         with contextlib.closing(self._open()) as db:
             self._apply(StateMachine(db), range(self._events - tail, self._events))
-        self._store()
+        store_sealed(self._state)
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._state, isolation_level=None)
@@ -337,6 +338,7 @@ class History:
         machine = StateMachine(db)
         command = RaiseFeatureLevel(level=feature_level.NEWEST)
         self._call(machine, f"node:{NODE}", "level", command, self._begin_ms)
+        fingerprint_seeds(db, self._sealing, self._population)
         return machine
 
     def _call(
@@ -487,27 +489,6 @@ class History:
         # The last authentications, which are applied, take longer than the retention.
         db.execute("DELETE FROM requests")
 
-    def _store(self) -> None:
-        """Move sealed events from the state to the file beside it."""
-        sealed_events.create(self._state)
-        file = SealedEvents(self._state)
-        try:
-            for segment in file.segments():
-                if file.stored().get(segment.number) != segment.hash_after:
-                    file.store_from_state(segment, iter)
-            last = file.segments()[-1] if file.segments() else None
-        finally:
-            file.close()
-        with contextlib.closing(self._open()) as db:
-            if last is not None:
-                db.execute(
-                    "DELETE FROM audit_events WHERE sequence <= ? AND sequence < "
-                    "(SELECT max(sequence) FROM audit_events)",
-                    (last.last_sequence,),
-                )
-            db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
 
 def populate_by_rows(cluster: LocalCluster, population: Population) -> None:
     """
@@ -524,11 +505,6 @@ def populate_by_rows(cluster: LocalCluster, population: Population) -> None:
         cluster, path, population, events=events, begin_ms=begin_ms, end_ms=now_ms
     ).write()
     hand_over(cluster, path)
-    for node in cluster.nodes:
-        state = node.directory / "data/state.db"
-        shutil.copy(sealed_events.file_of(path), sealed_events.file_of(state))
-    for each in (path, sealed_events.file_of(path)):
-        each.unlink()
 
 
 @contextlib.contextmanager

@@ -35,6 +35,9 @@ ISSUE = "/sparecode.v1.EmergencyAccessService/IssueTokencodes"
 GET_TOKEN = "/sparecode.v1.TokenService/GetToken"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0
+IDLE_LOOK_S, IDLE_TIMEOUT_S = 2.0, 1200.0
+IDLE_SHARE = 0.15
+"""Of a core: less than this is no work but heartbeats, timers and samples."""
 STEP_S = 30
 """How long a token shows the same tokencode."""
 
@@ -87,6 +90,7 @@ class Estate:
 
     def __enter__(self) -> Self:
         self.start()
+        wait_idle(self.cluster.nodes)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -404,6 +408,25 @@ def _lift_limits(config: Path) -> None:
         )
     )
     config.write_text(text + "\n")
+
+
+def wait_idle(nodes: Sequence[LocalNode]) -> None:
+    """
+    Return when the nodes have done what a first start leaves them to do.
+
+    They build their indexes of names, for example. Raises `TimeoutError`.
+    """
+    deadline = time.monotonic() + IDLE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        before = [cpu_s(node.pid) for node in nodes if node.pid]
+        time.sleep(IDLE_LOOK_S)
+        after = [cpu_s(node.pid) for node in nodes if node.pid]
+        if all(
+            now - then < IDLE_SHARE * IDLE_LOOK_S
+            for then, now in zip(before, after, strict=True)
+        ):
+            return
+    raise TimeoutError(f"the nodes still work {IDLE_TIMEOUT_S:.0f} s after their start")
 
 
 def cpu_s(pid: int) -> float:

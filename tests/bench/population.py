@@ -8,6 +8,7 @@ it at their next start. A million codes take minutes instead of hours.
 """
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -54,9 +55,14 @@ from sparecode_node.replication.snapshots.store import (
 from sparecode_node.services.secrets.kdf import PROFILES, KdfInput, Secret, hashed
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.statemachine import audit, feature_level
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.commands.agents import RegisterAgent
-from sparecode_node.statemachine.commands.cluster import InitializeCluster
+from sparecode_node.statemachine.commands.cluster import (
+    InitializeCluster,
+    NoteRefusedCalls,
+    RaiseFeatureLevel,
+)
 from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
     SealedCode,
@@ -72,7 +78,9 @@ from sparecode_node.statemachine.commands.tokens import (
 from sparecode_node.statemachine.commands.users import CreateUser
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.machine import StateMachine
+from sparecode_node.statemachine.sealed_events import SealedEvents, create, file_of
 from sparecode_node.statemachine.snapshots import write_snapshot
+from sparecode_node.statemachine.tables import meta
 
 PIN = "4719"
 CODES_EACH = 14
@@ -446,12 +454,95 @@ def populate(cluster: LocalCluster, population: Population) -> None:
     path = cluster.directory / "estate.db"
     path.unlink(missing_ok=True)
     Builder(cluster, path, population).build()
+    settle(cluster, path, population)
+    store_sealed(path)
     hand_over(cluster, path)
-    path.unlink()
+
+
+def settle(cluster: LocalCluster, path: Path, population: Population) -> None:
+    """
+    Raise a state to the newest feature level, and do what nodes do in the background.
+
+    Otherwise they would do so while they are measured.
+    """
+    sealing = Sealing(KeyRing.load(cluster.nodes[0].key_ring))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        machine = StateMachine(db)
+
+        def apply(command: Command) -> None:
+            number = machine.applied_index + 1
+            key = RequestKey(
+                caller="node:n1",
+                method=type(command).__name__,
+                request_id=RequestId(f"seal {number}"),
+                tag=0,
+            )
+            call = Call(
+                command=command,
+                request=key,
+                node_id=NodeId("n1"),
+                session_id=SessionId(""),
+                at_ms=meta.read(db, "now_ms", 0),
+            )
+            (result,) = machine.apply(number, (call,))
+            if isinstance(result, Rejected):
+                raise PopulationError(f"the state cannot be sealed: {result}")
+
+        apply(RaiseFeatureLevel(level=feature_level.NEWEST))
+        fingerprint_seeds(db, sealing, population)
+        (events,) = db.execute("SELECT max(sequence) FROM audit_events").fetchone()
+        for _ in range(events // audit.SEGMENT_EVENTS):  # Each event seals one segment.
+            apply(NoteRefusedCalls(actor="", method="none", reason="none", count=1))
+
+
+def fingerprint_seeds(
+    db: sqlite3.Connection, sealing: Sealing, population: Population
+) -> None:
+    """Write the fingerprints of all seeds, which tokens of level 1 do not have (K5)."""
+    key_id = sealing.active_key
+    db.execute("BEGIN")
+    db.executemany(
+        "INSERT INTO seed_fingerprints (serial, key_id, value) VALUES (?, ?, ?)",
+        (
+            (
+                population.serial(number),
+                key_id,
+                sealing.seed_fingerprint(population.seed(number), key_id),
+            )
+            for number in range(population.users)
+        ),
+    )
+    db.execute("COMMIT")
+
+
+def store_sealed(path: Path) -> None:
+    """Move the sealed events of a state to the file beside it, as a node does (U1)."""
+    create(path)
+    file = SealedEvents(path)
+    try:
+        for segment in file.segments():
+            if file.stored().get(segment.number) != segment.hash_after:
+                file.store_from_state(segment, iter)
+        last = file.segments()[-1] if file.segments() else None
+    finally:
+        file.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        if last is not None:
+            db.execute(
+                "DELETE FROM audit_events WHERE sequence <= ? AND sequence < "
+                "(SELECT max(sequence) FROM audit_events)",
+                (last.last_sequence,),
+            )
+        db.execute("VACUUM")
+    for each in (path, file_of(path)):
+        with contextlib.closing(sqlite3.connect(each)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def hand_over(cluster: LocalCluster, path: Path) -> None:
-    """Give the state in a file to all nodes, which are stopped."""
+    """Give a state and its sealed events to all nodes, which are stopped; delete both."""
     first = cluster.nodes[0]
     configuration = Configuration.of(
         Member(node_id=NodeId(node.node_id), address=node.peers_address)
@@ -463,6 +554,7 @@ def hand_over(cluster: LocalCluster, path: Path) -> None:
         data = node.directory / "data"
         data.mkdir(exist_ok=True, mode=0o700)
         shutil.copy(path, data / "state.db")
+        shutil.copy(file_of(path), file_of(data / "state.db"))
         storage = DirectoryStorage(data / "journal")
         try:
             open_journal(
@@ -489,3 +581,5 @@ def hand_over(cluster: LocalCluster, path: Path) -> None:
             )
         finally:
             storage.close()
+    for each in (path, file_of(path)):
+        each.unlink()

@@ -9,6 +9,8 @@ import pytest
 from local_cluster.cluster import LocalCluster
 from local_cluster.setup import set_up
 
+from sparecode_node.queries import seals
+from sparecode_node.queries.state import LocalState
 from sparecode_node.statemachine import audit, snapshots
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
@@ -101,3 +103,30 @@ def test_years_by_rows_are_those_of_apply(
         (left,) = db.execute("SELECT count(*) FROM audit_events").fetchone()
     assert left <= SEGMENT, "sealed events are in the file alone"
     assert file_of(state).exists()
+
+
+@pytest.mark.asyncio
+async def test_an_estate_leaves_nodes_nothing_to_do_in_the_background(
+    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they do it while they are measured."""
+    monkeypatch.setattr(audit, "SEGMENT_EVENTS", SEGMENT)
+    cluster = LocalCluster.load(keys)
+    state = build(Builder, cluster, tmp_path / "applied.db", monkeypatch)
+    populations.settle(cluster, state, USERS)
+    populations.store_sealed(state)
+    with contextlib.closing(open_log(state)) as db:
+        segments = db.execute("SELECT number FROM audit_segments").fetchall()
+        stored = db.execute("SELECT number FROM stored_segments").fetchall()
+        (left,) = db.execute("SELECT count(*) FROM main.audit_events").fetchone()
+        (events,) = db.execute("SELECT count(*) FROM audit_events").fetchone()
+    assert stored == segments
+    assert len(segments) == events // SEGMENT > 1
+    assert left < SEGMENT
+    reading = await LocalState.open(state)
+    try:
+        async with reading.transaction() as transaction:
+            active = (await seals.keys(transaction)).active
+            assert await seals.to_replace(transaction, active, most=1) == []
+    finally:
+        await reading.close()

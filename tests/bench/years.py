@@ -29,7 +29,7 @@ from sparecode_client import Admin, AuditFilter
 from sparecode_node.statemachine import snapshots
 from sparecode_node.statemachine.sealed_events import file_of
 from tests.bench.bulk import FastBuilder, History
-from tests.bench.estate import cpu_s, resident_mb
+from tests.bench.estate import cpu_s, resident_mb, wait_idle
 from tests.bench.page import write_part
 from tests.bench.population import Population, hand_over
 from tests.bench.report import ALL_OF_IT, Report, Target
@@ -117,8 +117,6 @@ class Pair(Site):
             ).write()
             machine = self.machines[name] = self._of(years.ports, name)
             hand_over(OneMachine(machine, password), path)
-            file_of(path).replace(file_of(machine.directory / "data/state.db"))
-            path.unlink()
         state.unlink()
         (self.directory / PORTS).write_text(json.dumps(dataclasses.asdict(years.ports)))
 
@@ -198,6 +196,7 @@ def measure_node(pair: Pair, name: str, number: int, measured: Measured) -> None
         until(lambda: pair.sign_in().returncode == 0)
         for page, took in measure_pages(pair, node).items():
             measured.add(page, took)
+        wait_idle([node])
         new, took, cpu = pair.join_one(name, number)
         measured.add("join, s", took)
         measured.add("join, CPU s", cpu)
