@@ -5,6 +5,8 @@ import contextlib
 import io
 import math
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from sparecode_client import Policy
 from tests.bench import administration, authentication, overload, refusals
+from tests.bench import estate as estates
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import ROUNDS, Bench, ratio
 from tests.bench.limits import Limits
@@ -170,6 +173,25 @@ def test_compared_loads_take_turns(tmp_path: Path) -> None:
     result = ratio([each.p50_ms for each in many], [each.p50_ms for each in few])
     assert result == pytest.approx(1.5)
     assert [each["name"] for each in measuring.report.results] == ["few", "many"]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_nodes_are_measured_when_they_have_no_work_left(
+    busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estates, "IDLE_LOOK_S", 0.2)
+    monkeypatch.setattr(estates, "IDLE_TIMEOUT_S", 1.0)
+    work = "while True: pass" if busy else "import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", work]) as process:
+        try:
+            nodes = [Mock(pid=process.pid)]
+            if busy:
+                with pytest.raises(TimeoutError, match="still work"):
+                    estates.wait_idle(nodes)
+            else:
+                estates.wait_idle(nodes)
+        finally:
+            process.kill()
 
 
 def test_the_first_entry_of_a_compacted_log_is_read_from_the_output() -> None:
