@@ -35,9 +35,9 @@ ISSUE = "/sparecode.v1.EmergencyAccessService/IssueTokencodes"
 GET_TOKEN = "/sparecode.v1.TokenService/GetToken"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0
-IDLE_LOOK_S, IDLE_TIMEOUT_S = 2.0, 1200.0
+IDLE_LOOK_S, IDLE_TIMEOUT_S = 5.0, 1200.0
 IDLE_SHARE = 0.15
-"""Of a core: less than this is no work but heartbeats, timers and samples."""
+"""Of a core. Heartbeats and timers take less, and a background task works a third of the time."""
 STEP_S = 30
 """How long a token shows the same tokencode."""
 
@@ -412,7 +412,7 @@ def _lift_limits(config: Path) -> None:
 
 def wait_idle(nodes: Sequence[LocalNode]) -> None:
     """
-    Return when the nodes have done what a first start leaves them to do.
+    Return when the nodes have no work left from their first start.
 
     They build their indexes of names, for example. Raises `TimeoutError`.
     """

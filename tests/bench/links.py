@@ -173,8 +173,8 @@ async def compare(
 
 
 def table(seen: dict[str, list[RoundTrip]]) -> Table:
-    """Return the medians, and the ratio with its interval of 95 %."""
-    rows = Table("a message and its acknowledgement", *KINDS, "ratio (95 %)")
+    """Return the medians, and the socket as a multiple of the stream, with 95 % interval."""
+    rows = Table("a message and its acknowledgement", *KINDS, "socket to stream (95 %)")
     for words, of in (
         ("p50, ms", lambda each: each.p50_ms),
         ("processor time of both, us", lambda each: each.cpu_us),

@@ -5,8 +5,6 @@ import contextlib
 import io
 import math
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
@@ -175,23 +173,18 @@ def test_compared_loads_take_turns(tmp_path: Path) -> None:
     assert [each["name"] for each in measuring.report.results] == ["few", "many"]
 
 
-@pytest.mark.parametrize("busy", [False, True])
 def test_nodes_are_measured_when_they_have_no_work_left(
-    busy: bool, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estates, "IDLE_LOOK_S", 0.2)
-    monkeypatch.setattr(estates, "IDLE_TIMEOUT_S", 1.0)
-    work = "while True: pass" if busy else "import time; time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", work]) as process:
-        try:
-            nodes = [Mock(pid=process.pid)]
-            if busy:
-                with pytest.raises(TimeoutError, match="still work"):
-                    estates.wait_idle(nodes)
-            else:
-                estates.wait_idle(nodes)
-        finally:
-            process.kill()
+    spent = iter([0.0, 0.9, 0.9, 1.8, 1.8, 1.9])
+    monkeypatch.setattr(estates, "IDLE_LOOK_S", 1.0)
+    monkeypatch.setattr(estates, "cpu_s", lambda _: next(spent))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    estates.wait_idle([Mock(pid=1)])
+    assert not list(spent), "it has looked until the node was idle"
+    monkeypatch.setattr(estates, "IDLE_TIMEOUT_S", 0.0)
+    with pytest.raises(TimeoutError, match="still work"):
+        estates.wait_idle([Mock(pid=1)])
 
 
 def test_the_first_entry_of_a_compacted_log_is_read_from_the_output() -> None:

@@ -109,7 +109,7 @@ def test_years_by_rows_are_those_of_apply(
 async def test_an_estate_leaves_nodes_nothing_to_do_in_the_background(
     keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else they do it while they are measured."""
+    """Otherwise they do it while they are measured."""
     monkeypatch.setattr(audit, "SEGMENT_EVENTS", SEGMENT)
     cluster = LocalCluster.load(keys)
     state = build(Builder, cluster, tmp_path / "applied.db", monkeypatch)

@@ -73,7 +73,7 @@ async def test_callers_beyond_the_bound_are_shed_at_once(
 async def test_callers_of_one_turn_of_the_loop_wake_the_engine_together(
     tmp_path: Path,
 ) -> None:
-    """Else the first one would get an entry of the log for itself."""
+    """Otherwise the first one would get an entry of the log for itself."""
     go_on = threading.Event()
     jobs: list[int] = []
 

@@ -253,16 +253,10 @@ async def test_finished_hashes_wait_for_others_while_many_are_in_the_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They share entries of the log then. The last ones wait for no others."""
-    may_compute = threading.Semaphore(0)
-    hashed = kdf_module.hashed
-
-    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
-        assert may_compute.acquire(timeout=10)
-        return hashed(profile, each)
-
-    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    may_compute = _gated(monkeypatch)
     kdf = Kdf(TESTING, workers=1)
-    handed_over = [0, 0, 3, 3, 3, 6, 6, 8, 8, *range(10, 18)]
+    handed_over = [0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 11, 11, 11, 14, 14, 16, 16]
+    handed_over += range(18, 26)
     requests = [asyncio.ensure_future(derive(kdf, PIN)) for _ in handed_over]
     await asyncio.sleep(0)
     for computed, answered in enumerate(handed_over, 1):
@@ -273,19 +267,63 @@ async def test_finished_hashes_wait_for_others_while_many_are_in_the_queue(
 
 
 @pytest.mark.asyncio
+async def test_a_caller_with_few_requests_waits_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(L8) The queue of another one is full, and its finished hashes wait."""
+    may_compute = _gated(monkeypatch)
+    kdf = Kdf(TESTING, workers=1)
+    busy = [asyncio.ensure_future(derive(kdf, PIN)) for _ in range(25)]
+    await asyncio.sleep(0)
+    other = asyncio.ensure_future(
+        kdf.derive(
+            [PIN],
+            lane=Lane.AUTHENTICATING,
+            share=Share(group=Group.AGENTS, caller="mail"),
+            timeout_s=60,
+        )
+    )
+    await asyncio.sleep(0)
+    for computed in (1, 2):
+        may_compute.release()
+        await until(kdf.evaluations, computed)
+    assert not any(each.done() for each in busy)
+    may_compute.release()
+    assert len(await other) == 1
+    assert kdf.evaluations() == 3
+    may_compute.release(23)
+    await asyncio.gather(*busy)
+    kdf.close()
+
+
+@pytest.mark.asyncio
+async def test_hashes_for_issuing_wait_for_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_compute = _gated(monkeypatch)
+    kdf = Kdf(TESTING, workers=1)
+    sets = [
+        asyncio.ensure_future(
+            kdf.derive([PIN], lane=Lane.ISSUING, share=SHARE, timeout_s=60)
+        )
+        for _ in range(25)
+    ]
+    await asyncio.sleep(0)
+    for computed in range(1, 26):
+        may_compute.release()
+        await until(lambda: sum(each.done() for each in sets), computed)
+    kdf.close()
+
+
+@pytest.mark.asyncio
 async def test_a_pool_that_closes_keeps_no_finished_hashes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    may_compute = threading.Semaphore(1)
-    hashed = kdf_module.hashed
-
-    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
-        assert may_compute.acquire(timeout=10)
-        return hashed(profile, each)
-
-    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    may_compute = _gated(monkeypatch)
     kdf = Kdf(TESTING, workers=1)
     requests = [asyncio.ensure_future(derive(kdf, PIN)) for _ in range(20)]
+    await asyncio.sleep(0)
+    may_compute.release()
     await until(kdf.evaluations, 1)
     closing = asyncio.ensure_future(asyncio.to_thread(kdf.close))
     await until(lambda: sum(each.done() for each in requests), 18)
@@ -293,6 +331,19 @@ async def test_a_pool_that_closes_keeps_no_finished_hashes(
     await closing
     results = await asyncio.gather(*requests, return_exceptions=True)
     assert sum(isinstance(each, tuple) for each in results) == kdf.evaluations() == 2
+
+
+def _gated(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Let a hash be computed for each release of the semaphore only."""
+    may_compute = threading.Semaphore(0)
+    hashed = kdf_module.hashed
+
+    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
+        assert may_compute.acquire(timeout=10)
+        return hashed(profile, each)
+
+    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    return may_compute
 
 
 @pytest.mark.asyncio

@@ -62,6 +62,11 @@ class FairQueue(Generic[T]):
         self.waiting = 0
         """Items in the queue."""
 
+    def waiting_of(self, share: Share) -> int:
+        """Return the number of a caller's items in the queue."""
+        callers = self._groups.get(share.group, OrderedDict())
+        return len(callers.get(share.caller, ()))
+
     def put(self, item: T, share: Share, size: int) -> None:
         """Add an item. *size*: how much work it is."""
         callers = self._groups.setdefault(share.group, OrderedDict())

@@ -46,12 +46,14 @@ HASHES_MIN = 2
 TOGETHER_MAX = 4
 WAITING_EACH = 4
 """
-Requests that are handed over together: one for each four in the queue, four at most.
+Size of a group that is handed over together: one request for each four of the same
+caller in the queue, and four at most.
 
 Attempts that are hashed at the same moment share a message to the primary and an entry
 of the log, which otherwise cost as much processor time as a third of the hashes. While
-requests wait in the queue, that time is what hashing lacks. So a finished request waits
-for others, and never as long as a quarter of what a request in the queue still waits.
+requests wait in the queue, hashing lacks that time. So a finished request waits for
+others: fewer than a quarter of those of its own caller that are in the queue. One of a
+caller with few requests waits for none (L8).
 """
 
 HASH_BYTES = 32
@@ -228,6 +230,7 @@ class _Work:
     """Hashes that one worker computes, one after the other."""
 
     jobs: Sequence[Callable[[], bytes]]
+    share: Share
     future: "Future[list[bytes]]" = field(default_factory=Future)
 
 
@@ -237,7 +240,12 @@ class _Lane:
     def __init__(
         self, pool: ThreadPoolExecutor, *, bound: int, workers: int | None = None
     ) -> None:
-        """*workers*: if this many are busy, the hashes of one request become one job."""
+        """
+        Begin with nothing in the queue.
+
+        *workers*: if this many are busy, the hashes of one request become one job, and
+        finished requests wait for others; None: neither.
+        """
         self._pool = pool
         self._workers = workers
         self.computed = 0
@@ -316,7 +324,8 @@ class _Lane:
                 self.taken -= len(work.jobs)
             # Passing jobs to other threads costs time, and gains nothing if all are busy.
             busy = self._workers is not None and self.taken >= self._workers
-            works = [_Work(jobs)] if busy else [_Work([job]) for job in jobs]
+            parts = [jobs] if busy else [[job] for job in jobs]
+            works = [_Work(part, share) for part in parts]
             for work in works:
                 self._queue.put(work, share, len(work.jobs))
             self.taken += len(jobs)
@@ -382,12 +391,19 @@ class _Lane:
         They wait only while requests are in the queue: then another turn follows.
         """
         with self._lock:
-            together = min(TOGETHER_MAX, self._queue.waiting // WAITING_EACH)
-            if len(self._finished) < together:
+            if len(self._finished) < self._together():
                 return
             finished, self._finished = self._finished, []
         for work, results in finished:
             work.future.set_result(results)
+
+    def _together(self) -> int:
+        """Return how many finished requests are handed over together."""
+        if self._workers is None or not self._finished:
+            return 0
+        callers = {work.share for work, _ in self._finished}
+        waiting = min(map(self._queue.waiting_of, callers))
+        return min(TOGETHER_MAX, waiting // WAITING_EACH)
 
 
 class _DisplacedError(Exception):
