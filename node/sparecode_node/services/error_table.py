@@ -29,6 +29,7 @@ from sparecode_node.replication.links.decoding import MalformedMessageError
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     CertificateDeniedError,
+    CountingError,
     HashingOverloadedError,
     InvalidFieldError,
     OpenCallsError,
@@ -159,6 +160,13 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         code=Code.RESOURCE_EXHAUSTED,
         reason="OVERLOADED",
         words=f"this node is overloaded; {_AGAIN} a little later",
+        retry_s=1.0,
+    ),
+    CountingError: Answer(
+        code=Code.RESOURCE_EXHAUSTED,
+        reason="COUNTING",
+        words=f"the live codes are still being counted for this change; {_AGAIN} a little "
+        "later",
         retry_s=1.0,
     ),
     RateError: Answer(

@@ -10,6 +10,7 @@ The errors of use cases; `error_table` maps each to a status.
     + ApprovalNeededError      the change waits for another administrator's approval
   - CertificateDeniedError     the agent's certificate is on the deny list
 * OverloadedError (replication)
+  - CountingError              live codes are still being counted for the change
   - HashingOverloadedError     the queue of the hashing pool is full
   - OpenCallsError             the caller has too many calls open
   - RateError                  the caller exceeds its rate
@@ -76,6 +77,10 @@ class ApprovalNeededError(Refused):
 
 class CertificateDeniedError(ServiceError):
     """The agent's certificate is on the deny list; nothing was hashed or proposed."""
+
+
+class CountingError(OverloadedError):
+    """Live codes are still being counted (I6); the same call takes the count later."""
 
 
 class HashingOverloadedError(OverloadedError):

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from sparecode_node.queries import live_codes
 from sparecode_node.queries.state import LocalState
-from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.context import CallContext, Deadline
-from sparecode_node.services.errors import Refused
+from sparecode_node.services.errors import CountingError, Refused
 from sparecode_node.services.proposing import Proposer
 from sparecode_node.statemachine.commands.policy import CountedCodes, UpdatePolicy
 from sparecode_node.statemachine.handlers.policy import USERS_ARRIVE, values_of
@@ -53,7 +52,7 @@ class LiveCodeCounts:
         Return the live codes if a change weighs them, otherwise None.
 
         Raises `Refused` for a session that must confirm first and while users arrive
-        from another cluster, `ProposeError`, and `OverloadedError` if the count takes
+        from another cluster, `ProposeError`, and `CountingError` if the count takes
         longer than the call may.
         """
         async with self._state.transaction() as transaction:
@@ -69,9 +68,7 @@ class LiveCodeCounts:
                 await asyncio.wait([count.task])
         except TimeoutError:
             self._left_s = asyncio.get_running_loop().time()
-            raise OverloadedError(
-                "live codes are still being counted; try again"
-            ) from None
+            raise CountingError("live codes are still being counted") from None
         self._forget(count)
         return count.task.result()
 
