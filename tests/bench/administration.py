@@ -13,7 +13,7 @@ from typing import Self
 
 from local_cluster.cluster import ADMINISTRATOR
 
-from sparecode_client import AsyncAdmin, BulkIssueRow
+from sparecode_client import AsyncAdmin, BulkIssueRow, Overloaded
 from sparecode_node.services.load.rates import RateLimits
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import ROUNDS, Bench
@@ -127,6 +127,9 @@ def policies(bench: Bench, estate: Estate) -> None:
     )
 
 
+REPEATS = 6
+"""Of a change of the policy: each has the time of a call, ten seconds or so."""
+
 COUNTING, OTHER = "factor_off_at_failures", "lock_from_failures"
 """A field whose changes are weighed against live codes, and one whose are not."""
 
@@ -154,7 +157,14 @@ async def _policy_change_ms(estate: Estate, field: str) -> float:
         policy = await admin.get_policy()
         as_before = {field: getattr(policy, field) + 1}
         began = time.perf_counter()
-        await admin.update_policy(dataclasses.replace(policy, **as_before))
+        for left in reversed(range(REPEATS)):
+            try:
+                await admin.update_policy(dataclasses.replace(policy, **as_before))
+                break
+            except Overloaded:
+                # A count of live codes may take longer than a call; the next one takes it.
+                if not left:
+                    raise
         return (time.perf_counter() - began) * 1000
 
 

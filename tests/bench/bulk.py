@@ -49,6 +49,7 @@ from tests.bench.population import (
     PopulationError,
     fingerprint_seeds,
     hand_over,
+    index_names,
     pin_verifier,
     store_sealed,
     user_id,
@@ -504,6 +505,7 @@ def populate_by_rows(cluster: LocalCluster, population: Population) -> None:
     History(
         cluster, path, population, events=events, begin_ms=begin_ms, end_ms=now_ms
     ).write()
+    index_names(path)
     hand_over(cluster, path)
 
 

@@ -35,7 +35,7 @@ ISSUE = "/sparecode.v1.EmergencyAccessService/IssueTokencodes"
 GET_TOKEN = "/sparecode.v1.TokenService/GetToken"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0
-IDLE_LOOK_S, IDLE_TIMEOUT_S = 5.0, 1200.0
+IDLE_LOOK_S, IDLE_TIMEOUT_S = 5.0, 300.0
 IDLE_SHARE = 0.15
 """Of a core. Heartbeats and timers take less, and a background task works a third of the time."""
 STEP_S = 30
@@ -91,6 +91,7 @@ class Estate:
     def __enter__(self) -> Self:
         self.start()
         wait_idle(self.cluster.nodes)
+        self.bearer = self._sign_in()  # The wait may take longer than a session lasts.
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -414,7 +415,7 @@ def wait_idle(nodes: Sequence[LocalNode]) -> None:
     """
     Return when the nodes have no work left from their first start.
 
-    They build their indexes of names, for example. Raises `TimeoutError`.
+    They look for seals of older keys, for example. Raises `TimeoutError`.
     """
     deadline = time.monotonic() + IDLE_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -80,7 +80,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             build=populate_by_rows,
         )
     with bench.part("All"):
-        with small, large:
+        with large, small:
             part("One client", lambda: compare(bench, small, large))
         with large:
             part("Memory", lambda: memory(bench, large))
@@ -200,7 +200,7 @@ def away(bench: Bench, estate: Estate) -> None:
     with bench.no_election(
         estate, "elections during snapshots and the return of a node"
     ):
-        recovery.leave_behind(estate, others)
+        recovery.leave_behind(estate, others, timeout_s=QUIET_S)
         ready_s: list[float] = []
         longest = longest_gap_during(
             bench,

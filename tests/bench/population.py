@@ -7,6 +7,7 @@ the state as a snapshot whose installation a crash has interrupted, and complete
 it at their next start. A million codes take minutes instead of hours.
 """
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -43,6 +44,7 @@ from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
 from sparecode_node.domain.users import fold
+from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.log.format import Identity
 from sparecode_node.replication.log.journal import open_journal
 from sparecode_node.replication.log.storage import DirectoryStorage
@@ -456,6 +458,7 @@ def populate(cluster: LocalCluster, population: Population) -> None:
     Builder(cluster, path, population).build()
     settle(cluster, path, population)
     store_sealed(path)
+    index_names(path)
     hand_over(cluster, path)
 
 
@@ -547,8 +550,22 @@ def store_sealed(path: Path) -> None:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
+def index_names(path: Path) -> None:
+    """Make the search index beside a state, which a node makes with long rests."""
+    asyncio.run(index_names_of(path))
+
+
+async def index_names_of(path: Path) -> None:
+    """Make the search index beside a state, in a running event loop."""
+    state = await LocalState.open(path)
+    try:
+        await state.search.catch_up(state.transaction, lambda _: asyncio.sleep(0))
+    finally:
+        await state.close()
+
+
 def hand_over(cluster: LocalCluster, path: Path) -> None:
-    """Give a state and its sealed events to all nodes, which are stopped; delete both."""
+    """Give a state and the files beside it to all nodes, which are stopped."""
     first = cluster.nodes[0]
     configuration = Configuration.of(
         Member(node_id=NodeId(node.node_id), address=node.peers_address)
@@ -559,8 +576,8 @@ def hand_over(cluster: LocalCluster, path: Path) -> None:
     for node in cluster.nodes:
         data = node.directory / "data"
         data.mkdir(exist_ok=True, mode=0o700)
-        shutil.copy(path, data / "state.db")
-        shutil.copy(file_of(path), file_of(data / "state.db"))
+        for each in (path, *_beside(path)):
+            shutil.copy(each, data / each.name.replace(path.stem, "state", 1))
         storage = DirectoryStorage(data / "journal")
         try:
             open_journal(
@@ -587,5 +604,10 @@ def hand_over(cluster: LocalCluster, path: Path) -> None:
             )
         finally:
             storage.close()
-    for each in (path, file_of(path)):
+    for each in (path, *_beside(path)):
         each.unlink()
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return the files of sealed events and of the search index."""
+    return file_of(path), path.with_name(f"{path.stem}-search.db")

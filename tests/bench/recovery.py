@@ -237,12 +237,18 @@ def _catch_up_once(estate: Estate) -> _CatchUp:
     )
 
 
-def leave_behind(estate: Estate, others: list[LocalNode]) -> None:
-    """Commit entries on the other nodes until a stopped one needs a snapshot."""
+def leave_behind(
+    estate: Estate, others: list[LocalNode], *, timeout_s: float = COMPACTED_S
+) -> None:
+    """
+    Commit entries on the other nodes until a stopped one needs a snapshot.
+
+    *timeout_s*: for the snapshots of the others.
+    """
     has = estate.commit_index()
     while estate.commit_index() < has + ENTRIES_AWAY:
         estate.issue(clients=2, seconds=2, count=1, via=others)
-    _wait_until_dropped(others, has + 1, estate)
+    _wait_until_dropped(others, has + 1, estate, timeout_s)
 
 
 def _taken(node: LocalNode, estate: Estate) -> tuple[int, float]:
@@ -285,14 +291,16 @@ def _last_logged(log: str, event: str, field: str) -> int | None:
     return int(values[-1]) if values else None
 
 
-def _wait_until_dropped(nodes: list[LocalNode], index: int, estate: Estate) -> None:
+def _wait_until_dropped(
+    nodes: list[LocalNode], index: int, estate: Estate, timeout_s: float
+) -> None:
     """
     Commit entries until none of the nodes has the entry *index* anymore.
 
     A compaction alone is not enough: it may rest on an earlier snapshot, and then
     the node that was away gets entries instead of a snapshot.
     """
-    deadline = time.monotonic() + COMPACTED_S
+    deadline = time.monotonic() + timeout_s
     while not all(first_kept(node.log.read_text()) > index for node in nodes):
         if time.monotonic() > deadline:
             raise TimeoutError(f"the logs still have entry {index}")

@@ -115,6 +115,7 @@ async def test_an_estate_leaves_nodes_nothing_to_do_in_the_background(
     state = build(Builder, cluster, tmp_path / "applied.db", monkeypatch)
     populations.settle(cluster, state, USERS)
     populations.store_sealed(state)
+    await populations.index_names_of(state)
     with contextlib.closing(open_log(state)) as db:
         segments = db.execute("SELECT number FROM audit_segments").fetchall()
         stored = db.execute("SELECT number FROM stored_segments").fetchall()
@@ -128,5 +129,8 @@ async def test_an_estate_leaves_nodes_nothing_to_do_in_the_background(
         async with reading.transaction() as transaction:
             active = (await seals.keys(transaction)).active
             assert await seals.to_replace(transaction, active, most=1) == []
+            position = reading.search._file.position()
+            assert position is not None
+            assert position.sequence == events
     finally:
         await reading.close()

@@ -31,7 +31,7 @@ from sparecode_node.statemachine.sealed_events import file_of
 from tests.bench.bulk import FastBuilder, History
 from tests.bench.estate import cpu_s, resident_mb, wait_idle
 from tests.bench.page import write_part
-from tests.bench.population import Population, hand_over
+from tests.bench.population import Population, hand_over, index_names
 from tests.bench.report import ALL_OF_IT, Report, Target
 from tests.results import ROOT, row
 from tests.system.machines import PASSWORD, OneMachine, Site, until
@@ -116,6 +116,7 @@ class Pair(Site):
                 end_ms=now_ms,
             ).write()
             machine = self.machines[name] = self._of(years.ports, name)
+            index_names(path)
             hand_over(OneMachine(machine, password), path)
         state.unlink()
         (self.directory / PORTS).write_text(json.dumps(dataclasses.asdict(years.ports)))
