@@ -5,6 +5,7 @@ import asyncio
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -70,7 +71,7 @@ async def test_callers_beyond_the_bound_are_shed_at_once(
 
 
 @pytest.mark.asyncio
-async def test_callers_of_one_turn_of_the_loop_wake_the_engine_together(
+async def test_proposals_of_one_turn_of_the_loop_wake_the_engine_together(
     tmp_path: Path,
 ) -> None:
     """Otherwise the first one would get an entry of the log for itself."""
@@ -97,7 +98,10 @@ async def test_callers_of_one_turn_of_the_loop_wake_the_engine_together(
     )
     starting = asyncio.create_task(engine.start())
     await asyncio.sleep(0)
-    waiting = [asyncio.create_task(engine.read(timeout_s=30)) for _ in range(3)]
+    proposal = cast("Any", SimpleNamespace(tokencodes=()))
+    waiting = [
+        asyncio.create_task(engine.propose(proposal, timeout_s=30)) for _ in range(3)
+    ]
     await asyncio.sleep(0)
     assert jobs == []
     await asyncio.sleep(0)

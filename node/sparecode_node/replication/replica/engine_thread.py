@@ -203,6 +203,7 @@ class EngineThread:
                 proposal, timeout_s=timeout_s, callback=answer
             ),
             timeout_s,
+            together=True,
         )
 
     async def _matched(self, proposal: Proposal) -> Proposal:
@@ -286,8 +287,14 @@ class EngineThread:
         self,
         ask: Callable[[Replica, Callable[[_T | Exception], None]], object],
         timeout_s: float | None,
+        *,
+        together: bool = False,
     ) -> _T:
-        """Start a request in the engine's thread; return the answer."""
+        """
+        Start a request in the engine's thread; return the answer.
+
+        *together*: with the others of this turn of the loop, which share an entry then.
+        """
         calls = self._calls
         if self._thread is None or self._stopping or calls is None:
             raise NoPrimaryError("the engine is not running")
@@ -300,9 +307,14 @@ class EngineThread:
         def answer(outcome: _T | Exception) -> None:
             calls.post(lambda: _resolve(future, outcome))
 
-        self._jobs.append(lambda replica: ask(replica, answer))
-        # Calls that come in one turn of the loop share an entry.
-        asyncio.get_running_loop().call_soon(self._wake)
+        def job(replica: Replica) -> None:
+            ask(replica, answer)
+
+        if together:
+            self._jobs.append(job)
+            asyncio.get_running_loop().call_soon(self._wake)
+        else:
+            self.post(job)
         try:
             async with asyncio.timeout(
                 None if timeout_s is None else timeout_s + GRACE_S
