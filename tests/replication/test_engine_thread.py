@@ -12,7 +12,22 @@ import pytest
 
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
 from sparecode_node.replication.replica import engine_thread
-from sparecode_node.replication.replica.engine_thread import EngineThread
+from sparecode_node.replication.replica.engine_thread import EngineThread, OpenState
+
+
+def made(
+    kind: type[EngineThread], directory: Path, open_state: OpenState
+) -> EngineThread:
+    """Return an engine of which only the queue of jobs is used."""
+    return kind(
+        cast("Any", None),
+        directory,
+        open_state=open_state,
+        wire=cast("Any", None),
+        wall_ms=lambda: 0,
+        on_status=lambda _: None,
+        on_fatal=lambda _: None,
+    )
 
 
 def test_an_engine_that_does_not_keep_up_has_no_room(
@@ -20,15 +35,7 @@ def test_an_engine_that_does_not_keep_up_has_no_room(
 ) -> None:
     """The deliverer of members' messages checks this, and ends the link."""
     monkeypatch.setattr(engine_thread, "INBOX_MAX", 3)
-    not_started = EngineThread(
-        cast("Any", None),
-        tmp_path,
-        open_state=cast("Any", None),
-        wire=cast("Any", None),
-        wall_ms=lambda: 0,
-        on_status=lambda _: None,
-        on_fatal=lambda _: None,
-    )
+    not_started = made(EngineThread, tmp_path, cast("Any", None))
     for _ in range(3):
         assert not_started.has_room()
         not_started.post(lambda _: None)
@@ -47,15 +54,7 @@ async def test_callers_beyond_the_bound_are_shed_at_once(
         go_on.wait(30)
         raise NotOpenedError
 
-    engine = EngineThread(
-        cast("Any", None),
-        tmp_path,
-        open_state=hold,
-        wire=cast("Any", None),
-        wall_ms=lambda: 0,
-        on_status=lambda _: None,
-        on_fatal=lambda _: None,
-    )
+    engine = made(EngineThread, tmp_path, hold)
     starting = asyncio.create_task(engine.start())
     await asyncio.sleep(0)
     waiting = [asyncio.create_task(engine.read(timeout_s=30)) for _ in range(3)]
@@ -87,15 +86,7 @@ async def test_proposals_of_one_turn_of_the_loop_wake_the_engine_together(
             jobs.append(len(self._jobs))
             super()._wake()
 
-    engine = Watched(
-        cast("Any", None),
-        tmp_path,
-        open_state=hold,
-        wire=cast("Any", None),
-        wall_ms=lambda: 0,
-        on_status=lambda _: None,
-        on_fatal=lambda _: None,
-    )
+    engine = made(Watched, tmp_path, hold)
     starting = asyncio.create_task(engine.start())
     await asyncio.sleep(0)
     proposal = cast("Any", SimpleNamespace(tokencodes=()))

@@ -29,6 +29,7 @@ from sparecode_node.services.secrets.kdf import (
 
 SALT = bytes(16)
 SHARE = Share(group=Group.AGENTS, caller="vpn")
+OTHER = Share(group=Group.AGENTS, caller="mail")
 PIN = KdfInput(secret=Secret.PIN, salt=SALT, text="1234")
 
 
@@ -39,8 +40,10 @@ def kdf() -> Iterator[Kdf]:
     kdf.close()
 
 
-async def derive(kdf: Kdf, *inputs: KdfInput) -> tuple[bytes, ...]:
-    return await kdf.derive(inputs, lane=Lane.AUTHENTICATING, share=SHARE, timeout_s=60)
+async def derive(
+    kdf: Kdf, *inputs: KdfInput, share: Share = SHARE
+) -> tuple[bytes, ...]:
+    return await kdf.derive(inputs, lane=Lane.AUTHENTICATING, share=share, timeout_s=60)
 
 
 async def until(count: Callable[[], int], expected: int) -> None:
@@ -275,14 +278,7 @@ async def test_a_caller_with_few_requests_waits_for_no_other(
     kdf = Kdf(TESTING, workers=1)
     busy = [asyncio.ensure_future(derive(kdf, PIN)) for _ in range(25)]
     await asyncio.sleep(0)
-    other = asyncio.ensure_future(
-        kdf.derive(
-            [PIN],
-            lane=Lane.AUTHENTICATING,
-            share=Share(group=Group.AGENTS, caller="mail"),
-            timeout_s=60,
-        )
-    )
+    other = asyncio.ensure_future(derive(kdf, PIN, share=OTHER))
     await asyncio.sleep(0)
     for computed in (1, 2):
         may_compute.release()
@@ -351,31 +347,17 @@ async def test_a_busy_caller_gives_way_to_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """(L8) The newest request of the one with the most waits in vain, and is told so."""
-    release = threading.Event()
-    hashed = kdf_module.hashed
-
-    def blocking(profile: kdf_module.Argon2Parameters, each: KdfInput) -> bytes:
-        assert release.wait(10)
-        return hashed(profile, each)
-
-    monkeypatch.setattr(kdf_module, "hashed", blocking)
+    may_compute = _gated(monkeypatch)
     kdf = Kdf(TESTING, workers=2, waiting_max=4)
     busy = [asyncio.ensure_future(derive(kdf, PIN, PIN)) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(HashingOverloadedError):
         kdf.check_room(Lane.AUTHENTICATING, SHARE)
     kdf.check_room(Lane.AUTHENTICATING)
-    other = asyncio.ensure_future(
-        kdf.derive(
-            [PIN, PIN],
-            lane=Lane.AUTHENTICATING,
-            share=Share(group=Group.AGENTS, caller="mail"),
-            timeout_s=60,
-        )
-    )
+    other = asyncio.ensure_future(derive(kdf, PIN, PIN, share=OTHER))
     with pytest.raises(HashingOverloadedError):
         await busy[2]
-    release.set()
+    may_compute.release(6)
     assert len(await other) == len(await busy[0]) == len(await busy[1]) == 2
     load = kdf.load(Lane.AUTHENTICATING)
     kdf.close()
