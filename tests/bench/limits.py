@@ -98,14 +98,21 @@ def echo_server(
     With *beyond*, the address of another echo, it calls that one before it answers. With
     *journal*, a file, it appends the request and syncs it meanwhile.
     """
-    command = [sys.executable, "-m", "tests.bench.limits"]
-    command += [str(cluster.certificates), cluster.nodes[0].node_id]
-    command += ["--beyond", beyond] if beyond else []
-    command += ["--journal", str(journal)] if journal else []
+    arguments = [str(cluster.certificates), cluster.nodes[0].node_id]
+    arguments += ["--beyond", beyond] if beyond else []
+    arguments += ["--journal", str(journal)] if journal else []
+    with server("tests.bench.limits", *arguments) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def server(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
+    """Run a module that prints its address; yield this and the process's number."""
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip(), process.pid
         finally:
             process.kill()
 
@@ -150,7 +157,6 @@ def call_echo(
 
 async def serve(certificates: Path, member: str, beyond: str, journal: str) -> None:
     """Serve the echo: each answer is its request."""
-    server = grpc.aio.server()
     ask = channel(certificates, beyond).unary_unary(ECHO) if beyond else None
     disk = ThreadPoolExecutor(1)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -170,7 +176,18 @@ async def serve(certificates: Path, member: str, beyond: str, journal: str) -> N
         return request
 
     handler = grpc.unary_unary_rpc_method_handler(echo)
-    service, method = ECHO.strip("/").split("/")
+    await serve_method(certificates, member, ECHO, handler)
+
+
+async def serve_method(
+    certificates: Path,
+    member: str,
+    path: str,
+    handler: "grpc.RpcMethodHandler[bytes, bytes]",
+) -> None:
+    """Serve one method with mutual TLS, and print the address."""
+    server = grpc.aio.server()
+    service, method = path.strip("/").split("/")
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service, {method: handler}),)
     )

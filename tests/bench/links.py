@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from rich.table import Table
 
 from tests.bench import paired
 from tests.bench.estate import cpu_s
-from tests.bench.limits import channel
+from tests.bench.limits import channel, serve_method, server
 
 MESSAGE, ACKNOWLEDGEMENT = bytes(1024), bytes(64)
 METHOD = "/sparecode.bench.Link/Carry"
@@ -47,19 +46,6 @@ class RoundTrip:
     p50_ms: float
     cpu_us: float
     """Of both processes together."""
-
-
-@contextlib.contextmanager
-def served(cluster: LocalCluster, kind: str) -> Iterator[tuple[str, int]]:
-    """Acknowledge messages in a separate process; yield its address and number."""
-    command = [sys.executable, "-m", "tests.bench.links", "--serve", kind]
-    command += [str(cluster.certificates), cluster.nodes[0].node_id]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process.pid
-        finally:
-            process.kill()
 
 
 async def measured(
@@ -115,24 +101,8 @@ async def serve_grpc(certificates: Path, member: str) -> None:
         async for _ in requests:
             yield ACKNOWLEDGEMENT
 
-    service, method = METHOD.strip("/").split("/")
     handler = grpc.stream_stream_rpc_method_handler(carry)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {method: handler}),)
-    )
-    pair = (
-        (certificates / f"{member}.key").read_bytes(),
-        (certificates / f"{member}.pem").read_bytes(),
-    )
-    agents = (certificates / "agents-ca.pem").read_bytes()
-    port = server.add_secure_port(
-        f"{HOST}:0",
-        grpc.ssl_server_credentials([pair], agents, require_client_auth=True),
-    )
-    await server.start()
-    print(f"{HOST}:{port}", flush=True)  # noqa: T201
-    await server.wait_for_termination()
+    await serve_method(certificates, member, METHOD, handler)
 
 
 async def serve_tls(certificates: Path, member: str) -> None:
@@ -151,9 +121,9 @@ async def serve_tls(certificates: Path, member: str) -> None:
                 writer.write(ACKNOWLEDGEMENT)
         writer.close()
 
-    server = await asyncio.start_server(carry, HOST, 0, ssl=context)
-    print(f"{HOST}:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
-    await server.serve_forever()
+    listening = await asyncio.start_server(carry, HOST, 0, ssl=context)
+    print(f"{HOST}:{listening.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
+    await listening.serve_forever()
 
 
 async def compare(
@@ -162,8 +132,18 @@ async def compare(
     """Measure both kinds in turn."""
     seen: dict[str, list[RoundTrip]] = {kind: [] for kind in KINDS}
     with contextlib.ExitStack() as servers:
+        member = cluster.nodes[0].node_id
         addresses = {
-            kind: servers.enter_context(served(cluster, kind)) for kind in KINDS
+            kind: servers.enter_context(
+                server(
+                    "tests.bench.links",
+                    "--serve",
+                    kind,
+                    str(cluster.certificates),
+                    member,
+                )
+            )
+            for kind in KINDS
         }
         for _ in range(rounds):
             for kind, (address, pid) in addresses.items():
