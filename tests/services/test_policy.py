@@ -347,7 +347,7 @@ async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
     monkeypatch.setattr(counting, "count", slow)
     for _ in range(2):
         context = node.admin("PolicyService/UpdatePolicy")
-        with pytest.raises(CountingError):
+        with pytest.raises(CountingError, match="still being counted"):
             await node.policies.update(
                 replace(context, deadline_s=0.05), version=1, values={"code_length": 9}
             )
