@@ -88,9 +88,10 @@ class LoopbackNode(Edge):
                 "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'meta'"
             ).fetchall()
             return {
-                table: db.execute(
-                    f"SELECT * FROM {table} ORDER BY 1, 2"  # noqa: S608 - our own names.
-                ).fetchall()
+                table: sorted(
+                    db.execute(f"SELECT * FROM {table}"),  # noqa: S608 - our own names.
+                    key=repr,
+                )
                 for (table,) in tables
             }
 

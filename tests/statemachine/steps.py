@@ -71,6 +71,8 @@ HISTORY = (
     SELECT 'zu' || n, 'zn', 'k', 0, 0, :far FROM numbers""",
     """known_secrets (serial, administrator, secret)
     SELECT 'z' || n, 'zadmin', 'seed' FROM numbers""",
+    """secrets_known_elsewhere (serial, secret) SELECT 'z' || n, 'seed' FROM numbers""",
+    """sets_issued_elsewhere (set_id) SELECT 'zs' || n FROM numbers""",
     """pin_changes (serial, administrator, ends_at_ms)
     SELECT 'z' || n, 'zadmin', :far FROM numbers""",
     """seed_fingerprints (serial, key_id, value)

@@ -155,6 +155,8 @@ def test_any_changed_cell_changes_the_digest() -> None:
         "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c', 'k', 'r', 'p', 'l', 0, "
         "'u', 0)"
     )
+    db.execute("INSERT INTO secrets_known_elsewhere VALUES ('1005', 'seed')")
+    db.execute("INSERT INTO sets_issued_elsewhere VALUES ('C')")
     db.execute("INSERT INTO former_addresses VALUES ('u-alice', 0, 'a@example.com', 7)")
     db.execute(
         "INSERT INTO sealed_codes VALUES ('C', 'o', x'07', 'a@example.com', 7, 'p', 0)"

@@ -44,7 +44,6 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
             "ends_at_ms": START_MS * 2,
         },
     ),
-    ("creator", {**OF_BOB, "administrator": ROOT}),
     (
         "allowance",
         {
@@ -56,11 +55,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("token", token_row("bob", "2001")),
-    ("secret", {"serial": "2001", "administrator": ROOT, "secret": "seed"}),
-    (
-        "pin_change",
-        {"serial": "2001", "administrator": ROOT, "ends_at_ms": START_MS * 2},
-    ),
+    ("secret", {"serial": "2001", "secret": "seed"}),
     (
         "set",
         {

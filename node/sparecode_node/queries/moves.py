@@ -91,16 +91,17 @@ _PLAIN: Final = {
     "address": "SELECT * FROM former_addresses WHERE user_id = :user_id "
     "ORDER BY of_manager, email",
     "alarm": "SELECT * FROM alarms WHERE user_id = :user_id ORDER BY notice_id",
-    "creator": "SELECT * FROM user_creators WHERE user_id = :user_id",
     "allowance": "SELECT * FROM allowance_counts WHERE subject = :user_id "
     "AND allowance = 'unlock' ORDER BY minute_ms",
 }
 
 _OF_TOKENS: Final = {
-    "secret": "SELECT known_secrets.* FROM known_secrets JOIN tokens USING (serial) "
-    "WHERE user_id = :user_id ORDER BY serial, administrator, secret",
-    "pin_change": "SELECT pin_changes.* FROM pin_changes JOIN tokens USING (serial) "
-    "WHERE user_id = :user_id ORDER BY serial, administrator",
+    # Without the administrators: their names belong to this cluster.
+    "secret": "SELECT serial, secret FROM ("
+    "SELECT serial, secret FROM known_secrets WHERE secret != 'confirmed' UNION "
+    "SELECT serial, secret FROM secrets_known_elsewhere UNION "
+    "SELECT serial, 'pin' FROM pin_changes"
+    ") JOIN tokens USING (serial) WHERE user_id = :user_id ORDER BY serial, secret",
 }
 
 _SETS: Final = """

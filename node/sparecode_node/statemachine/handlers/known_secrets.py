@@ -7,9 +7,12 @@ use it in its user's place. So another administrator must approve that they issu
 for it, or make it usable. The same holds for an administrator who has issued codes that
 are live, and then sets the PIN. A new user has nothing to lose yet: the first token and
 its first PIN need no approval.
+
+What an administrator of another cluster knows of a token that came from there counts for
+every administrator here, until an approval confirms the token for that one.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.approvals import ApprovalKind, Hold
@@ -76,35 +79,72 @@ WORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What an administrator knows of a token."""
+
+    own: frozenset[KnownSecret]
+    elsewhere: frozenset[KnownSecret]
+    """What an administrator of another cluster knows, who may be the same person."""
+
+    @property
+    def all(self) -> frozenset[KnownSecret]:
+        return self.own | self.elsewhere
+
+    def words(self, name: AdministratorName) -> str:
+        """Return it for the approver; empty for nothing."""
+        return " and ".join(
+            f"{knower} {' and '.join(reasons)}"
+            for knower, secrets in (
+                (name, self.own),
+                ("an administrator of another cluster", self.elsewhere - self.own),
+            )
+            if (reasons := _reasons(secrets))
+        )
+
+
+def _reasons(secrets: frozenset[KnownSecret]) -> dict[str, None]:
+    return dict.fromkeys(WORDS[each] for each in KnownSecret if each in secrets)
+
+
+def _secrets(
+    applying: Applying, serial: TokenSerial, administrator: Administrator
+) -> _Known:
+    """Return what an administrator knows of a token, without its codes."""
+    return _Known(
+        secret_tables.of(applying.db, serial, administrator.name),
+        secret_tables.elsewhere(applying.db, serial, administrator.name),
+    )
+
+
 def hold_needed(applying: Applying, administrator: Administrator) -> Hold | None:
     """Return how the command must wait without a permit; None: it need not."""
     command = applying.call.command
     match command:
         case SaveEmergencyAccess() | IssueFixedTokencode():
-            known = secret_tables.of(applying.db, command.serial, administrator.name)
+            known = _secrets(applying, command.serial, administrator)
             return (
                 Hold(
                     ApprovalKind.ISSUE,
-                    f"codes for token {command.serial}; {_words(administrator, known)}",
+                    f"codes for token {command.serial}; "
+                    f"{known.words(administrator.name)}",
                     (command.serial,),
                 )
-                if known
+                if known.all
                 else None
             )
         case AssignToken():
             user = user_tables.find_user_by_name(applying.db, command.name_key)
             if user is None or _is_new(applying, user, administrator, command.serial):
                 return None
-            known = secret_tables.of(applying.db, command.serial, administrator.name)
-            words = _words(administrator, known)
+            known = _secrets(applying, command.serial, administrator)
+            words = known.words(administrator.name)
             return Hold(ApprovalKind.CHANGE, words, (command.serial,))
         case ReplaceToken():
-            known = secret_tables.of(
-                applying.db, command.replacement, administrator.name
-            )
+            known = _secrets(applying, command.replacement, administrator)
             return Hold(
                 ApprovalKind.TOKEN,
-                _words(administrator, known),
+                known.words(administrator.name),
                 (command.serial, command.replacement),
                 to_json(
                     replace(
@@ -149,6 +189,7 @@ def _use(
     if token is None or token.user_id is None:
         return None
     known = _known(applying, token, administrator)
+    secrets = known.all
     match command:
         case UpdateToken() if _shortens(token, command):
             return None
@@ -157,13 +198,13 @@ def _use(
         case SetPin() | ClearPin():
             # Setting a known PIN again gives nothing more.
             first = {KnownSecret.FIRST_ASSIGNMENT, KnownSecret.SEED}
-            if not known & KNOWS_CODES or (
-                KnownSecret.FIRST_ASSIGNMENT in known and known <= first
+            if not secrets & KNOWS_CODES or (
+                KnownSecret.FIRST_ASSIGNMENT in secrets and secrets <= first
             ):
                 return None
-        case _ if not known:
+        case _ if not secrets:
             return None
-    words, serials = _words(administrator, known), (command.serial,)
+    words, serials = known.words(administrator.name), (command.serial,)
     match command:
         case SetPin():
             # The verifier belongs to one request; its author will make another.
@@ -203,9 +244,9 @@ def _let_in(
         enough -= {KnownSecret.PIN}
         since_ms -= GUESSING_MS
     words = [
-        f"token {token.serial}: {_words(administrator, known)}"
+        f"token {token.serial}: {known.words(administrator.name)}"
         for token in token_tables.find_tokens_of(applying.db, user.user_id)
-        if (known := _known(applying, token, administrator, since_ms)) & enough
+        if (known := _known(applying, token, administrator, since_ms)).all & enough
     ]
     return Hold(ApprovalKind.CHANGE, "; ".join(words)) if words else None
 
@@ -215,23 +256,28 @@ def _known(
     token: Token,
     administrator: Administrator,
     since_ms: int | None = None,
-) -> frozenset[KnownSecret]:
+) -> _Known:
     """
     Return what an administrator knows of a token, with the codes that are live.
 
     With *since_ms* also with later codes that are not. Codes that ended only because the
     token expired count as live: moving the token's end would revive them.
     """
-    known = secret_tables.of(applying.db, token.serial, administrator.name)
-    issued = any(
-        each.issuer == administrator.name
-        and (
-            each.live(applying.now_ms, token_expires_at_ms=None)
-            or (since_ms is not None and each.issued_at_ms > since_ms)
-        )
-        for each in code_tables.find_sets(applying.db, token.serial)
+    known = _secrets(applying, token.serial, administrator)
+    here = elsewhere = False
+    for each in code_tables.find_sets(applying.db, token.serial):
+        if each.live(applying.now_ms, token_expires_at_ms=None) or (
+            since_ms is not None and each.issued_at_ms > since_ms
+        ):
+            if secret_tables.issued_elsewhere(applying.db, each.set_id):
+                elsewhere = True
+            else:
+                here = here or each.issuer == administrator.name
+    codes = frozenset({KnownSecret.CODES})
+    return _Known(
+        known.own | codes if here else known.own,
+        known.elsewhere | codes if elsewhere else known.elsewhere,
     )
-    return known | {KnownSecret.CODES} if issued else known
 
 
 def _shortens(token: Token, command: UpdateToken) -> bool:
@@ -240,14 +286,6 @@ def _shortens(token: Token, command: UpdateToken) -> bool:
         return False
     end_ms = token.expires_at_ms
     return end_ms is None or command.expires_at_ms <= end_ms
-
-
-def _words(administrator: Administrator, known: frozenset[KnownSecret]) -> str:
-    """Return what an administrator knows, for the approver; empty for nothing."""
-    if not known:
-        return ""
-    reasons = dict.fromkeys(WORDS[each] for each in KnownSecret if each in known)
-    return f"{administrator.name} {' and '.join(reasons)}"
 
 
 def _is_new(
@@ -263,7 +301,7 @@ def _is_new(
         applying.db, user.name_key
     ):
         return False
-    known = secret_tables.of(applying.db, serial, administrator.name)
+    known = _secrets(applying, serial, administrator).all
     creator = secret_tables.creator_of(applying.db, user.user_id)
     return KnownSecret.SEED not in known or creator == administrator.name
 
@@ -282,7 +320,7 @@ def basis(applying: Applying) -> str:
             tokens += token_tables.find_tokens_of(applying.db, user.user_id)
     for token in tokens:
         if token is not None:
-            known = _known(applying, token, applying.acting_administrator)
+            known = _known(applying, token, applying.acting_administrator).all
             facts.append(
                 f"{token.serial} of {token.user_id or ''} ({token.pin_rule}): "
                 + " ".join(each for each in KnownSecret if each in known)

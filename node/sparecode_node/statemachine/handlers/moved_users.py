@@ -43,6 +43,7 @@ from sparecode_node.statemachine.handlers.moved_forms import check_form
 from sparecode_node.statemachine.tables import administrators as administrator_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
+from sparecode_node.statemachine.tables import known_secrets as secret_tables
 from sparecode_node.statemachine.tables import live_codes
 from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
@@ -68,18 +69,12 @@ _OF_USERS: Final = {
         "alarms",
         "user_id, notice_id, kind, told_at_ms, raised_at_ms, ends_at_ms",
     ),
-    "creator": ("user_creators", "user_id, administrator"),
     "allowance": (
         "allowance_counts",
         "allowance, subject, minute_ms, uses, ends_at_ms",
     ),
 }
 """Plain rows: their table and columns."""
-
-_OF_TOKENS: Final = {
-    "secret": ("known_secrets", "serial, administrator, secret"),
-    "pin_change": ("pin_changes", "serial, administrator, ends_at_ms"),
-}
 
 
 class _Import:
@@ -95,6 +90,7 @@ class _Import:
             "user": self._add_user,
             "lockout": self._add_lockout,
             "token": self._add_token,
+            "secret": self._add_secret,
             "set": self._add_set,
             "codes": self._add_codes,
             "former": self._add_former,
@@ -113,11 +109,6 @@ class _Import:
             if kind == "alarm":
                 PersonalKind(row["kind"])
             self._add_plain(*_OF_USERS[kind], row)
-        elif kind in _OF_TOKENS:
-            self._token(row["serial"])
-            if kind == "secret":
-                KnownSecret(row["secret"])
-            self._add_plain(*_OF_TOKENS[kind], row)
         else:
             self._add[kind](row)
 
@@ -136,13 +127,6 @@ class _Import:
 
     def _add_plain(self, table: str, columns: str, row: Row) -> None:
         names = columns.split(", ")
-        if (
-            "administrator" in names
-            and not self._db.execute(
-                "SELECT 1 FROM administrators WHERE name = ?", (row["administrator"],)
-            ).fetchone()
-        ):
-            return  # Administrators belong to one cluster.
         marks = ", ".join("?" * len(names))
         self._db.execute(
             f"INSERT INTO {table} ({columns}) VALUES ({marks})",
@@ -159,7 +143,8 @@ class _Import:
             display_name=row["display_name"],
             email=row["email"],
             enabled=bool(row["enabled"]),
-            auth_version=int(row["auth_version"]),
+            # Not new (I10): a former user of the source may have had this name.
+            auth_version=int(row["auth_version"]) + 1,
             pin_salt=_bytes(row["pin_salt"]),
             code_salt=_bytes(row["code_salt"]),
             tag_key_id=self._key_id,
@@ -252,6 +237,10 @@ class _Import:
         fingerprint_tables.save(self._db, serial, self._key_id, seals[self._key_id])
         self._tell("TOKEN_ARRIVED", serial)
 
+    def _add_secret(self, row: Row) -> None:
+        serial = self._token(row["serial"]).serial
+        secret_tables.add_elsewhere(self._db, serial, KnownSecret(row["secret"]))
+
     def _add_set(self, row: Row) -> None:
         if code_tables.has_set(self._db, row["set_id"]):
             raise _ConflictError("a set of codes exists in this cluster")
@@ -270,6 +259,7 @@ class _Import:
             fixed=bool(row["fixed"]),
         )
         code_tables.add_set(self._db, codes)
+        secret_tables.add_set_elsewhere(self._db, codes.set_id)
         if row["untold"]:
             set_ends.follow_untold(self._applying, codes, token)
 

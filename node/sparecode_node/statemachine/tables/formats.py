@@ -169,6 +169,8 @@ DROP TABLE removed_segments;
 DROP TABLE sealed_codes;
 DROP TABLE set_ends;
 DROP TABLE known_secrets;
+DROP TABLE secrets_known_elsewhere;
+DROP TABLE sets_issued_elsewhere;
 DROP TABLE former_names;
 DROP TABLE user_creators;
 DROP TABLE sign_in_waits;

@@ -4,21 +4,42 @@ Rows of what administrators know of tokens (I10).
 
 They have no end: they go when the user changes the secret, when another administrator
 confirms the token, or with the token or the administrator.
+
+What is known in another cluster arrives with the token, without a name: equal names are
+no proof that two administrators are one person, and other names none that they are two.
+So it counts for every administrator whom no approval has confirmed for the token.
 """
 
 import enum
 import sqlite3
+from typing import Final
 
-from sparecode_node.domain.ids import AdministratorName, NameKey, TokenSerial, UserId
+from sparecode_node.domain.ids import (
+    AdministratorName,
+    NameKey,
+    SetId,
+    TokenSerial,
+    UserId,
+)
 
 SECRET_TABLES = """
 CREATE TABLE known_secrets (            -- see I10
     serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
     administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
-    secret TEXT NOT NULL,            -- seed, pin, assignment, first_assignment
+    secret TEXT NOT NULL,            -- or confirmed
     PRIMARY KEY (serial, administrator, secret)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX known_secrets_by_administrator ON known_secrets (administrator);
+
+CREATE TABLE secrets_known_elsewhere (  -- by administrators of another cluster
+    serial TEXT NOT NULL REFERENCES tokens (serial) ON DELETE CASCADE,
+    secret TEXT NOT NULL,            -- seed, pin, assignment
+    PRIMARY KEY (serial, secret)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sets_issued_elsewhere (    -- their issuers' names are of another cluster
+    set_id TEXT PRIMARY KEY REFERENCES code_sets (set_id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE former_names (             -- of deleted users
     name_key TEXT PRIMARY KEY,
@@ -43,6 +64,18 @@ class KnownSecret(enum.StrEnum):
     """The first token of a new user, whose first PIN is not set yet."""
     CODES = "codes"
     """Live codes that the administrator has issued. Never a row: the sets tell."""
+    CONFIRMED = "confirmed"
+    """What is known elsewhere does not count for the administrator. Knows nothing."""
+
+
+ARRIVING: Final = {
+    KnownSecret.SEED: KnownSecret.SEED,
+    KnownSecret.PIN: KnownSecret.PIN,
+    KnownSecret.ASSIGNMENT: KnownSecret.ASSIGNMENT,
+    # Who assigned it may set the first PIN alone. Here that would be anyone.
+    KnownSecret.FIRST_ASSIGNMENT: KnownSecret.ASSIGNMENT,
+}
+"""What may arrive from another cluster, and as what it counts here."""
 
 
 def add(
@@ -62,12 +95,53 @@ def add(
 def of(
     db: sqlite3.Connection, serial: TokenSerial, administrator: AdministratorName
 ) -> frozenset[KnownSecret]:
-    """Return what an administrator knows of a token."""
+    """Return what an administrator is known to know of a token."""
     rows = db.execute(
-        "SELECT secret FROM known_secrets WHERE serial = ? AND administrator = ?",
-        (serial, administrator),
+        "SELECT secret FROM known_secrets "
+        "WHERE serial = ? AND administrator = ? AND secret != ?",
+        (serial, administrator, KnownSecret.CONFIRMED),
     )
     return frozenset(KnownSecret(row[0]) for row in rows)
+
+
+def add_elsewhere(
+    db: sqlite3.Connection, serial: TokenSerial, secret: KnownSecret
+) -> None:
+    """Record what an administrator of another cluster knows of a token."""
+    db.execute(
+        "INSERT OR IGNORE INTO secrets_known_elsewhere (serial, secret) VALUES (?, ?)",
+        (serial, ARRIVING[secret]),
+    )
+
+
+def elsewhere(
+    db: sqlite3.Connection, serial: TokenSerial, administrator: AdministratorName
+) -> frozenset[KnownSecret]:
+    """
+    Return what an administrator may know of a token from another cluster.
+
+    Nothing for one whom an approval has confirmed for the token.
+    """
+    rows = db.execute(
+        "SELECT secret FROM secrets_known_elsewhere WHERE serial = ?1 AND NOT EXISTS ("
+        "SELECT 1 FROM known_secrets AS known WHERE known.serial = ?1 "
+        "AND known.administrator = ?2 AND known.secret = ?3)",
+        (serial, administrator, KnownSecret.CONFIRMED),
+    )
+    return frozenset(KnownSecret(row[0]) for row in rows)
+
+
+def add_set_elsewhere(db: sqlite3.Connection, set_id: SetId) -> None:
+    """Record that an administrator of another cluster has issued a set of codes."""
+    db.execute("INSERT INTO sets_issued_elsewhere (set_id) VALUES (?)", (set_id,))
+
+
+def issued_elsewhere(db: sqlite3.Connection, set_id: SetId) -> bool:
+    """Return whether an administrator of another cluster has issued a set of codes."""
+    row = db.execute(
+        "SELECT 1 FROM sets_issued_elsewhere WHERE set_id = ?", (set_id,)
+    ).fetchone()
+    return row is not None
 
 
 def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> None:
@@ -76,6 +150,11 @@ def carry_pin(db: sqlite3.Connection, old: TokenSerial, new: TokenSerial) -> Non
         "INSERT OR IGNORE INTO known_secrets (serial, administrator, secret) "
         "SELECT ?, administrator, secret FROM known_secrets "
         "WHERE serial = ? AND secret = ?",
+        (new, old, KnownSecret.PIN),
+    )
+    db.execute(
+        "INSERT OR IGNORE INTO secrets_known_elsewhere (serial, secret) "
+        "SELECT ?, secret FROM secrets_known_elsewhere WHERE serial = ? AND secret = ?",
         (new, old, KnownSecret.PIN),
     )
 
@@ -91,10 +170,11 @@ def end_first(db: sqlite3.Connection, serial: TokenSerial) -> None:
 
 def keep_seed(db: sqlite3.Connection, serial: TokenSerial) -> None:
     """Forget all but the seed: the user has chosen a PIN, or has the token no more."""
-    db.execute(
-        "DELETE FROM known_secrets WHERE serial = ? AND secret != ?",
-        (serial, KnownSecret.SEED),
-    )
+    for table in ("known_secrets", "secrets_known_elsewhere"):
+        db.execute(
+            f"DELETE FROM {table} WHERE serial = ? AND secret NOT IN (?, ?)",
+            (serial, KnownSecret.SEED, KnownSecret.CONFIRMED),
+        )
 
 
 def confirm(
@@ -104,11 +184,20 @@ def confirm(
     *,
     keep: KnownSecret | None = None,
 ) -> None:
-    """Forget what an administrator knows of a token; *keep* stays."""
+    """
+    Forget what an administrator knows of a token; *keep* stays.
+
+    What is known elsewhere counts for this administrator no longer.
+    """
     db.execute(
         "DELETE FROM known_secrets "
         "WHERE serial = ? AND administrator = ? AND secret IS NOT ?",
         (serial, administrator, keep),
+    )
+    db.execute(
+        "INSERT OR IGNORE INTO known_secrets (serial, administrator, secret) "
+        "SELECT DISTINCT serial, ?, ? FROM secrets_known_elsewhere WHERE serial = ?",
+        (administrator, KnownSecret.CONFIRMED, serial),
     )
 
 
