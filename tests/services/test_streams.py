@@ -683,7 +683,7 @@ async def test_events_that_no_member_has_are_left_out_and_told_once(
     await siem.stop()
     with caplog.at_level(logging.WARNING):
         if why == "removed":
-            node.local_db.execute("INSERT INTO removed_segments VALUES (1, 0, '')")
+            node.local_db.execute("INSERT INTO removed_segments VALUES (1, 0, '[]')")
         else:
             segments.declare_lost(node.local_db, [1], 0, "its disk was destroyed")
         for _ in range(3):

@@ -313,10 +313,42 @@ def test_what_is_removed_stays_removed_and_says_that_a_copy_is_gone(
         "administrator:root (tape 7); node:n1 (/srv/archive); "
         "withdrawn since, at least in part: administrator:root"
     )
-    assert archives.removed(world.db).archives == said
+    assert archives.removed(world.db).words == said
     world.handle("withdraw-archive", {"session": "s2"})  # Saying it again adds nothing.
-    assert archives.removed(world.db).archives == said
+    assert archives.removed(world.db).words == said
     assert removed(world) == 2
+
+
+def test_a_name_in_the_words_of_a_place_is_no_archiver(world: World) -> None:
+    """(U4) Else one archiver's label says that another's good copy is gone."""
+    place = "administrator:bob (tape 8)"
+    world.handle("confirm-archive", {"first": "1", "last": "2", "place": place})
+    archive(world, "n1", 2)
+    wait(world, RETENTION_DAYS + 1)
+    remove(world, 2)
+    words = archives.removed(world.db).words
+    assert place in words
+    world.handle("sign-in", {"session": "s2"})
+    bob = {"name": "bob", "session": "s2"}
+    assert "segment_unknown" in world.handle("withdraw-archive", bob)
+    assert archives.removed(world.db).words == words
+    assert world.replayed().machine.digest() == world.machine.digest()
+
+
+def test_each_of_two_alike_names_is_withdrawn(world: World) -> None:
+    """(U4) The longer name begins with the shorter one, and is withdrawn first."""
+    for name in ("root", "rooter"):
+        archives.save(
+            world.db, archives.archiver_named(name), "tape", world.now_ms, new=(1, 2)
+        )
+    wait(world, RETENTION_DAYS + 1)
+    remove(world, 2)
+    world.handle("sign-in", {"session": "s2"})
+    for name in ("rooter", "root"):
+        world.handle("withdraw-archive", {"name": name, "session": "s2"})
+    assert archives.removed(world.db).words.endswith(
+        "withdrawn since, at least in part: administrator:root, administrator:rooter"
+    )
 
 
 def test_a_copy_of_a_node_is_not_withdrawn_by_people(world: World) -> None:

@@ -51,7 +51,7 @@ def shown(removed: Removed) -> RemovedEvents | None:
         last_sequence=removed.last_sequence,
         last_at_ms=removed.last_at_ms,
         removed_at_ms=removed.at_ms,
-        archives=removed.archives,
+        archives=removed.words,
     )
 
 

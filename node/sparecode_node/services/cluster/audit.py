@@ -269,7 +269,7 @@ def removed_words(removed: Removed) -> str:
         return ""
     return (
         f"retention has removed the events 1 to {removed.last_sequence}, and the newest "
-        f"of them are archived by {removed.archives or 'nobody: they were lost'}"
+        f"of them are archived by {removed.words or 'nobody: they were lost'}"
     )
 
 

@@ -183,7 +183,7 @@ def remove_segments(applying: Applying, command: RemoveSegments) -> Rejected | N
     for number in range(first, segment.number + 1):
         if number not in exempt and copies.get(number, 0) < policy.audit_archive_copies:
             return _stale(f"segment {number} is not in enough archives")
-    places = "; ".join(archives.places(db, first, segment.number))
+    places = archives.places(db, first, segment.number)
     archives.remove(db, segment.number, applying.now_ms, places)
     fewest = min(
         (
@@ -199,7 +199,8 @@ def remove_segments(applying: Applying, command: RemoveSegments) -> Rejected | N
         f"{plural(segment.number, 'segment')}, events 1 to {segment.last_sequence}, "
         f"hash before {GENESIS_HASH.hex()}, hash after {segment.hash_after.hex()}: "
         f"the last {segment.number - before.through} are in at least "
-        f"{plural(fewest, 'archive')}: {places or 'none, since they were declared lost'}"
+        f"{plural(fewest, 'archive')}: "
+        f"{archives.words_of(places) or 'none, since they were declared lost'}"
     )
     return None
 

@@ -7,9 +7,10 @@ Removed segments keep their row in `audit_segments`: its hashes prove what was a
 and that the rest of the log continues it.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.ids import NodeId
@@ -29,12 +30,23 @@ CREATE TABLE archive_places (
 CREATE TABLE removed_segments (         -- by retention; always the oldest ones
     through INTEGER PRIMARY KEY,     -- all segments up to this one
     at_ms INTEGER NOT NULL,
-    archives TEXT NOT NULL           -- who had them and where, in words
+    archives TEXT NOT NULL           -- JSON: who had them and where
 ) STRICT;
 """
 
 SHORTENED = "audit_retention_shortened_ms"
 """The row of `meta` with the time of the last policy that keeps less (U4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """An archive that has some of the segments of a removal."""
+
+    archiver: str
+    place: str
+    """Free text of the archiver: no name can be read from it."""
+    withdrawn: bool = False
+    """At least in part, since the removal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +59,32 @@ class Removed:
     last_at_ms: int = 0
     hash_after: bytes = GENESIS_HASH
     at_ms: int = 0
-    archives: str = ""
-    """Who had the last removed segments, and where, in words."""
+    archives: str = "[]"
+    """Who had the last removed segments, and where, as `_stored` writes it."""
+
+    @property
+    def words(self) -> str:
+        """Who had the last removed segments, and where, for a reader."""
+        return words_of(copies_in(self.archives))
+
+
+def words_of(copies: Sequence[Copy]) -> str:
+    """Return archives and their places for a reader; empty for none."""
+    withdrawn = [each.archiver for each in copies if each.withdrawn]
+    return "; ".join(f"{each.archiver} ({each.place})" for each in copies) + (
+        f"; withdrawn since, at least in part: {', '.join(withdrawn)}"
+        if withdrawn
+        else ""
+    )
+
+
+def copies_in(stored: str) -> tuple[Copy, ...]:
+    """Return the archives that a removal has stored."""
+    return tuple(Copy(**each) for each in json.loads(stored))
+
+
+def _stored(copies: Sequence[Copy]) -> str:
+    return json.dumps([asdict(each) for each in copies], separators=(",", ":"))
 
 
 NOTHING_REMOVED = Removed()
@@ -100,11 +136,13 @@ def _are_known(db: sqlite3.Connection) -> bool:
     return found.fetchone() is not None
 
 
-def remove(db: sqlite3.Connection, through: int, now_ms: int, archives: str) -> None:
+def remove(
+    db: sqlite3.Connection, through: int, now_ms: int, copies: Sequence[Copy]
+) -> None:
     """Record that all segments up to *through* are removed."""
     db.execute(
         "INSERT INTO removed_segments (through, at_ms, archives) VALUES (?, ?, ?)",
-        (through, now_ms, archives),
+        (through, now_ms, _stored(copies)),
     )
     db.execute("DELETE FROM archived_segments WHERE number <= ?", (through,))
 
@@ -177,9 +215,6 @@ def withdraw(
     return numbers
 
 
-WITHDRAWN = "; withdrawn since, at least in part: "
-
-
 def note_withdrawal(
     db: sqlite3.Connection, archiver: str, first: int, last: int
 ) -> tuple[int, int] | None:
@@ -190,20 +225,27 @@ def note_withdrawal(
     """
     found = None
     begin = 1
-    for through, names in db.execute(
+    for through, stored in db.execute(
         "SELECT through, archives FROM removed_segments ORDER BY through"
     ).fetchall():
-        if begin <= last and through >= first and f"{archiver} (" in names:
+        copies = copies_in(stored)
+        if (
+            begin <= last
+            and through >= first
+            and any(each.archiver == archiver for each in copies)
+        ):
             low, high = max(begin, first), min(through, last)
             found = (min(found[0], low) if found else low, high)
-            if f"{WITHDRAWN}{archiver}" not in names:
-                db.execute(
-                    "UPDATE removed_segments SET archives = archives || ? "
-                    "WHERE through = ?",
-                    (f"{WITHDRAWN}{archiver}", through),
-                )
+            db.execute(
+                "UPDATE removed_segments SET archives = ? WHERE through = ?",
+                (_stored([_withdrawn(each, archiver) for each in copies]), through),
+            )
         begin = through + 1
     return found
+
+
+def _withdrawn(copy: Copy, archiver: str) -> Copy:
+    return replace(copy, withdrawn=True) if copy.archiver == archiver else copy
 
 
 FRESH = """
@@ -254,7 +296,7 @@ def short(
     ).fetchall()
 
 
-def places(db: sqlite3.Connection, first: int, last: int) -> tuple[str, ...]:
+def places(db: sqlite3.Connection, first: int, last: int) -> tuple[Copy, ...]:
     """Return the archivers that have some of these segments, each with its place."""
     rows = db.execute(
         "SELECT DISTINCT archiver, place FROM archived_segments "
@@ -262,7 +304,7 @@ def places(db: sqlite3.Connection, first: int, last: int) -> tuple[str, ...]:
         "ORDER BY archiver",
         (first, last),
     )
-    return tuple(f"{archiver} ({place})" for archiver, place in rows)
+    return tuple(Copy(archiver=archiver, place=place) for archiver, place in rows)
 
 
 def forget(db: sqlite3.Connection, node_id: NodeId) -> None:
