@@ -301,7 +301,7 @@ async def test_the_newest_missing_segment_is_fetched_first(
 async def test_a_node_fetches_nothing_before_it_serves(
     node: OneNode, whole: SegmentKeeper, tmp_path: Path
 ) -> None:
-    """A join costs the same, whatever the age of the audit log."""
+    """(U5) A join costs the same, whatever the age of the audit log."""
     ready: list[bool] = []
     async with (
         joined(node, tmp_path) as path,
@@ -567,7 +567,7 @@ def save(node: OneNode, node_id: NodeId, holding: Holding) -> None:
 async def test_events_are_discarded_only_when_all_voters_hold_them(
     node: OneNode, tmp_path: Path
 ) -> None:
-    """(U1) So a voter that was away finds in a snapshot what it has not stored."""
+    """(U1, U5) So a voter that was away finds in a snapshot what it has not stored."""
     stored: list[Any] = []
     keeper = SegmentKeeper(tmp_path / "local.db", stored.append)
     holders = holder(node, keeper)

@@ -144,7 +144,7 @@ def test_below_level_2_nothing_is_sealed_and_then_one_segment_with_each_event() 
 def test_a_node_that_discards_has_the_digest_of_one_that_does_not(
     world: FileWorld, file: SealedEvents
 ) -> None:
-    """(U1) Also during it, and after a restart."""
+    """(U1, U5) Also during it, and after a restart."""
     live(world, 3 * EVENTS)
     store_all(world, file)
     world.machine.stored = up_to(sealed(world)[-1])
@@ -155,6 +155,27 @@ def test_a_node_that_discards_has_the_digest_of_one_that_does_not(
     assert sequences(world.db)[0] > before[0] + 2 * EVENTS
     world.machine.reload()
     assert world.replayed().machine.digest() == world.machine.digest()
+
+
+def test_a_state_of_years_has_no_more_events_than_a_young_one(
+    world: FileWorld, file: SealedEvents
+) -> None:
+    """(U5) Apart from the last events, a segment of the log leaves one row."""
+    sizes: list[int] = []
+    stored: set[int] = set()
+    for _ in range(10):
+        live(world, EVENTS)
+        for segment in sealed(world):
+            if segment.number not in stored:
+                file.store_from_state(segment, iter)
+                stored.add(segment.number)
+        world.machine.stored = up_to(sealed(world)[-1])
+        for _ in range(EVENTS):
+            world.handle("barrier", {})
+        sizes.append(len(sequences(world.db)))
+    assert max(sizes) <= 2 * EVENTS
+    assert len(sealed(world)) >= 10
+    assert len(log_of(world)) == head(world), "nothing is lost"
 
 
 def test_the_digest_tells_of_open_events_and_of_segments(world: FileWorld) -> None:
@@ -175,7 +196,7 @@ def test_the_digest_tells_of_open_events_and_of_segments(world: FileWorld) -> No
 def test_an_entry_discards_only_a_few_events_and_never_one_that_is_not_stored(
     world: FileWorld, file: SealedEvents
 ) -> None:
-    """No answer waits for it; the newest event stays, because the chain goes on from it."""
+    """(U5) No answer waits for it. The newest event stays: the chain goes on from it."""
     live(world, EVENTS)
     while (head(world) + 1) % EVENTS:
         live(world, 1)

@@ -114,7 +114,7 @@ def test_what_a_node_has_archived_is_proved_without_it(
 
 def test_all_machines_are_replaced_one_after_the_other(site: Site) -> None:
     """
-    (U1) A learner waits for all segments, and the last member that has one stays.
+    (U1, U5) A learner waits for all segments, and the last member that has one stays.
 
     A rotten segment is named and comes from another member again.
     """
