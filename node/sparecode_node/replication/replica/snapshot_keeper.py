@@ -8,6 +8,7 @@ only what is short and must be in order.
 
 import asyncio
 import logging
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -172,6 +173,7 @@ class SnapshotKeeper:
     # --- Taking
 
     async def _take(self, store: SnapshotStore) -> None:
+        began = time.perf_counter()
         path = await asyncio.to_thread(store.clear, WRITTEN)
         reach(Point.SNAPSHOT_BEGIN)
         facts = await asyncio.to_thread(self._state.write, Path(path))
@@ -185,7 +187,11 @@ class SnapshotKeeper:
         )
         # Not in the engine's thread: a slow disk would cost a leader its term.
         await _finished(store.adopt, manifest, WRITTEN)
-        log.info("snapshot_taken", extra={"index": manifest.index, "bytes": length})
+        seconds = round(time.perf_counter() - began, 3)
+        log.info(
+            "snapshot_taken",
+            extra={"index": manifest.index, "bytes": length, "seconds": seconds},
+        )
 
     # --- Sending
 
