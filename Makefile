@@ -520,12 +520,12 @@ EVENTS ?= 20000000
 MILLION ?= 1000000
 
 .PHONY: bench-years
-bench-years: $(INSTALLED) ## Compare years of audit events with a day of them; an hour, 20 GB (EVENTS=20000000 USERS=100000)
+bench-years: $(INSTALLED) ## Compare years of audit events with a day of them; an hour, 20 GB (EVENTS=20000000 USERS=100000 ARGS="--folder DIR")
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.years \
 		--users $(USERS) --events $(EVENTS) --page $(ARGS)
 
 .PHONY: bench-million
-bench-million: $(INSTALLED) ## Measure a million users and ten million codes; an hour, 25 GB (MILLION=1000000)
+bench-million: $(INSTALLED) ## Measure a million users and ten million codes; two hours, 25 GB (MILLION=1000000 ARGS="--folder DIR")
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.million \
 		--users $(MILLION) --page $(ARGS)
 

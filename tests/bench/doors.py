@@ -63,7 +63,7 @@ def main() -> int:
     measure(report)
     report.write()
     report.show(Console())
-    return 0 if all(target.holds for target in report.targets) else 1
+    return report.exit_code()
 
 
 def measure(report: Report) -> None:

@@ -3,19 +3,20 @@
 
 import contextlib
 import itertools
+import json
 import os
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import grpc
 from google.protobuf.message import Message
 from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster, LocalNode
-from local_cluster.setup import set_up
+from local_cluster.setup import node_settings, set_up
 
 from sparecode.v1 import (
     authentication_pb2,
@@ -27,6 +28,7 @@ from sparecode.v1 import (
     tokens_pb2,
     types_pb2,
 )
+from sparecode_node.membership.node_file import node_toml
 from tests.bench.load import WARM_UP, Load, Measurement, do
 from tests.bench.population import CODES_EACH, PIN, Population, populate
 
@@ -38,8 +40,16 @@ PATIENCE_S = 60.0
 IDLE_LOOK_S, IDLE_TIMEOUT_S = 5.0, 300.0
 IDLE_SHARE = 0.15
 """Of a core. Heartbeats and timers take less, and a background task works a third of the time."""
+READ = 15_000
+"""Tokens that a load of reads looks up, at most."""
 STEP_S = 30
 """How long a token shows the same tokencode."""
+BUILT = "built.json"
+"""In the folder of an estate that is complete: its users, and how many codes were used."""
+
+
+class OtherEstateError(Exception):
+    """The folder has another estate, or one that is not complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +67,9 @@ class Estate:
     """
     The cluster, as a context manager. Each code is used once over all loads.
 
+    A folder that has an estate of as many users is used again, and its codes that were
+    not used before.
+
     All nodes share the cores of one machine. Linux divides them evenly between
     sessions (sched(7), autogroup) and compares priorities within one session only.
     So all nodes share one session, unless *own_sessions*. In one session, priorities
@@ -73,20 +86,60 @@ class Estate:
         own_sessions: bool = False,
         build: Callable[[LocalCluster, Population], object] = populate,
     ) -> None:
-        """*build* gives the estate to the nodes."""
-        self.population = population
-        testing = population.profile == "testing"
+        """*build* gives the estate to the nodes. Raises `OtherEstateError`."""
+        self.population, self._taken = population, 0
+        self._built = directory / BUILT
+        if self._built.exists():
+            self._use_again(directory)
+        else:
+            if directory.exists() and any(directory.iterdir()):
+                raise OtherEstateError(f"{directory} has no complete estate: delete it")
+            self._build(directory, nodes, build)
+        for node in self.cluster.nodes:
+            node.own_session = own_sessions
+        self._codes = self._all_codes()
+        for _ in itertools.islice(self._codes, self._taken):
+            pass
+        self._shown: dict[int, str] = {}
+        self._tokens = self._all_tokens()
+        self.bearer = ""
+
+    def _build(
+        self,
+        directory: Path,
+        nodes: int,
+        build: Callable[[LocalCluster, Population], object],
+    ) -> None:
+        testing = self.population.profile == "testing"
         self.cluster = set_up(directory, nodes=nodes, testing=testing)
         if not testing:
             for node in self.cluster.nodes:
                 _lift_limits(node.config)
+        build(self.cluster, self.population)
+        self._write_built()
+
+    def _use_again(self, directory: Path) -> None:
+        built = json.loads(self._built.read_text())
+        if built["users"] != self.population.users:
+            raise OtherEstateError(
+                f"{directory} has an estate of {built['users']} users, not "
+                f"{self.population.users}"
+            )
+        self.population = replace(self.population, usable=built["usable"])
+        self._taken = built["taken"]
+        self.cluster = LocalCluster.load(directory)
         for node in self.cluster.nodes:
-            node.own_session = own_sessions
-        build(self.cluster, population)
-        self._codes = self._all_codes()
-        self._shown: dict[int, str] = {}
-        self._tokens = self._all_tokens()
-        self.bearer = ""
+            # The folder may have been moved, and a run may have changed the settings.
+            node.config.write_text(node_toml(node_settings(self.cluster, node, {})))
+
+    def _write_built(self) -> None:
+        population = self.population
+        built = {
+            "users": population.users,
+            "usable": population.usable,
+            "taken": self._taken,
+        }
+        self._built.write_text(json.dumps(built) + "\n")
 
     def __enter__(self) -> Self:
         self.start()
@@ -158,11 +211,25 @@ class Estate:
             if few:  # Otherwise the load would end at once.
                 taken = tuple(itertools.islice(self._tokens, count))
         if not taken or (kind == "code" and len(taken) < count):
+            if kind == "code":
+                self._codes = iter(taken)
             # A load that ends early would not last as long as reported.
             raise ValueError(
                 f"the estate has {len(taken)} unused {kind}s left, not {count}"
             )
+        if kind == "code":
+            self._take(len(taken))
         return taken
+
+    def _take(self, count: int) -> None:
+        """Record how many codes were taken; less than 0: returned."""
+        self._taken += count
+        self._write_built()
+
+    def give_back(self, requests: Sequence[str]) -> None:
+        """Return requests with codes that were taken and not sent."""
+        self._codes = itertools.chain(requests, self._codes)
+        self._take(-len(requests))
 
     # --- Loads
 
@@ -185,6 +252,7 @@ class Estate:
         certificates = self.cluster.certificates
         alone = clients == 1 and len(self.cluster.nodes) > 1
         nodes = via or ([self.replica()] if alone else self.cluster.nodes)
+        requests = self.take(kind, calls)
         run = self.do(
             Load(
                 addresses=tuple(node.agents_address for node in nodes),
@@ -192,12 +260,14 @@ class Estate:
                 certificate=str(certificates / f"{AGENT}.pem"),
                 key=str(certificates / f"{AGENT}.key"),
                 method=AUTHENTICATE,
-                requests=self.take(kind, calls),
+                requests=requests,
                 clients=clients,
                 seconds=seconds,
                 patient=patient,
             )
         )
+        if kind == "code":
+            self.give_back(requests[run.measured.sent :])
         refused = run.measured.answered - run.measured.accepted
         if refused:
             raise ValueError(
@@ -212,8 +282,9 @@ class Estate:
         seconds: float,
         count: int,
         via: list[LocalNode] | None = None,
+        numbers: Iterable[int] = range(3, 40_000, 4),
     ) -> Run:
-        """Let administrators issue sets of *count* codes in one step."""
+        """Let administrators issue sets of *count* codes in one step, to these users."""
         requests = [
             emergency_access_pb2.IssueTokencodesRequest(
                 request_id=str(uuid.uuid4()),
@@ -221,7 +292,7 @@ class Estate:
                 count=count,
                 recovery_policy=types_pb2.RECOVERY_POLICY_DENY,
             )
-            for number in range(3, 40_000, 4)
+            for number in numbers
         ]
         return self.administrate(
             ISSUE, requests, clients=clients, seconds=seconds, via=via
@@ -240,7 +311,9 @@ class Estate:
             tokens_pb2.GetTokenRequest(
                 serial=self.population.serial(number), stale_ok=stale_ok
             )
-            for number in range(0, self.population.users, 7)
+            for number in range(
+                0, self.population.users, max(7, self.population.users // READ)
+            )
         ]
         return self.administrate(
             GET_TOKEN,

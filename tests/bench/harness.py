@@ -39,8 +39,6 @@ class Bench:
     seconds: float
     """Duration of each load."""
     console: Console
-    failed: int = 0
-    """Parts that did not finish."""
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -50,7 +48,6 @@ class Bench:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - printed below and in the report.
-            self.failed += 1
             self.report.add(name, failed=f"{type(error).__name__}: {error}")
             self.console.print(traceback.format_exc(), markup=False)
         self.report.add(f"took: {name}", seconds=round(time.monotonic() - began))
@@ -74,9 +71,10 @@ class Bench:
         are compared must run under the same conditions.
         """
         runs: dict[str, list[Run]] = {name: [] for name in loads}
-        for _ in range(rounds):
-            for name, load in loads.items():
-                runs[name].append(load())
+        for number in range(rounds):
+            # Every second round in reverse: what runs first may have an advantage.
+            for name in [*loads][:: -1 if number % 2 else 1]:
+                runs[name].append(loads[name]())
         for name, each in runs.items():
             self._keep(name, each, values)
         return [[run.measured for run in each] for each in runs.values()]

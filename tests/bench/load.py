@@ -88,6 +88,8 @@ class Measurement:
     """From the last successful answer to the end."""
     longest_gap_s: float = 0.0
     """The longest time without a successful answer for any client."""
+    sent: int = 0
+    """Requests that were sent; the rest of a load's requests can be sent later."""
 
     @classmethod
     def of_json(cls, text: str) -> Self:
@@ -229,6 +231,7 @@ class Clients:
             silent_at_last_s=longest_gap([*(good or [begin])[-1:], *ended]),
             # Counts an outage that lasts until the end.
             longest_gap_s=longest_gap([begin, *good, *ended]),
+            sent=min(self._next, len(self._requests)),
         )
 
     def _is_accepted(self, seen: _Answer) -> bool:

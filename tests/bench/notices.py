@@ -74,7 +74,7 @@ def main() -> int:
     report.add("load of the machine, one minute", before=load, after=os.getloadavg()[0])
     report.write()
     report.show(bench.console)
-    return 1 if bench.failed else 0
+    return bench.report.exit_code()
 
 
 def hanging(bench: Bench, estate: Estate, *, rounds: int = ROUNDS) -> None:

@@ -64,7 +64,23 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield f"Measured {here['date']} by `{measured['command']}`,"
     yield f"commit {here['commit']}, {here['machine']};"
     yield f"{here['hardware']}; {here['libraries']}."
+    yield f"The whole run took {minutes_of(measured['results'])} minutes."
     yield ""
+    yield from targets_of(measured)
+    yield ""
+    yield from _loads(measured["results"])
+    yield ""
+    yield from facts_of(measured["results"])
+
+
+def minutes_of(results: list[dict[str, Any]]) -> str:
+    """Return how many minutes a complete run took."""
+    took = next(each["seconds"] for each in results if each["name"] == ALL_OF_IT)
+    return f"{took / 60:.0f}"
+
+
+def targets_of(measured: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts that failed, and a table of all targets."""
     for name, why in failed(measured["results"]):
         reason = why.replace("`", "'")
         yield f"**{name}** has failed, so its targets are missing: `{reason}`"
@@ -85,13 +101,15 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
                 None: "too noisy" if interval else "nothing to measure",
             }[each["holds"]],
         )
-    yield ""
+
+
+def _loads(results: list[dict[str, Any]]) -> Iterator[str]:
     yield row(
         *("load", "clients", "a second", "p50 ms", "p99 ms", "CPU ms, all nodes"),
         "not answered",
     )
     yield row("---", "---:", "---:", "---:", "---:", "---:", "---")
-    for each in measured["results"]:
+    for each in results:
         if "per_s" in each:
             cpu = each.get("cpu_ms")
             yield row(
@@ -103,8 +121,11 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
                 f"{sum(cpu.values()):.2f}" if cpu else "",
                 not_answered(each),
             )
-    yield ""
-    for each in measured["results"]:
+
+
+def facts_of(results: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the results that are no loads, as a list."""
+    for each in results:
         name = each["name"]
         elsewhere = "per_s" in each or "failed" in each
         if not elsewhere and not name.startswith(UNIT_OF_PROGRESS):

@@ -14,7 +14,8 @@ from tests.bench.harness import Bench
 from tests.bench.load import Measurement, must_have_lasted
 
 COMPACTED_S = 180
-SHORT_LOG = "log_entries_max = 256\nlog_entries_kept = 64"
+SHORT_LOG = 256
+"""Entries of a short log."""
 ENTRIES_AWAY = 400
 """More entries than the other nodes keep in a short log."""
 OUTAGE_S = 4.0
@@ -168,11 +169,12 @@ def snapshots(bench: Bench, estate: Estate) -> None:
     _catch_up(bench, estate)
 
 
-def shorten_logs(estate: Estate) -> None:
-    """Restart nodes so that they take a snapshot every 256 entries."""
+def shorten_logs(estate: Estate, entries: int = SHORT_LOG) -> None:
+    """Restart nodes so that they take a snapshot after this many entries."""
+    limits = f"log_entries_max = {entries}\nlog_entries_kept = {entries // 4}"
     for each in estate.cluster.nodes:
         text = each.config.read_text()
-        each.config.write_text(text.replace("[raft]", f"[raft]\n{SHORT_LOG}"))
+        each.config.write_text(text.replace("[raft]", f"[raft]\n{limits}"))
         each.stop()
         each.start()
         estate.cluster.wait_ready(each)

@@ -218,7 +218,7 @@ def main() -> int:
             measure_attempts(estate, report)
     report.write()
     report.show(Console())
-    return 0 if all(target.holds for target in report.targets) else 1
+    return report.exit_code()
 
 
 if __name__ == "__main__":

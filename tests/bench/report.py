@@ -156,6 +156,18 @@ class Report:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.content(), indent=1) + "\n")
 
+    def unmet(self) -> list[Target]:
+        """Return the targets that are missed, or too noisy to tell."""
+        return [
+            target
+            for target in self.targets
+            if target.value is not None and not target.holds
+        ]
+
+    def exit_code(self) -> int:
+        """Return 0 if every part has finished and every measured bound is met, else 1."""
+        return 1 if failed(self.results) or self.unmet() else 0
+
     def show(self, console: Console) -> None:
         """Print loads, other results, failures and targets."""
         loads = Table(
@@ -197,6 +209,9 @@ class Report:
                 verdict[target.holds],
             )
         console.print(table)
+        if unmet := self.unmet():
+            words = f"NOT MET: {len(unmet)} of {len(self.targets)} bounds"
+            console.print(words, style="bold red", highlight=False)
 
 
 def failed(results: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -61,6 +61,29 @@ def test_a_target_without_a_value_is_neither_met_nor_missed() -> None:
     assert target.holds is None
 
 
+@pytest.mark.parametrize(
+    ("value", "interval", "code"),
+    [
+        (1.0, None, 0),
+        (None, None, 0),
+        (1.1, None, 1),
+        (0.9, (0.8, 1.2), 1),  # Too noisy to tell.
+    ],
+)
+def test_a_bound_that_is_not_met_gives_exit_code_1(
+    tmp_path: Path,
+    value: float | None,
+    interval: tuple[float, float] | None,
+    code: int,
+) -> None:
+    measuring = bench(tmp_path)
+    measuring.target("x", "", value, 1, interval=interval)
+    assert measuring.report.exit_code() == code
+    with measuring.part("A part"):
+        raise ValueError
+    assert measuring.report.exit_code() == 1
+
+
 def test_percentiles_and_gaps() -> None:
     values = [float(number) for number in range(1, 102)]
     assert percentile(values, 50) == pytest.approx(51)
@@ -167,7 +190,9 @@ def test_compared_loads_take_turns(tmp_path: Path) -> None:
     few, many = measuring.alternate(
         {"few": load("few", 2), "many": load("many", 3)}, clients=1
     )
-    assert calls == ["few", "many"] * ROUNDS
+    # Every second round in reverse.
+    assert calls[:5] == ["few", "many", "many", "few", "few"]
+    assert sorted(calls) == sorted(["few", "many"] * ROUNDS)
     result = ratio([each.p50_ms for each in many], [each.p50_ms for each in few])
     assert result == pytest.approx(1.5)
     assert [each["name"] for each in measuring.report.results] == ["few", "many"]

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make bench-compare` runs the same loads on two commits, and compares what both have."""
 
+import io
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 
 from tests.bench import compare
 from tests.bench.compare import CompareError, ratios, tree_of
+from tests.bench.report import ALL_OF_IT
 
 
 def load(name: str, per_s: float, p50_ms: float, cpu_ms: float = 0) -> dict[str, Any]:
@@ -40,6 +45,51 @@ def test_ratios_are_medians_of_what_both_commits_measured() -> None:
         ("codes", 1, 100, 200, 2, 0.5, 0.5),
         ("echo", 1, 1000, 1000, 1, 1, 0),
     ]
+
+
+def test_every_second_round_begins_with_this_tree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[Path] = []
+
+    def results(tree: Path, _: Console) -> list[dict[str, Any]]:
+        order.append(tree)
+        return [{"name": str(tree)}]
+
+    monkeypatch.setattr(compare, "results", results)
+    other, console = Path("other"), Console()
+    for number in range(2):
+        there, here = compare.in_turn(other, console, number)
+        assert (there[0]["name"], here[0]["name"]) == ("other", str(compare.ROOT))
+    assert order == [other, compare.ROOT, compare.ROOT, other]
+
+
+@pytest.mark.parametrize(
+    ("results", "good"),
+    [
+        ([{"name": ALL_OF_IT, "seconds": 200}], True),
+        ([{"name": ALL_OF_IT, "seconds": 9}, {"name": "A part", "failed": "x"}], False),
+        ([], False),
+    ],
+)
+def test_a_slow_run_is_compared_and_one_that_failed_is_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    results: list[dict[str, Any]],
+    *,
+    good: bool,
+) -> None:
+    def run(command: tuple[object, ...], **_: object) -> Mock:
+        Path(str(command[-1])).write_text(json.dumps({"results": results}))
+        return Mock(returncode=1, stdout="", stderr="")
+
+    monkeypatch.setattr(compare, "FOLDER", tmp_path)
+    monkeypatch.setattr(subprocess, "run", run)
+    if good:
+        assert compare.results(tmp_path, Console(file=io.StringIO())) == results
+    else:
+        with pytest.raises(CompareError):
+            compare.results(tmp_path, Console(file=io.StringIO()))
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def measured(tmp_path: Path) -> Report:
     report.add_load("authenticate, codes", CROWDED, clients=256)
     report.add("start to ready, in s", median=1.25, each=[1.2, 1.25, 1.3])
     report.add("A part", failed="ValueError: `why`\nand | where")
-    report.add(ALL_OF_IT, seconds=1)
+    report.add(ALL_OF_IT, seconds=2460)
     report.targets += [
         Target(name="(d)", words="syncs", value=1.0, target=1.05, at_least=False),
         Target(name="(e)", words="shed", value=None, target=50, at_least=False),
@@ -59,6 +59,7 @@ def test_tables_replace_the_text_between_the_marks(tmp_path: Path) -> None:
     text = "# Before\n<!-- measured -->\nyesterday\n<!-- /measured -->\nAfter\n"
     once = render(text, content)
     assert " by `make bench USERS=2000 SECONDS=1`,\ncommit " in once
+    assert "The whole run took 41 minutes." in once
     assert "| (d) syncs | at most 1.05 | 1.00 | yes |" in once
     assert "| (e) shed | at most 50 | - | nothing to measure |" in once
     assert "| (A6) differ | at most 1 | 0.90 (0.50 to 1.50) | too noisy |" in once

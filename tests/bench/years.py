@@ -15,7 +15,6 @@ import random
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,7 +29,8 @@ from sparecode_node.statemachine import snapshots
 from sparecode_node.statemachine.sealed_events import file_of
 from tests.bench.bulk import FastBuilder, History
 from tests.bench.estate import cpu_s, resident_mb, wait_idle
-from tests.bench.page import write_part
+from tests.bench.joining import folder_of, join, pid_of, remove
+from tests.bench.page import minutes_of, write_part
 from tests.bench.population import Population, hand_over, index_names
 from tests.bench.report import ALL_OF_IT, Report, Target
 from tests.results import ROOT, row
@@ -44,10 +44,14 @@ USABLE = 8_000
 PAGES = 60
 AGO = timedelta(days=730)
 READY_S = 300.0
+VOTES_S = 120.0
+"""How long a new node that serves may take until it votes."""
 FETCHED = 5
 """Segments whose fetching is measured; a node that joined has hundreds to fetch."""
 STARTS = 3
 """In a round: two thirds of a start are imports, whose time varies."""
+WHOLE_BACKUP = "backup with sealed events"
+"""The default of `sparecode cluster backup`. Its cost grows with the events in it."""
 PORTS = "ports.json"
 """Written when both folders are complete."""
 
@@ -136,46 +140,22 @@ class Pair(Site):
         """Return the cluster in a folder."""
         return OneMachine(self.machines[name], self.directory / "password")
 
-    def join_one(self, name: str, number: int) -> tuple[LocalNode, float, float]:
-        """
-        Let a new node join; return it, and what that took until it serves.
 
-        That is seconds, and CPU seconds of both nodes.
-        """
-        first, new = self.machines[name], self.machine(f"{name}-{number}")
-        joined = self.join(new)
-        if joined.returncode:
-            raise RuntimeError(joined.stderr)
-        before, began = cpu_s(pid_of(first)), time.perf_counter()
-        new.start()
-        self.one(name).wait_ready(new, timeout_s=READY_S, poll_s=0.02)
-        took = time.perf_counter() - began
-        return new, took, cpu_s(pid_of(new)) + cpu_s(pid_of(first)) - before
+def measure_files(
+    state: Path, folder: Path, measured: Measured, *, whole: bool
+) -> None:
+    """
+    Measure what a node does with its whole state, on the files of a stopped node.
 
-    def remove(self, node: LocalNode) -> None:
-        """Take a node out of the cluster, and delete its folder."""
-        removed = self.admin("cluster", "remove", node.node_id, "--yes")
-        if removed.returncode:
-            raise RuntimeError(removed.stderr)
-        node.kill()
-        del self.machines[node.node_id]
-        shutil.rmtree(node.directory)
-
-
-def pid_of(node: LocalNode) -> int:
-    """Return the process of a node that runs."""
-    if node.pid is None:
-        raise RuntimeError(f"{node.node_id} does not run")
-    return node.pid
-
-
-def measure_files(state: Path, folder: Path, measured: Measured) -> None:
-    """Measure what a node does with its whole state, on the files of a stopped node."""
+    *whole*: also copy all events, which takes minutes.
+    """
     measured.add("state, bytes", state.stat().st_size)
     copies = {
         "snapshot": snapshots.write_snapshot,
         "backup without sealed events": snapshots.write_state_alone,
     }
+    if whole:
+        copies[WHOLE_BACKUP] = snapshots.write_whole
     for name, write in copies.items():
         copy = folder / f"{name}.db"
         with measured.work(name):
@@ -186,7 +166,7 @@ def measure_files(state: Path, folder: Path, measured: Measured) -> None:
         snapshots.read_state(state)
 
 
-def measure_node(pair: Pair, name: str, number: int, measured: Measured) -> None:
+def measure_node(pair: Pair, name: str, measured: Measured) -> None:
     """Measure start, pages of the audit log, and the join of a new node."""
     node, cluster = pair.machines[name], pair.one(name)
     for _ in range(STARTS):
@@ -202,13 +182,14 @@ def measure_node(pair: Pair, name: str, number: int, measured: Measured) -> None
         for page, took in measure_pages(pair, node).items():
             measured.add(page, took)
         wait_idle([node])
-        new, took, cpu = pair.join_one(name, number)
-        measured.add("join, s", took)
-        measured.add("join, CPU s", cpu)
-        measured.add(
-            "a sealed segment fetched after the join, CPU s", fetch_cpu_s(node, new)
-        )
-        pair.remove(new)
+        joined = join(pair, cluster, name, ready_s=READY_S, votes_s=VOTES_S)
+        fetched = fetch_cpu_s(node, joined.node)
+        votes = joined.votes.result()
+        for step, took in (("serves", joined.serves), ("votes", votes)):
+            measured.add(f"join until it {step}, s", took.seconds)
+            measured.add(f"join until it {step}, CPU s", took.cpu_s)
+        measured.add("a sealed segment fetched after the join, CPU s", fetched)
+        remove(pair, joined.node)
     finally:
         node.stop()
 
@@ -255,7 +236,7 @@ RATIOS = (
         "backup without sealed events, bytes",
         "backup without sealed events, CPU s",
         "start, CPU s",
-        "join, CPU s",
+        "join until it serves, CPU s",
     ),
 )
 RATIO_MAX = 1.1
@@ -277,15 +258,12 @@ def main() -> int:
     console, report = Console(), Report(path=arguments.out, command=command)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        folder = arguments.folder or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="sparecode-years-"))
-        )
+        folder = stack.enter_context(folder_of(arguments.folder, "sparecode-years-"))
         pair = Pair(folder)
         stack.callback(pair.kill)
         if (folder / PORTS).exists():
             pair.load()
         else:
-            folder.mkdir(parents=True, exist_ok=True)
             pair.build(arguments.users, arguments.events, console.print)
             console.print(f"built in {time.monotonic() - began:.0f} s")
         if not arguments.rounds:
@@ -297,8 +275,8 @@ def main() -> int:
             for name in (DAY, YEARS) if number % 2 else (YEARS, DAY):
                 each = measured[name]
                 state = pair.machines[name].directory / "data/state.db"
-                measure_files(state, folder, each)
-                measure_node(pair, name, number, each)
+                measure_files(state, folder, each, whole=not number)
+                measure_node(pair, name, each)
         sizes = sizes_of(pair)
     add_results(report, measured, sizes)
     report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
@@ -306,7 +284,7 @@ def main() -> int:
     report.show(console)
     if arguments.page:
         write_part("years", table(report, measured, sizes))
-    return 0
+    return report.exit_code()
 
 
 def sizes_of(pair: Pair) -> dict[str, int]:
@@ -363,7 +341,7 @@ def table(
     here = report.machine
     yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
     yield f"{here['machine']}; {here['hardware']}. The least of"
-    yield f"{len(measured[DAY].values['join, s'])} rounds; sealed events on disk:"
+    yield f"{len(measured[DAY].values['digest, s'])} rounds, in {minutes_of(report.results)} minutes; sealed events on disk:"
     yield f"{sizes[DAY] / 1e6:,.0f} MB after a day, {sizes[YEARS] / 1e6:,.0f} MB after years."
     yield ""
     yield row("", "one day of events", "years of events", "ratio", "bound")

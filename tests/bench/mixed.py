@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Minutes of mixed load on a large estate: nothing may elect, starve or take snapshots at once.
+
+Users sign in with emergency codes and with tokencodes, administrators sign in, read
+tokens, issue codes and change the policy, all nodes take snapshots, and a node joins by
+a ticket.
+"""
+
+import datetime as dt
+import itertools
+import math
+import re
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from local_cluster.cluster import LocalNode
+
+from tests.bench import administration, recovery
+from tests.bench.estate import Estate, Run
+from tests.bench.harness import Bench
+from tests.bench.joining import EstateSite, Join, join, remove
+
+CODE_CLIENTS = 4
+CODES_PER_S = 400
+"""More codes than these clients use in a second."""
+TOKEN_CLIENTS = 2
+TOKENS_PER_S = 150
+TOKEN_SLICE_S = 5.0
+"""Tokencodes are made before a load, and are accepted for half a minute."""
+READ_CLIENTS = 2
+ISSUES_PER_S = 200
+SLICES = 10
+"""Loads of each kind, one after another, in the planned time."""
+SLICE_MIN_S = 5.0
+CHANGES = 20
+"""Changes of the policy in the planned time."""
+JOINS_AFTER = 0.2
+"""The part of the time after which the node joins: the loads run by then."""
+FULL_S = 600.0
+LOG_ENTRIES = 8192
+"""The default of nodes. Shorter runs have shorter logs, so that snapshots fall into them."""
+JOIN_READY_S, JOIN_VOTES_S = 1200.0, 300.0
+VOTES_S_MAX = 600.0
+"""Until it votes, a cluster of three that replaces a lost node has no node to spare."""
+GAP_S_MAX = 1.0
+"""
+A primary's death holds answers for half a second to a second. What an operator plans, such
+as a join, must not hold them for longer than that.
+"""
+TAKEN = re.compile(r"^(\S+Z) .*\bsnapshot_taken\b.*\bseconds=([0-9.]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Snapshot:
+    """When a node took a snapshot, in seconds since 1970."""
+
+    began: float
+    ended: float
+    node: str
+
+
+def snapshots_in(node: str, log: str, since: float) -> list[Snapshot]:
+    """Return the snapshots in a node's log that ended after *since*."""
+    found = []
+    for at, seconds in TAKEN.findall(log):
+        ended = dt.datetime.fromisoformat(at).timestamp()
+        if ended > since:
+            found.append(Snapshot(began=ended - float(seconds), ended=ended, node=node))
+    return found
+
+
+def overlaps(snapshots: Sequence[Snapshot]) -> int:
+    """Return how many pairs of snapshots of two nodes overlapped."""
+    return sum(
+        one.node != other.node and one.began < other.ended and other.began < one.ended
+        for one, other in itertools.combinations(snapshots, 2)
+    )
+
+
+class Streams:
+    """Loads of several kinds, each again and again in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._ends = threading.Event()
+        self.runs: dict[str, list[Run]] = {}
+        self.changes: list[tuple[str, float]] = []
+        """The fields of the policy that were changed, and how long each took in ms."""
+
+    def run(
+        self,
+        loads: Mapping[str, Callable[[], Run]],
+        change: Callable[[str], float],
+        *,
+        seconds: float,
+        pause_s: float,
+        beside: Callable[[], Join],
+    ) -> tuple[Join, float, float]:
+        """
+        Run all loads for these seconds, or until the node that joins *beside* them votes.
+
+        Returns the join *beside* them, and when it began and the node voted. Raises what
+        a load raises.
+        """
+        self.runs = {name: [] for name in loads}
+        ends_at = time.perf_counter() + seconds
+        with ThreadPoolExecutor(len(loads) + 1) as pool:
+            try:
+                futures = [
+                    pool.submit(self._repeat, name, load)
+                    for name, load in loads.items()
+                ]
+                futures.append(pool.submit(self._change, change, pause_s))
+                ended_early, _ = wait(futures, JOINS_AFTER * seconds, "FIRST_COMPLETED")
+                for future in ended_early:
+                    future.result()  # It has failed: loads do not end by themselves.
+                began = time.perf_counter()
+                result = beside()
+                result.votes.result()
+                ended = time.perf_counter()
+                wait(futures, max(0.0, ends_at - ended), "FIRST_COMPLETED")
+            finally:
+                self._ends.set()
+            for future in futures:
+                future.result()
+        return result, began, ended
+
+    def _repeat(self, name: str, load: Callable[[], Run]) -> None:
+        while not self._ends.is_set():
+            self.runs[name].append(load())
+
+    def _change(self, change: Callable[[str], float], pause_s: float) -> None:
+        for field in itertools.cycle((administration.COUNTING, administration.OTHER)):
+            if self._ends.is_set():
+                return
+            self.changes.append((field, change(field)))
+            self._ends.wait(pause_s)
+
+
+def longest_gap_s(runs: Sequence[Run], began: float, ended: float) -> float:
+    """Return the longest time without an answer of the runs that fall into a time."""
+    return max(
+        (
+            run.measured.longest_gap_s
+            for run in runs
+            if run.measured.began < ended
+            and run.measured.began + run.measured.lasted_s > began
+        ),
+        default=math.inf,
+    )
+
+
+def loads_of(estate: Estate, seconds: float) -> dict[str, Callable[[], Run]]:
+    """Return the loads that run at the same time, each for these seconds."""
+    population = estate.population
+    # Of those who do not sign in: an issue would refuse their own tokens.
+    owners = itertools.cycle(
+        number
+        for number in range(len(population.signing_in), population.users)
+        if not population.has_codes(number)
+    )
+    return {
+        "codes": lambda: estate.authenticate(
+            clients=CODE_CLIENTS,
+            seconds=seconds,
+            calls=int(seconds * CODES_PER_S),
+        ),
+        "tokencodes": lambda: estate.authenticate(
+            kind="token",
+            clients=TOKEN_CLIENTS,
+            seconds=min(seconds, TOKEN_SLICE_S),
+            calls=int(min(seconds, TOKEN_SLICE_S) * TOKENS_PER_S),
+        ),
+        "reads": lambda: estate.read(
+            clients=READ_CLIENTS, seconds=seconds, stale_ok=False
+        ),
+        "issues": lambda: estate.issue(
+            clients=1,
+            seconds=seconds,
+            count=10,
+            numbers=list(itertools.islice(owners, int(seconds * ISSUES_PER_S))),
+        ),
+    }
+
+
+def measure(bench: Bench, estate: Estate, seconds: float) -> None:
+    """Measure all of it for these seconds; the first fifth is before the join."""
+    if seconds < FULL_S:
+        entries = int(LOG_ENTRIES * seconds / FULL_S)
+        recovery.shorten_logs(estate, max(recovery.SHORT_LOG, entries))
+    site, streams, since = EstateSite(estate), Streams(), time.time()
+    with bench.no_election(estate, "elections during the mixed load", name="(million)"):
+        joined, began, ended = streams.run(
+            loads_of(estate, max(SLICE_MIN_S, seconds / SLICES)),
+            lambda field: administration.policy_change_ms(estate, field),
+            seconds=seconds,
+            pause_s=seconds / CHANGES,
+            beside=lambda: join(
+                site,
+                estate.cluster,
+                "joiner",
+                ready_s=JOIN_READY_S,
+                votes_s=JOIN_VOTES_S,
+            ),
+        )
+    try:
+        lasted = time.time() - since
+        _report_streams(bench, streams, lasted)
+        _report_join(bench, joined, streams.runs["codes"], began, ended)
+        _report_snapshots(bench, [*estate.cluster.nodes, joined.node], since)
+    finally:
+        remove(site, joined.node)
+
+
+def _report_streams(bench: Bench, streams: Streams, lasted_s: float) -> None:
+    for name, runs in streams.runs.items():
+        measured = [run.measured for run in runs]
+        calls = sum(sum(each.codes.values()) for each in measured)
+        answered = sum(each.answered for each in measured)
+        bench.report.add(
+            f"mixed load, {name}",
+            answered_a_second=round(
+                answered / sum(each.seconds for each in measured), 1
+            ),
+            p50_ms=round(statistics.median(each.p50_ms for each in measured), 1),
+            highest_p99_ms=round(max(each.p99_ms for each in measured), 1),
+            not_answered=calls - answered,
+            longest_time_without_an_answer_s=round(
+                max(each.longest_gap_s for each in measured), 2
+            ),
+        )
+    bench.report.add(
+        "mixed load, all of it",
+        minutes=round(lasted_s / 60, 1),
+        changes_of_the_policy=len(streams.changes),
+        longest_change_ms=round(max(took for _, took in streams.changes)),
+    )
+    bench.target(
+        "(million)",
+        f"mixed load with snapshots and a join: longest time without an answer to "
+        f"{CODE_CLIENTS} clients with codes",
+        max(run.measured.longest_gap_s for run in streams.runs["codes"]),
+        GAP_S_MAX,
+        unit=" s",
+    )
+
+
+def _report_join(
+    bench: Bench, joined: Join, runs: Sequence[Run], began: float, ended: float
+) -> None:
+    votes_s = joined.votes.result().seconds
+    bench.report.add(
+        "a node that joined under this load",
+        serves_after_s=round(joined.serves.seconds, 1),
+        votes_after_s=round(votes_s, 1),
+        longest_time_without_an_answer_meanwhile_s=round(
+            longest_gap_s(runs, began, ended), 2
+        ),
+    )
+    bench.target(
+        "(million)",
+        "a join under load: from the start of the node until it votes",
+        votes_s,
+        VOTES_S_MAX,
+        unit=" s",
+    )
+
+
+def _report_snapshots(bench: Bench, nodes: Sequence[LocalNode], since: float) -> None:
+    taken = {
+        node.node_id: snapshots_in(node.node_id, node.log.read_text(), since)
+        for node in nodes
+    }
+    bench.report.add(
+        "snapshots during the mixed load: seconds of each",
+        **{
+            node: [round(each.ended - each.began, 1) for each in snapshots]
+            for node, snapshots in taken.items()
+        },
+    )
+    bench.target(
+        "(million)",
+        "snapshots during the mixed load, of the node with the fewest",
+        min(len(taken[node.node_id]) for node in nodes[:-1]),
+        1,
+        at_least=True,
+    )
+    bench.target(
+        "(million)",
+        "snapshots of two nodes at the same time",
+        overlaps([each for snapshots in taken.values() for each in snapshots]),
+        0,
+    )

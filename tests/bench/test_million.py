@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would make a million users fail is seen: holds, silences, overlapping snapshots."""
+
+import io
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+from local_cluster.cluster import LocalCluster
+from rich.console import Console
+
+from sparecode.v1 import authentication_pb2
+from tests.bench import administration, million, mixed
+from tests.bench.estate import Estate, OtherEstateError, Run
+from tests.bench.harness import Bench
+from tests.bench.load import Clients, Load
+from tests.bench.mixed import Snapshot, Streams, longest_gap_s, overlaps, snapshots_in
+from tests.bench.population import CODES_EACH, Population
+from tests.bench.report import ALL_OF_IT, Report
+
+LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
+
+
+def run_of(begin: float, *ended: float) -> Run:
+    """Return a run that began then, with answers at these moments."""
+    clients = Clients(LOAD)
+    for each in ended:
+        clients.record(ended=each, took_s=0.1, code="OK")
+    return Run(measured=clients.measured(begin=begin), cpu_ms={}, entries=0)
+
+
+def bench(tmp_path: Path) -> Bench:
+    report = Report(path=tmp_path / "million.json")
+    return Bench(report, None, 1, Console(file=io.StringIO()))  # type: ignore[arg-type]
+
+
+def test_two_long_holds_of_three_are_a_hold() -> None:
+    assert million.held_ms([20, 900, 900], [20, 21, 22]) == pytest.approx(879)
+    assert million.held_ms([20, 22, 900], [20, 21, 22]) == pytest.approx(1)
+    assert million.held_ms([20, 20, 20], [30, 30, 30]) == 0
+
+
+def test_a_change_before_or_after_the_calls_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a change that ends before the clients begin would hold nothing."""
+    estate, tries = Mock(), []
+    index = iter(range(0, 1000, 50))
+    estate.commit_index = lambda: next(index)
+
+    def load(*, seconds: float, **_: object) -> Run:
+        tries.append(seconds)
+        now = time.perf_counter()
+        if len(tries) == 1:
+            return run_of(now - 9, now - 8)  # It has ended.
+        if len(tries) == 2:
+            return run_of(now + 60, now + 90)  # It has not begun.
+        return run_of(now - 60, now, now + 0.5, now + 60)
+
+    estate.authenticate = load
+    monkeypatch.setattr(administration, "policy_change_ms", lambda *_: 7.0)
+    gap_s, took_ms = million.gap_during_change(bench(tmp_path), estate, "x")
+    assert (round(gap_s), took_ms, tries) == (60, 7.0, [2, 4, 8])
+    estate.authenticate = lambda **_: run_of(0, 1)
+    with pytest.raises(RuntimeError, match="a change of x outlasts loads of 16 s"):
+        million.gap_during_change(bench(tmp_path), estate, "x")
+
+
+def test_snapshots_of_two_nodes_that_overlap_are_counted() -> None:
+    line = "2026-12-01T10:00:{:02}.500Z INFO     snapshot_taken index=9 bytes=4 seconds={}\n"
+    log = line.format(10, 4.5) + line.format(30, 2) + "2026-12-01T10:00:31.000Z other\n"
+    first, second = snapshots_in("n1", log, since=0)
+    assert second.began - first.began == pytest.approx(22.5)
+    assert snapshots_in("n1", log, since=first.ended) == [second]
+    other = Snapshot(began=first.ended - 0.1, ended=second.began + 0.1, node="n2")
+    assert overlaps([first, second, other]) == 2
+    after = Snapshot(began=first.ended, ended=second.began, node="n2")
+    assert overlaps([first, second, after]) == 0
+
+
+def test_the_silence_of_the_runs_within_a_time_counts() -> None:
+    runs = [run_of(0, 1, 9, 10), run_of(10, 11, 13, 15), run_of(20, 21)]
+    assert longest_gap_s(runs, 12, 19) == pytest.approx(2)
+    assert longest_gap_s(runs, 0, 100) == pytest.approx(8)
+    assert longest_gap_s(runs, 50, 60) == float("inf")
+
+
+def test_a_load_that_fails_ends_all_loads() -> None:
+    """A right passcode that was refused, for example."""
+    calls = threading.Event()
+
+    def good() -> Run:
+        calls.set()
+        return run_of(0, 1)
+
+    def bad() -> Run:
+        calls.wait(30)
+        raise ValueError("1 of 1 right passcodes were refused")
+
+    streams = Streams()
+    with pytest.raises(ValueError, match="were refused"):
+        streams.run(
+            {"good": good, "bad": bad},
+            lambda _: 1.0,
+            seconds=300,
+            pause_s=300,
+            beside=Mock(),
+        )
+    assert streams.runs["good"]
+
+
+def test_a_node_without_snapshots_and_a_long_silence_miss_their_bounds(
+    tmp_path: Path,
+) -> None:
+    nodes = []
+    for name, log in (
+        ("n1", "2026-12-01T10:00:10.500Z INFO     snapshot_taken seconds=1\n"),
+        ("n2", ""),
+        ("joiner", ""),
+    ):
+        (tmp_path / name).write_text(log)
+        nodes.append(SimpleNamespace(node_id=name, log=tmp_path / name))
+    measuring = bench(tmp_path)
+    streams = Streams()
+    streams.runs = {"codes": [run_of(0, 1, 2.5, 3)]}
+    streams.changes = [("x", 3.0)]
+    mixed._report_streams(measuring, streams, 600)
+    mixed._report_snapshots(measuring, nodes, since=0)  # type: ignore[arg-type]
+    assert [target.holds for target in measuring.report.targets] == [False, False, True]
+    assert measuring.report.exit_code() == 1
+
+
+def test_the_page_shows_every_target_and_the_parts_that_failed(tmp_path: Path) -> None:
+    measuring = bench(tmp_path)
+    with measuring.part("A join"):
+        raise ValueError("it failed")
+    measuring.target("(million)", "at most this", 1, 2, unit=" s")
+    measuring.target("(million)", "at least that", 1, 2, at_least=True)
+    measuring.report.add(ALL_OF_IT, seconds=600)
+    shown = "\n".join(million.table(measuring.report))
+    assert "| (million) at most this | at most 2 s | 1.00 s | yes |" in shown
+    assert "| (million) at least that | at least 2 | 1.00 | **no** |" in shown
+    assert "**A join** has failed, so its targets are missing" in shown
+    assert "took 10 minutes" in shown
+
+
+def test_a_kept_estate_goes_on_with_the_codes_that_are_left(tmp_path: Path) -> None:
+    """Each code works once, also in the next run."""
+    users = Population(users=8, profile="testing")
+    built: list[LocalCluster] = []
+
+    def build(cluster: LocalCluster, _: Population) -> None:
+        built.append(cluster)
+
+    def estate(population: Population = users) -> Estate:
+        return Estate(tmp_path / "one", population, nodes=1, build=build)
+
+    first = estate()
+    taken = first.take("code", 10)
+    first.give_back(taken[7:])
+    assert first.take("code", 3) == taken[7:]
+    with pytest.raises(ValueError, match="unused codes left"):
+        first.take("code", 6 * CODES_EACH)
+    with first.cluster.nodes[0].config.open("a") as config:
+        config.write("# changed by a run\n")
+    again = estate()
+    assert len(built) == 1
+    left = 6 * CODES_EACH - 10
+    later = again.take("code", left)
+    assert len({_passcode(each) for each in (*taken, *later)}) == left + 10
+    assert "changed by a run" not in again.cluster.nodes[0].config.read_text()
+    with pytest.raises(OtherEstateError, match="an estate of 8 users, not 9"):
+        estate(Population(users=9, profile="testing"))
+    (tmp_path / "one/built.json").unlink()
+    with pytest.raises(OtherEstateError, match="no complete estate"):
+        estate()
+
+
+def _passcode(request: str) -> tuple[str, str]:
+    each = authentication_pb2.AuthenticateRequest.FromString(bytes.fromhex(request))
+    return each.username, each.passcode
