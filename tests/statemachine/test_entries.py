@@ -152,6 +152,7 @@ def rows(world: World) -> dict[str, list[Any]]:
             "SELECT name FROM sqlite_schema WHERE type = 'table'"
         )
         if name not in {"audit_events", "requests", "meta"}
+        and not name.startswith("request_counts")
     ]
     return {
         name: world.db.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608 - names of the schema.

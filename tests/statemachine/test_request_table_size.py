@@ -11,6 +11,7 @@ import pytest
 from sparecode_node.domain.policy import MINUTE_MS, Policy
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.requests import PURGED_PER_ENTRY_MAX
+from sparecode_node.statemachine.tables import request_counts
 from tests.statemachine.steps import steps
 from tests.statemachine.world import START_MS, World
 
@@ -36,6 +37,7 @@ def filled(rows: int) -> World:
         "UPDATE policy SET value = json_set(value, '$.requests_max', 5000000)"
     )
     world.db.execute(FILL, {"rows": rows, "begin": START_MS})
+    request_counts.drop(world.db)
     world.machine = StateMachine(world.db)
     return world
 

@@ -59,7 +59,13 @@ from sparecode_node.statemachine.skipping import (
     Skipping,
     skipped_entries,
 )
-from sparecode_node.statemachine.tables import archives, formats, meta
+from sparecode_node.statemachine.tables import (
+    archives,
+    formats,
+    meta,
+    request_counts,
+    schema,
+)
 from sparecode_node.statemachine.tables import keys as key_tables
 from sparecode_node.statemachine.tables import membership as membership_tables
 from sparecode_node.statemachine.tables.agents import certificate_denied
@@ -130,9 +136,9 @@ class StateMachine:
 
     def _load(self) -> None:
         """Read the values that are kept in memory for speed."""
-        self._requests = Requests(self._db)
-        self._audit = AuditLog(self._db)
         self._applied_index: int = meta.read(self._db, "applied_index", 0)
+        self._requests = Requests(self._db, self._applied_index)
+        self._audit = AuditLog(self._db)
         self._now_ms: int = meta.read(self._db, "now_ms", 0)
         self._monotonic_ms: int = meta.read(self._db, MONOTONIC, 0)
         self._requests_ms: int = meta.read(self._db, REQUESTS_TIME, self._now_ms)
@@ -211,7 +217,10 @@ class StateMachine:
         """
         self._db.execute("PRAGMA foreign_keys = OFF")
         # Not as it was loaded: a snapshot may have been installed a moment ago.
-        formats.convert(self._db, feature_level.read(self._db))
+        level = feature_level.read(self._db)
+        if level < schema.VERSION:
+            request_counts.drop(self._db)
+        formats.convert(self._db, level)
 
     def digest(self) -> str:
         """Return the hash of the state; replicas at the same index have the same."""
@@ -268,6 +277,7 @@ class StateMachine:
         try:
             results = work()
             self._audit.discard(self.stored)
+            self._requests.end_entry(index)
             meta.write(self._db, "applied_index", index)
             reach(Point.APPLY_COMMIT)
             self._db.execute("COMMIT")

@@ -147,9 +147,14 @@ def due_before(now_ms: int, policy: Policy) -> int:
 
 
 class Requests:
-    """The table of request ids. It counts rows in memory: SQLite would scan them."""
+    """
+    The table of request ids. It counts rows in memory: SQLite would scan them.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    The counts are stored beside the table, for the next start (`request_counts`).
+    """
+
+    def __init__(self, db: sqlite3.Connection, index: int) -> None:
+        """*index*: of the last applied entry."""
         self._db = db
         self._shares = Shares()
         self._now_ms = 0
@@ -159,7 +164,7 @@ class Requests:
         self._purged_before = 0
         """All rows before this time are deleted."""
         self.begin_entry()
-        self.count()
+        self._shares.load(db, index)
 
     def count(self) -> None:
         """Count the rows, after others have written them."""
@@ -168,6 +173,10 @@ class Requests:
     def begin_entry(self) -> None:
         """Allow the next entry its share of deletions."""
         self._purges_left = PURGED_PER_ENTRY_MAX
+
+    def end_entry(self, index: int) -> None:
+        """Write what has changed, in the transaction of the entry."""
+        self._shares.store(self._db, index)
 
     def purge(self, now_ms: int, policy: Policy) -> None:
         """

@@ -17,35 +17,54 @@ import collections
 import sqlite3
 
 from sparecode_node.statemachine import commands
-
-_Share = tuple[str, bool, bool]
-"""A caller, whether it signs in, and whether in the reserve."""
+from sparecode_node.statemachine.tables import request_counts
+from sparecode_node.statemachine.tables.request_counts import SIGN_IN, Share
 
 FACTOR = 2
 """A caller may have this many times the room that is left."""
 RESERVED_PART = 16
 """This part of the table is reserved: a sixteenth."""
-SIGN_IN = "SessionService/Login"
-"""The sign-ins of an administrator are counted apart from the other calls."""
 
 
 class Shares:
     """The number of rows of each caller. All replicas count the same."""
 
     def __init__(self) -> None:
-        self._rows: collections.Counter[_Share] = collections.Counter()
+        self._rows: collections.Counter[Share] = collections.Counter()
         self._in_reserve = 0
         self.total = 0
+        self._changed: set[Share] | None = None
+        """What has changed since the numbers were written; None: all, or never written."""
+
+    def load(self, db: sqlite3.Connection, index: int) -> None:
+        """Read the numbers that the entry with this index has written, or count."""
+        counts = request_counts.read(db, index)
+        if counts is None:
+            self.count(db)
+        else:
+            self._take(counts)
+            self._changed = set()
 
     def count(self, db: sqlite3.Connection) -> None:
         """Count the rows of the table."""
-        self._rows.clear()
-        self._in_reserve = self.total = 0
-        for caller, method, in_reserve, rows in db.execute(
-            "SELECT caller, method, in_reserve, count(*) FROM requests "
-            "GROUP BY caller, method, in_reserve"
-        ):
-            self._count(caller, method, in_reserve=bool(in_reserve), rows=rows)
+        self._take(request_counts.count(db))
+        self._changed = None
+
+    def store(self, db: sqlite3.Connection, index: int) -> None:
+        """Write the numbers at the end of an entry, in its transaction."""
+        if self._changed is None:
+            request_counts.replace(db, index, dict(self._rows))
+        else:
+            changed = {share: self._rows[share] for share in self._changed}
+            request_counts.update(db, index, changed)
+        self._changed = set()
+
+    def _take(self, counts: request_counts.Counts) -> None:
+        self._rows = collections.Counter(counts)
+        self.total = self._rows.total()
+        self._in_reserve = sum(
+            rows for share, rows in counts.items() if share.in_reserve
+        )
 
     def add(self, caller: str, method: str, *, in_reserve: bool) -> None:
         """Count a new row."""
@@ -87,6 +106,8 @@ class Shares:
         self._in_reserve += rows * in_reserve
         if not self._rows[share]:
             del self._rows[share]
+        if self._changed is not None:
+            self._changed.add(share)
 
 
 def is_reserved(command: commands.Command) -> bool:
@@ -123,5 +144,5 @@ def is_reserved(command: commands.Command) -> bool:
             return False
 
 
-def _share(caller: str, method: str, *, in_reserve: bool) -> _Share:
-    return caller, method == SIGN_IN, in_reserve
+def _share(caller: str, method: str, *, in_reserve: bool) -> Share:
+    return Share(caller, method == SIGN_IN, in_reserve)

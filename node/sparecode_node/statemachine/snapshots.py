@@ -15,7 +15,13 @@ from pathlib import Path
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine import checkpoints, feature_level, whole_copies
 from sparecode_node.statemachine.digest import digest
-from sparecode_node.statemachine.tables import formats, meta, schema, segments
+from sparecode_node.statemachine.tables import (
+    formats,
+    meta,
+    request_counts,
+    schema,
+    segments,
+)
 
 
 class SnapshotError(Exception):
@@ -118,6 +124,7 @@ def _copy(state: Path, target: Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         copy.execute("PRAGMA journal_mode = MEMORY").fetchall()  # And no third one.
         formats.convert(copy, feature_level.read(copy))
+        request_counts.drop(copy)
         _shrink(copy)  # Years of audit events may have just left the state.
 
 
@@ -191,6 +198,16 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
         # Migrate an older format. If the power fails now, the next start does it again.
         db.execute("PRAGMA foreign_keys = OFF")
         formats.prepare(db)
+        _count_requests(db)
     finally:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _count_requests(db: sqlite3.Connection) -> None:
+    """Count the request ids here, and not in the engine's thread, which holds answers."""
+    index = meta.read(db, "applied_index", 0)
+    counts = request_counts.count(db)
+    db.execute("BEGIN IMMEDIATE")
+    request_counts.replace(db, index, counts)
+    db.execute("COMMIT")
