@@ -13,7 +13,7 @@ from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.personal_notices import PersonalNotice
 from sparecode_node.queries import audit, pages
-from sparecode_node.queries.audit import AuditFilter, AuditRecord
+from sparecode_node.queries.audit import AuditRecord
 from sparecode_node.queries.pages import PageTokenError
 from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import ReadTransaction
@@ -119,9 +119,7 @@ async def _syslog_view(transaction: ReadTransaction, channel: Channel) -> Channe
     newest = (await audit.head(transaction)).sequence
     first: tuple[AuditRecord, ...] = ()
     with contextlib.suppress(MissingSegmentError):
-        first = await audit.following(
-            transaction, after=begin, up_to=newest, criteria=AuditFilter(), rows=1
-        )
+        first = await audit.following(transaction, after=begin, up_to=newest, rows=1)
     return ChannelView(
         channel=channel,
         waiting=max(newest - begin, 0),

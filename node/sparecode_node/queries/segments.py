@@ -95,6 +95,29 @@ async def require(transaction: ReadTransaction, first: int, last: int) -> None:
         raise MissingSegmentError(row["first_sequence"], row["last_sequence"])
 
 
+async def readable_part(
+    transaction: ReadTransaction, first: int, last: int, *, newest_first: bool
+) -> tuple[int, int]:
+    """
+    Return the range of events that a reader can see before the first missing one.
+
+    With *newest_first* the reader begins with *last*. Raises `MissingSegmentError` if
+    this node lacks the first event of all.
+    """
+    row = await transaction.one(
+        f"SELECT first_sequence, last_sequence {_MISSING} "
+        f"ORDER BY number {'DESC' if newest_first else 'ASC'} LIMIT 1",
+        first=first,
+        last=last,
+    )
+    if row is None or first > last:
+        return first, last
+    missing_first, missing_last = row["first_sequence"], row["last_sequence"]
+    if (missing_last >= last) if newest_first else (missing_first <= first):
+        raise MissingSegmentError(missing_first, missing_last)
+    return (missing_last + 1, last) if newest_first else (first, missing_first - 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostSegment:
     """A segment that no member has; the hash of its last event continues the chain."""

@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/audit.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xff\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12\x15\n\rprevious_hash\x18\n \x01(\x0c\x12\x0c\n\x04hash\x18\x0b \x01(\x0c\x12\x19\n\x11\x61uthentication_id\x18\x0c \x01(\t\"\xd6\x01\n\x0b\x41uditFilter\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x19\n\x11\x61uthentication_id\x18\x08 \x01(\t\"\x93\x01\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.sparecode.v1.AuditFilter\x12\x15\n\rfrom_sequence\x18\x04 \x01(\x03\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\xb8\x01\n\x17ListAuditEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.sparecode.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\x12,\n\x07removed\x18\x04 \x01(\x0b\x32\x1b.sparecode.v1.RemovedEvents\"\xb3\x01\n\x18\x45xportAuditEventsRequest\x12/\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1f.sparecode.v1.AuditExportFormat\x12)\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x19.sparecode.v1.AuditFilter\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x12\x11\n\tcontinued\x18\x04 \x01(\x08\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\xc5\x01\n\x19\x45xportAuditEventsResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\x12\x14\n\x0c\x65nd_sequence\x18\x04 \x01(\x03\x12,\n\x08position\x18\x05 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\x12,\n\x07removed\x18\x06 \x01(\x0b\x32\x1b.sparecode.v1.RemovedEvents\"\xac\x01\n\nCheckpoint\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x33\n\x0f\x63heckpoint_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x05 \x01(\x03\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"(\n\x14GetCheckpointRequest\x12\x10\n\x08stale_ok\x18\x01 \x01(\x08\"s\n\x15GetCheckpointResponse\x12,\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x18.sparecode.v1.Checkpoint\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"&\n\x12VerifyChainRequest\x12\x10\n\x08stale_ok\x18\x01 \x01(\x08\"\x96\x01\n\x13VerifyChainResponse\x12\x19\n\x11verified_sequence\x18\x01 \x01(\x03\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x17\n\x0f\x62roken_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12,\n\x08position\x18\x05 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition*y\n\x11\x41uditExportFormat\x12#\n\x1f\x41UDIT_EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\"\n\x1e\x41UDIT_EXPORT_FORMAT_JSON_LINES\x10\x01\x12\x1b\n\x17\x41UDIT_EXPORT_FORMAT_CSV\x10\x02\x32\x84\x03\n\x0c\x41uditService\x12^\n\x0fListAuditEvents\x12$.sparecode.v1.ListAuditEventsRequest\x1a%.sparecode.v1.ListAuditEventsResponse\x12\x66\n\x11\x45xportAuditEvents\x12&.sparecode.v1.ExportAuditEventsRequest\x1a\'.sparecode.v1.ExportAuditEventsResponse0\x01\x12X\n\rGetCheckpoint\x12\".sparecode.v1.GetCheckpointRequest\x1a#.sparecode.v1.GetCheckpointResponse\x12R\n\x0bVerifyChain\x12 .sparecode.v1.VerifyChainRequest\x1a!.sparecode.v1.VerifyChainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/audit.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xff\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12\x15\n\rprevious_hash\x18\n \x01(\x0c\x12\x0c\n\x04hash\x18\x0b \x01(\x0c\x12\x19\n\x11\x61uthentication_id\x18\x0c \x01(\t\"\xd6\x01\n\x0b\x41uditFilter\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x19\n\x11\x61uthentication_id\x18\x08 \x01(\t\"\x93\x01\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.sparecode.v1.AuditFilter\x12\x15\n\rfrom_sequence\x18\x04 \x01(\x03\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x8c\x02\n\x17ListAuditEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.sparecode.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\x12,\n\x07removed\x18\x04 \x01(\x0b\x32\x1b.sparecode.v1.RemovedEvents\x12\x1c\n\x14searched_to_sequence\x18\x05 \x01(\x03\x12\x34\n\x10searched_to_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x18\x45xportAuditEventsRequest\x12/\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1f.sparecode.v1.AuditExportFormat\x12)\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x19.sparecode.v1.AuditFilter\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x12\x11\n\tcontinued\x18\x04 \x01(\x08\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\xe3\x01\n\x19\x45xportAuditEventsResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x15\n\rlast_sequence\x18\x03 \x01(\x03\x12\x14\n\x0c\x65nd_sequence\x18\x04 \x01(\x03\x12,\n\x08position\x18\x05 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\x12,\n\x07removed\x18\x06 \x01(\x0b\x32\x1b.sparecode.v1.RemovedEvents\x12\x1c\n\x14searched_to_sequence\x18\x07 \x01(\x03\"\xac\x01\n\nCheckpoint\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04head\x18\x03 \x01(\x0c\x12\x33\n\x0f\x63heckpoint_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06key_id\x18\x05 \x01(\x03\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"(\n\x14GetCheckpointRequest\x12\x10\n\x08stale_ok\x18\x01 \x01(\x08\"s\n\x15GetCheckpointResponse\x12,\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x18.sparecode.v1.Checkpoint\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"&\n\x12VerifyChainRequest\x12\x10\n\x08stale_ok\x18\x01 \x01(\x08\"\x96\x01\n\x13VerifyChainResponse\x12\x19\n\x11verified_sequence\x18\x01 \x01(\x03\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x17\n\x0f\x62roken_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12,\n\x08position\x18\x05 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition*y\n\x11\x41uditExportFormat\x12#\n\x1f\x41UDIT_EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\"\n\x1e\x41UDIT_EXPORT_FORMAT_JSON_LINES\x10\x01\x12\x1b\n\x17\x41UDIT_EXPORT_FORMAT_CSV\x10\x02\x32\x84\x03\n\x0c\x41uditService\x12^\n\x0fListAuditEvents\x12$.sparecode.v1.ListAuditEventsRequest\x1a%.sparecode.v1.ListAuditEventsResponse\x12\x66\n\x11\x45xportAuditEvents\x12&.sparecode.v1.ExportAuditEventsRequest\x1a\'.sparecode.v1.ExportAuditEventsResponse0\x01\x12X\n\rGetCheckpoint\x12\".sparecode.v1.GetCheckpointRequest\x1a#.sparecode.v1.GetCheckpointResponse\x12R\n\x0bVerifyChain\x12 .sparecode.v1.VerifyChainRequest\x1a!.sparecode.v1.VerifyChainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITEXPORTFORMAT']._serialized_start=1822
-  _globals['_AUDITEXPORTFORMAT']._serialized_end=1943
+  _globals['_AUDITEXPORTFORMAT']._serialized_start=1936
+  _globals['_AUDITEXPORTFORMAT']._serialized_end=2057
   _globals['_AUDITEVENT']._serialized_start=102
   _globals['_AUDITEVENT']._serialized_end=357
   _globals['_AUDITFILTER']._serialized_start=360
@@ -42,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=577
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=724
   _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=727
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=911
-  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_start=914
-  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_end=1093
-  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_start=1096
-  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_end=1293
-  _globals['_CHECKPOINT']._serialized_start=1296
-  _globals['_CHECKPOINT']._serialized_end=1468
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1470
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1510
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1512
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1627
-  _globals['_VERIFYCHAINREQUEST']._serialized_start=1629
-  _globals['_VERIFYCHAINREQUEST']._serialized_end=1667
-  _globals['_VERIFYCHAINRESPONSE']._serialized_start=1670
-  _globals['_VERIFYCHAINRESPONSE']._serialized_end=1820
-  _globals['_AUDITSERVICE']._serialized_start=1946
-  _globals['_AUDITSERVICE']._serialized_end=2334
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=995
+  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_start=998
+  _globals['_EXPORTAUDITEVENTSREQUEST']._serialized_end=1177
+  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_start=1180
+  _globals['_EXPORTAUDITEVENTSRESPONSE']._serialized_end=1407
+  _globals['_CHECKPOINT']._serialized_start=1410
+  _globals['_CHECKPOINT']._serialized_end=1582
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1584
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1624
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1626
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1741
+  _globals['_VERIFYCHAINREQUEST']._serialized_start=1743
+  _globals['_VERIFYCHAINREQUEST']._serialized_end=1781
+  _globals['_VERIFYCHAINRESPONSE']._serialized_start=1784
+  _globals['_VERIFYCHAINRESPONSE']._serialized_end=1934
+  _globals['_AUDITSERVICE']._serialized_start=2060
+  _globals['_AUDITSERVICE']._serialized_end=2448
 # @@protoc_insertion_point(module_scope)

@@ -241,7 +241,12 @@ Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y0
 
 @_typing.final
 class ListAuditEventsResponse(_message.Message):
-    """One page of events."""
+    """One page of events.
+
+    One call looks at a bounded number of events. So a page may have fewer events than
+    `page_size`, even none, although more events match: the search is over when
+    `next_page_token` is empty.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -249,8 +254,15 @@ class ListAuditEventsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    SEARCHED_TO_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SEARCHED_TO_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Empty on the last page: every event was looked at."""
+    searched_to_sequence: _builtins.int
+    """The last event that the search has looked at: the oldest one, or the newest one if
+    `from_sequence` is set. The next page goes on after it. It is set on every page but
+    the last one. 0: the last page, or a node of release 0.1.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
         """Newest first; oldest first if `from_sequence` is set."""
@@ -265,6 +277,10 @@ class ListAuditEventsResponse(_message.Message):
         match, too. Not set: nothing.
         """
 
+    @_builtins.property
+    def searched_to_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of that event. Set together with `searched_to_sequence`."""
+
     def __init__(
         self,
         *,
@@ -272,10 +288,12 @@ class ListAuditEventsResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         position: _types_pb2.ReadPosition | None = ...,
         removed: _types_pb2.RemovedEvents | None = ...,
+        searched_to_sequence: _builtins.int = ...,
+        searched_to_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "removed", b"removed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "removed", b"removed", "searched_to_time", b"searched_to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "position", b"position", "removed", b"removed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "position", b"position", "removed", b"removed", "searched_to_sequence", b"searched_to_sequence", "searched_to_time", b"searched_to_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,7 +341,9 @@ Global___ExportAuditEventsRequest: _TypeAlias = ExportAuditEventsRequest  # noqa
 
 @_typing.final
 class ExportAuditEventsResponse(_message.Message):
-    """A part of an export. There is always at least one."""
+    """A part of an export. There is always at least one. A part may have no event: a node
+    that looks for rare events says in this way how far it has come.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -333,6 +353,7 @@ class ExportAuditEventsResponse(_message.Message):
     END_SEQUENCE_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    SEARCHED_TO_SEQUENCE_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
     """The next bytes of the file: whole lines."""
     events: _builtins.int
@@ -343,6 +364,10 @@ class ExportAuditEventsResponse(_message.Message):
     """
     end_sequence: _builtins.int
     """The last event that the export can contain."""
+    searched_to_sequence: _builtins.int
+    """The last event that the export has looked at, whether or not it matches. It saves
+    time to continue an interrupted export after this one. 0: none yet.
+    """
     @_builtins.property
     def position(self) -> _types_pb2.ReadPosition:
         """How current the result is."""
@@ -360,10 +385,11 @@ class ExportAuditEventsResponse(_message.Message):
         end_sequence: _builtins.int = ...,
         position: _types_pb2.ReadPosition | None = ...,
         removed: _types_pb2.RemovedEvents | None = ...,
+        searched_to_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "removed", b"removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "end_sequence", b"end_sequence", "events", b"events", "last_sequence", b"last_sequence", "position", b"position", "removed", b"removed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "end_sequence", b"end_sequence", "events", b"events", "last_sequence", b"last_sequence", "position", b"position", "removed", b"removed", "searched_to_sequence", b"searched_to_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

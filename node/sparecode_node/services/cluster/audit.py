@@ -8,6 +8,7 @@ from sparecode_node.domain.audit import chain_hash
 from sparecode_node.domain.ids import AdministratorName
 from sparecode_node.queries import audit, segments
 from sparecode_node.queries.audit import (
+    AuditBatch,
     AuditFilter,
     AuditHead,
     AuditPage,
@@ -42,6 +43,8 @@ class ExportPiece:
     events: int
     last_sequence: int
     """0: the piece holds no event."""
+    searched_to_sequence: int = 0
+    """The filter was tried on all events up to this one; 0: the piece is the first."""
     end_sequence: int
     """The export ends at this sequence or earlier."""
     removed: RemovedEvents | None = None
@@ -115,7 +118,8 @@ class Audit:
         Return the pieces of a file, up to the head at the time of the call.
 
         Each piece is read in its own transaction, and the session is checked again: a
-        slow reader blocks nothing, and an ended session reads no further.
+        slow reader blocks nothing, and an ended session reads no further. A piece looks
+        at a bounded number of events, so other reads have their turn; it may be empty.
         """
         _check(criteria)
         _check_sequence("after_sequence", after_sequence)
@@ -146,17 +150,15 @@ class Audit:
                 stale=stale_ok,
             )
             after = after_sequence
-            while True:
+            while after < end:
                 read = await self._batch(context, criteria, after=after, up_to=end)
-                records = read.value
-                if not records:
-                    return
-                after = records[-1].event.sequence
+                records, after = read.value.items, read.value.searched_to
                 yield Read(
                     value=ExportPiece(
                         content=audit_export.lines(form, records),
                         events=len(records),
-                        last_sequence=after,
+                        last_sequence=records[-1].event.sequence if records else 0,
+                        searched_to_sequence=after,
                         end_sequence=end,
                     ),
                     node_id=read.node_id,
@@ -219,8 +221,8 @@ class Audit:
                     problem="; ".join(filter(None, (verdict.problem, words))),
                 )
                 continue
-            batch = await self._batch(context, AuditFilter(), after=after, up_to=end)
-            verdict = _follow(verdict, batch.value)
+            records = await self._following(context, after=after, up_to=end)
+            verdict = _follow(verdict, records)
         return verdict
 
     async def _removed(self, context: CallContext) -> Removed:
@@ -242,7 +244,6 @@ class Audit:
                 transaction,
                 after=sequence - 1,
                 up_to=sequence,
-                criteria=AuditFilter(),
                 rows=1,
             )
             return None if there else lost
@@ -251,16 +252,26 @@ class Audit:
 
     async def _batch(
         self, context: CallContext, criteria: AuditFilter, *, after: int, up_to: int
-    ) -> Read[tuple[AuditRecord, ...]]:
-        async def query(
-            transaction: ReadTransaction, _: int
-        ) -> tuple[AuditRecord, ...]:
-            return await audit.following(
+    ) -> Read[AuditBatch]:
+        async def query(transaction: ReadTransaction, _: int) -> AuditBatch:
+            return await audit.batch(
                 transaction, after=after, up_to=up_to, criteria=criteria, rows=BATCH
             )
 
         # Events up to the head that was read first no longer change.
         return await self._reader.read(context, query, stale_ok=True)
+
+    async def _following(
+        self, context: CallContext, *, after: int, up_to: int
+    ) -> tuple[AuditRecord, ...]:
+        async def query(
+            transaction: ReadTransaction, _: int
+        ) -> tuple[AuditRecord, ...]:
+            return await audit.following(
+                transaction, after=after, up_to=up_to, rows=BATCH
+            )
+
+        return (await self._reader.read(context, query, stale_ok=True)).value
 
 
 def removed_words(removed: Removed) -> str:

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.notices import Channel, ChannelKind
 from sparecode_node.queries import audit, notices
-from sparecode_node.queries.audit import SEQUENCE_MAX, AuditFilter, AuditRecord
+from sparecode_node.queries.audit import SEQUENCE_MAX, AuditRecord
 from sparecode_node.queries.notices import StoredNotice
 from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import LocalState
@@ -113,7 +113,6 @@ class StreamLane:
                     transaction,
                     after=self._position,
                     up_to=SEQUENCE_MAX,
-                    criteria=AuditFilter(),
                     rows=BATCH,
                 )
         except MissingSegmentError as error:
