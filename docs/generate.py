@@ -217,6 +217,12 @@ writes the event, and it is the same on every node. `sparecode audit list` shows
 `sparecode audit export` writes them to a file, and `sparecode audit verify` proves such
 a file. `sparecode audit list --authentication-id ID` finds the decision that an agent got
 with that id, and its consequences; their details begin with it.
+
+Times and that id have an index; other filters look at one event after the other, newest
+first: 50,000 in one call, and 20 million in about ten seconds. `sparecode audit list` goes
+on by itself until it has `--limit` events or the log ends, and says how far it has come.
+Ctrl-C shows what it has found. Name the time if you know it (`--since`, `--until`). The
+console's page shows what one call has found, with a link that searches further.
 """,
         body,
     )

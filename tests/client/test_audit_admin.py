@@ -2,7 +2,7 @@
 """Exports and checkpoints through the library: another node continues a broken stream."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -110,6 +110,42 @@ async def test_timeout_restarts_with_each_progress_of_an_export(
     assert (b"".join(content), export.events) == (b"xyz", 6)
     starts = [request.after_sequence for request in nodes[0].requests(EXPORT)]
     assert starts == [0, 2, 4]
+
+
+async def test_an_export_that_finds_nothing_makes_progress_too(
+    connect: Callable[..., Client], nodes: list[FakeNode]
+) -> None:
+    """It goes on after what was looked at, however long the log is."""
+    parts = [
+        pb.ExportAuditEventsResponse(searched_to_sequence=number, end_sequence=6)
+        for number in (2, 4, 6)
+    ]
+    nodes[0].answer(
+        EXPORT,
+        ([parts[0]], NO_QUORUM_FOR_LONG),
+        ([parts[1]], NO_QUORUM_FOR_LONG),
+        ([parts[2]], None),
+    )
+    admin = AsyncAdmin.over(connect(nodes[0].address, timeout_s=1))
+
+    export = await admin.export_audit_events(lambda _: None)
+
+    assert export == AuditExport(events=0, last_sequence=0)
+    starts = [request.after_sequence for request in nodes[0].requests(EXPORT)]
+    assert starts == [0, 2, 4]
+
+
+async def test_a_page_tells_how_far_the_node_has_looked(
+    admin: AsyncAdmin, nodes: list[FakeNode]
+) -> None:
+    page = pb.ListAuditEventsResponse(next_page_token="t", searched_to_sequence=7)
+    page.searched_to_time.FromSeconds(60)
+    nodes[0].answer("AuditService/ListAuditEvents", page)
+
+    first = await admin.list_audit_events()
+
+    assert (first.items, first.searched_to_sequence) == ((), 7)
+    assert first.searched_to_time == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 
 async def test_ended_session_is_reported_without_a_retry(

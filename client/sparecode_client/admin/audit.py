@@ -37,6 +37,10 @@ class AuditLog(Caller):
         Return a page of events, newest first.
 
         With *from_sequence*, return that event and later ones, oldest first.
+
+        A node looks at a bounded number of events in one call. So a page may have fewer
+        events than *page_size*, even none, and `searched_to_time` tells how far it has
+        looked. Call again with `next_page_token` until that is empty.
         """
         request = audit_pb2.ListAuditEventsRequest(
             page_size=page_size,
@@ -53,6 +57,8 @@ class AuditLog(Caller):
             next_page_token=answer.next_page_token,
             position=position_in(answer.position),
             removed=removed_in(answer),
+            searched_to_sequence=answer.searched_to_sequence,
+            searched_to_time=time_in(answer, "searched_to_time"),
         )
 
     async def export_audit_events(
@@ -71,10 +77,10 @@ class AuditLog(Caller):
 
         If a node breaks off, another one continues with the next event. Only a complete
         export as JSON Lines can be verified. *progress* gets the sequence number that
-        was written last, and the last one of the export. *within* limits the time
+        was looked at last, and the last one of the export. *within* limits the time
         without progress.
         """
-        events, last = 0, 0
+        events, last, searched_to = 0, 0, 0
         has_answer = False
         removed: RemovedEvents | None = None
 
@@ -82,20 +88,22 @@ class AuditLog(Caller):
             return audit_pb2.ExportAuditEventsRequest(
                 format=enum_out(audit_pb2.AuditExportFormat, form),
                 filter=filter_out(event_filter),
-                after_sequence=max(last, after_sequence),
+                after_sequence=max(searched_to, after_sequence),
                 continued=has_answer,
                 stale_ok=stale_ok,
             )
 
         def take(piece: audit_pb2.ExportAuditEventsResponse) -> bool:
-            nonlocal events, last, has_answer, removed
+            nonlocal events, last, searched_to, has_answer, removed
             has_answer = True
             removed = removed or removed_in(piece)
             write(piece.content)
             events += piece.events
             last = max(last, piece.last_sequence)
-            progress(last, piece.end_sequence)
-            return piece.events > 0
+            before = searched_to
+            searched_to = max(before, last, piece.searched_to_sequence)
+            progress(searched_to, piece.end_sequence)
+            return piece.events > 0 or searched_to > before
 
         await self._client.stream_out(
             lambda node: node.audit.ExportAuditEvents, request, take, within=within

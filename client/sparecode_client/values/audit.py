@@ -88,10 +88,19 @@ class AuditExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPage(Page[AuditEvent]):
-    """A page of events."""
+    """
+    A page of events.
+
+    A node looks at a bounded number of events in one call. So a page may have fewer
+    events than requested, even none: only an empty `next_page_token` ends the search.
+    """
 
     removed: RemovedEvents | None = None
     """What retention has removed, if the page reaches back to it; None: nothing."""
+    searched_to_sequence: int = 0
+    """The last event that was looked at; 0: the last page, or a node of release 0.1."""
+    searched_to_time: datetime | None = None
+    """The time of that event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

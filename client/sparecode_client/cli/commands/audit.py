@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import audit_archive, audit_files
+from sparecode_client.cli.commands import audit_archive, audit_files, audit_search
 from sparecode_client.cli.commands.audit_files import ExportForm, NewFile
-from sparecode_client.cli.terminal.listing import list_json, note_rest, read_pages
+from sparecode_client.cli.commands.audit_search import Search
+from sparecode_client.cli.terminal.exit_codes import INTERRUPTED
 from sparecode_client.cli.terminal.options import Limit, StaleOk, time_option
+from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import (
     NUMBER_MAX,
@@ -18,12 +20,7 @@ from sparecode_client.cli.terminal.words import (
     plain,
     show_second,
 )
-from sparecode_client.values.audit import (
-    AuditEvent,
-    AuditFilter,
-    AuditPage,
-    RemovedEvents,
-)
+from sparecode_client.values.audit import AuditEvent, AuditFilter
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -99,39 +96,52 @@ def list_(
     limit: Limit = 20,
     stale_ok: StaleOk = False,
 ) -> None:
-    """Show events, newest first."""
+    """
+    Show events, newest first.
+
+    A search through years takes a while. Ctrl-C shows what it has found so far.
+    """
     settings = settings_of(context)
     event_filter = _filter(
         *(since, until, actor, action, target, outcome, reason, authentication_id)
     )
-    removed: RemovedEvents | None = None
     with settings.admin() as admin:
+        result = audit_search.search(
+            admin,
+            event_filter,
+            from_sequence=from_sequence or 0,
+            limit=limit,
+            stale_ok=stale_ok,
+            output=settings.output,
+        )
+        _show(settings.output, result)
+        if result.error is not None:
+            raise result.error
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
 
-        def events(*, page_size: int, page_token: str, stale_ok: bool) -> AuditPage:
-            nonlocal removed
-            page = admin.list_audit_events(
-                event_filter,
-                from_sequence=from_sequence or 0,
-                page_size=page_size,
-                page_token=page_token,
-                stale_ok=stale_ok,
-            )
-            removed = removed or page.removed
-            return page
 
-        page = read_pages(events, limit, stale_ok=stale_ok)
-    if settings.output.is_json:
-        settings.output.json(
-            {**list_json("events", page), "removed": removed}, "events"
+def _show(output: Output, result: Search) -> None:
+    """Show what a search has found, and how far it has come."""
+    if output.is_json:
+        sequence, time = result.searched_to
+        output.json(
+            {
+                "events": result.events,
+                "complete": result.complete,
+                "position": result.position,
+                "removed": result.removed,
+                "searched_to_sequence": sequence or None,
+                "searched_to_time": time,
+            },
+            "events",
         )
         return
-    for event in page.items:
+    for event in result.events:
         for line in event_lines(event, shutil.get_terminal_size().columns):
-            settings.output.say(line)
-    if not page.items:
-        settings.output.note("No events match.")
-    note_rest(settings.output, page, "event")
-    audit_files.note_removed(settings.output, removed)
+            output.say(line)
+    audit_search.note_end(output, result)
+    audit_files.note_removed(output, result.removed)
 
 
 @app.command("export", epilog="Example: sparecode audit export audit-2026.jsonl")

@@ -8,6 +8,7 @@ from time import monotonic, sleep
 import typer
 
 from sparecode_client.blocking import Admin
+from sparecode_client.cli.terminal.exit_codes import INTERRUPTED
 from sparecode_client.cli.terminal.settings import Settings
 from sparecode_client.cli.terminal.words import show_time
 from sparecode_client.errors import (
@@ -23,8 +24,6 @@ SLOWER_S = 5.0
 """Added to the interval when a node says that polls come too fast (RFC 8628, 3.5)."""
 PATIENCE_S = 600.0
 """Stop polling after this time even if no node answers."""
-INTERRUPTED = 130
-"""The exit code of a program that the user stops with Ctrl-C."""
 WHERE = "Your account > Command line"
 
 

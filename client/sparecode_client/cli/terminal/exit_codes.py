@@ -35,6 +35,9 @@ class ExitCode(enum.IntEnum):
     NOT_PERMITTED = 4
 
 
+INTERRUPTED = 130
+"""The exit code of a program that the user stops with Ctrl-C."""
+
 AS_JSON: ContextVar[bool] = ContextVar("errors_as_json", default=False)
 """Whether programs read the errors of this command. The app sets it."""
 
