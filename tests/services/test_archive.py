@@ -22,7 +22,7 @@ from sparecode_node.services.cluster import archive_files, checkpoints
 from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.services.files.guarded_files import create
 from sparecode_node.statemachine import audit, sealed_events
-from sparecode_node.statemachine.sealed_events import SegmentError
+from sparecode_node.statemachine.segment_chain import SegmentError
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
 from sparecode_node.tool.doctor.archive import check_archive

@@ -31,6 +31,7 @@ from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.segments import NoteArchive
 from sparecode_node.statemachine.missing_segments import missing_segments
 from sparecode_node.statemachine.sealed_events import file_of
+from sparecode_node.statemachine.segment_chain import SegmentError
 from sparecode_node.statemachine.short_segments import short_segments
 from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.tool.doctor.archive import check_copies
@@ -156,7 +157,7 @@ async def test_a_file_of_the_right_name_alone_is_not_confirmed(
     archive = archive_of(node, state, tmp_path / "archive")
     retention = retention_of(node, archive)
     await retention.step()
-    with pytest.raises(sealed_events.SegmentError):
+    with pytest.raises(SegmentError):
         await archive.step()
     await retention.step()
     assert confirmed(node) == {2, 3}
@@ -171,7 +172,7 @@ async def test_a_rotten_copy_is_withdrawn(node: OneNode, tmp_path: Path) -> None
     archive = await confirm(node, state)
     (first, *_) = named(tmp_path / "archive", "*.jsonl")
     first.write_bytes(first.read_bytes()[:-2])
-    with pytest.raises(sealed_events.SegmentError):
+    with pytest.raises(SegmentError):
         await archive.read_again()
     await retention_of(node, archive).step()
     assert confirmed(node) == {2, 3}

@@ -51,7 +51,8 @@ from sparecode_node.services.files.backup_verification import (
 )
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.missing_segments import missing_segments
-from sparecode_node.statemachine.sealed_events import SegmentError, file_of
+from sparecode_node.statemachine.sealed_events import file_of
+from sparecode_node.statemachine.segment_chain import SegmentError
 from sparecode_node.statemachine.snapshots import (
     read_state,
     write_snapshot,

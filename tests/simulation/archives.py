@@ -20,7 +20,7 @@ from sparecode_node.domain.segments import holding_of, numbers_of
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.segments import NoteArchive, RemoveSegments
 from sparecode_node.statemachine.handlers import retention
-from sparecode_node.statemachine.sealed_events import SegmentError
+from sparecode_node.statemachine.segment_chain import SegmentError
 from sparecode_node.statemachine.tables import archives
 from sparecode_node.statemachine.tables.segments import Segment
 from tests.simulation.comparisons import Comparison

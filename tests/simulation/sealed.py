@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 
 from sparecode_node.statemachine import sealed_events
 from sparecode_node.statemachine.audit import Stored
-from sparecode_node.statemachine.sealed_events import Pace, SealedEvents, SegmentError
+from sparecode_node.statemachine.sealed_events import SealedEvents
+from sparecode_node.statemachine.segment_chain import Pace, SegmentError
 from sparecode_node.statemachine.tables import segments
 from sparecode_node.statemachine.tables.segments import Segment
 from tests.simulation.state_connection import StateConnection

@@ -21,12 +21,11 @@ from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
-    SegmentError,
-    event_in,
     file_of,
     lines_of,
     open_log,
 )
+from sparecode_node.statemachine.segment_chain import SegmentError, event_in
 from sparecode_node.statemachine.snapshots import (
     install_snapshot,
     read_facts,

@@ -11,18 +11,24 @@ Readers see one table: `audit_events` becomes a view of both databases (`open_lo
 """
 
 import contextlib
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sparecode_node.domain.audit import AuditEvent, canonical, chain_hash
+from sparecode_node.domain.audit import AuditEvent, canonical
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.statemachine.checkpoints import write_ahead
 from sparecode_node.statemachine.page_sums import write_again
+from sparecode_node.statemachine.segment_chain import (
+    FIELDS,
+    Chained,
+    Pace,
+    SegmentError,
+    checked,
+    linked,
+)
 from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import (
     AUTHENTICATION_ID,
@@ -33,7 +39,6 @@ from sparecode_node.statemachine.tables.segments import Segment
 
 FORMAT = 1
 COLUMNS = "sequence, at_ms, actor, node, action, target, outcome, reason, detail, hash"
-_FIELDS = tuple(field.name for field in fields(AuditEvent))
 
 _TABLES = f"""
 CREATE TABLE audit_events (
@@ -75,15 +80,6 @@ leave the state, and a reader may see both. The state may have a gap between its
 a backup of a node that was alone, and lacked a segment that it has found since.
 """
 _NO_FILE = "CREATE TEMP TABLE stored_segments (number INTEGER, hash BLOB);"
-
-
-Pace = Callable[[Iterable[AuditEvent]], Iterator[AuditEvent]]
-
-"""Yields events, and may pause meanwhile."""
-
-
-class SegmentError(Exception):
-    """The events of a segment are not those that the state knows, or not all of them."""
 
 
 def file_of(state: Path) -> Path:
@@ -307,14 +303,20 @@ class SealedEvents:
         events, and may pause meanwhile.
         Raises `SegmentError` if the events are not those of the segment.
         """
+        self.store_chained(segment, linked(segment, events), pace)
+
+    def store_chained(
+        self, segment: Segment, chained: Iterable[Chained], pace: Pace = iter
+    ) -> None:
+        """Store a segment whose events are given with their hashes, as `store`."""
         with self._transaction():
             self._forget(segment)
             self._db.executemany(
                 f"INSERT INTO audit_events ({COLUMNS}) VALUES "
                 "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (*(getattr(event, name) for name in _FIELDS), value)
-                    for event, value in linked(segment, events)
+                    (*(getattr(event, name) for name in FIELDS), value)
+                    for event, value in chained
                 ),
             )
         # SQLite's own checkpoints would discard an error of the disk.
@@ -380,28 +382,6 @@ class SealedEvents:
             raise
 
 
-def linked(
-    segment: Segment, events: Iterable[AuditEvent]
-) -> Iterator[tuple[AuditEvent, bytes]]:
-    """
-    Yield the events of a segment, each with its hash.
-
-    Raises `SegmentError` after the last one at the latest, if they are not those that
-    the state knows.
-    """
-    sequence, head = segment.first_sequence - 1, segment.hash_before
-    for event in events:
-        if event.sequence != sequence + 1 or sequence >= segment.last_sequence:
-            raise SegmentError(f"event {sequence + 1} is missing")
-        sequence, head = event.sequence, chain_hash(head, event)
-        yield event, head
-    if sequence != segment.last_sequence or head != segment.hash_after:
-        raise SegmentError(
-            f"the events {segment.first_sequence} to {segment.last_sequence} are not "
-            "those of the cluster's audit log"
-        )
-
-
 def lines_of(
     state: Path, number: int, hash_after: bytes, *, skip: int, most: int
 ) -> bytes | None:
@@ -427,20 +407,6 @@ def lines_of(
         return b"".join(canonical(_event(row)) + b"\n" for row in rows)
 
 
-def event_in(line: bytes, *, beside: frozenset[str] = frozenset()) -> AuditEvent:
-    """
-    Return the event in a line of `lines_of`. Raises `SegmentError`.
-
-    *beside*: what a line of an export has beside the event.
-    """
-    try:
-        content = json.loads(line).items()
-        fields = {name: value for name, value in content if name not in beside}
-        return _checked(AuditEvent(**fields))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise SegmentError("a line is no event") from error
-
-
 def _is_unreadable(error: sqlite3.OperationalError) -> bool:
     """Return whether the disk has failed to read: a full one only fails to write."""
     return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_READ
@@ -461,16 +427,7 @@ def _verify(db: sqlite3.Connection, segment: Segment, pace: Pace) -> None:
 
 
 def _event(row: Iterable[Any]) -> AuditEvent:
-    return _checked(AuditEvent(**dict(zip(_FIELDS, row, strict=False))))
-
-
-def _checked(event: AuditEvent) -> AuditEvent:
-    """Return an event whose values have the right types. Raises `SegmentError`."""
-    for name in _FIELDS:
-        number = name in ("sequence", "at_ms")
-        if type(getattr(event, name)) is not (int if number else str):
-            raise SegmentError(f"what should be an event is no event: {name}")
-    return event
+    return checked(AuditEvent(**dict(zip(FIELDS, row, strict=False))))
 
 
 def _text(content: bytes) -> str:

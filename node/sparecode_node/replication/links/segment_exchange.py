@@ -7,7 +7,7 @@ them: the chain of hashes in its own state proves the events.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import grpc
@@ -83,12 +83,18 @@ class SegmentExchange:
         return tuple(sorted(self._others()))
 
     async def fetch(
-        self, node_id: NodeId, number: int, hash_after: bytes, *, bytes_max: int
-    ) -> list[bytes]:
+        self,
+        node_id: NodeId,
+        number: int,
+        hash_after: bytes,
+        *,
+        lines_max: int,
+        bytes_max: int,
+    ) -> AsyncGenerator[list[bytes], None]:
         """
-        Return the lines of a segment that another member sends, not proved yet.
+        Yield the lines of a segment that another member sends, in parts, not proved yet.
 
-        Raises `SegmentNotHeldError`, also for more than *bytes_max*.
+        Raises `SegmentNotHeldError`, also for more lines or bytes than there may be.
         """
         channel = self._channel(node_id)
         if channel is None:
@@ -96,20 +102,21 @@ class SegmentExchange:
         stub = stub_of(channel)
         request = peers_pb2.FetchSegmentRequest(number=number, hash=hash_after)
         call = stub.FetchSegment(request, timeout=FETCH_S)
-        lines: list[bytes] = []
-        size = 0
         try:
             async for part in each_of(call):
-                size += len(part.lines)
-                if size > bytes_max:
+                # Counted before they are split: an object costs more than a short line.
+                lines_max -= part.lines.count(b"\n")
+                bytes_max -= len(part.lines)
+                if lines_max < 0 or bytes_max < 0:
                     raise SegmentNotHeldError(f"{node_id} sends too much")
-                lines += part.lines.splitlines()
+                if not part.lines.endswith(b"\n"):
+                    raise SegmentNotHeldError(f"{node_id} sends parts of lines")
+                yield part.lines[:-1].split(b"\n")
         except grpc.aio.AioRpcError as error:
             cause = error.details() or error.code().name
             raise SegmentNotHeldError(f"{node_id}: {cause}") from error
         finally:
             call.cancel()
-        return lines
 
     async def lend(
         self, request: peers_pb2.FetchSegmentRequest

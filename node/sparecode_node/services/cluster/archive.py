@@ -30,12 +30,8 @@ from sparecode_node.queries.audit import AuditHead
 from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.archive_files import ArchivedFiles
 from sparecode_node.services.cluster.checkpoints import Checkpoint
-from sparecode_node.statemachine.sealed_events import (
-    SegmentError,
-    event_in,
-    lines_of,
-    open_log,
-)
+from sparecode_node.statemachine.sealed_events import lines_of, open_log
+from sparecode_node.statemachine.segment_chain import SegmentError, event_in
 from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.segments import Segment
 

@@ -25,7 +25,7 @@ from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.files import audit_export
 from sparecode_node.services.files.audit_export import ExportFormat
 from sparecode_node.services.files.guarded_files import create, open_regular
-from sparecode_node.statemachine.sealed_events import SegmentError, event_in, linked
+from sparecode_node.statemachine.segment_chain import SegmentError, event_in, linked
 from sparecode_node.statemachine.tables.segments import Segment
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,16 @@ from time to time. Each step can be repeated, so a crash at any moment loses not
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.segments import Holding, Ranges, holding_of
 from sparecode_node.fault_points import Point, reach
@@ -29,8 +31,6 @@ from sparecode_node.replication.links.segment_exchange import (
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
-    SegmentError,
-    event_in,
     events_in,
     file_of,
     find_damage,
@@ -38,9 +38,17 @@ from sparecode_node.statemachine.sealed_events import (
     mark,
     put_aside_files,
 )
+from sparecode_node.statemachine.segment_chain import (
+    Chained,
+    SegmentChain,
+    SegmentError,
+    event_in,
+)
 from sparecode_node.statemachine.tables.segments import Segment
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 PAUSE_S = 1.0
 """Between two looks at the state."""
@@ -105,6 +113,14 @@ class SegmentKeeper:
         """The segments that this node lacks, as of the last look."""
         self.holding: Holding | None = None
         """What this node has stored and proved, as of the last look; None: not known yet."""
+        self._failures: dict[NodeId, int] = {}
+        """
+        Members whose last answer was no segment, by the order of these answers.
+
+        One that stalls costs minutes. It is asked after the others from then on, and not
+        first for each of a thousand segments.
+        """
+        self._failure_numbers = itertools.count(1)
         self._causes: dict[str, str] = {}
         """Why the last step of each kind failed."""
         self._agreed = 0
@@ -330,12 +346,14 @@ class SegmentKeeper:
         if await asyncio.to_thread(self._recovered, segment):
             return
         causes = []
-        for peer in self.exchange.others:
+        for peer in sorted(self.exchange.others, key=self._last_failure):
             try:
                 await self._fetch_from(peer, segment)
             except (SegmentNotHeldError, SegmentError) as error:
                 causes.append(str(error))
+                self._failures[peer] = next(self._failure_numbers)
             else:
+                self._failures.pop(peer, None)
                 log.info(
                     "segment_fetched", extra={"segment": segment.number, "peer": peer}
                 )
@@ -344,6 +362,10 @@ class SegmentKeeper:
             f"no member has the audit events {segment.first_sequence} to "
             f"{segment.last_sequence}: {'; '.join(causes) or 'there is no other member'}"
         )
+
+    def _last_failure(self, peer: NodeId) -> int:
+        """Return when a member failed last; 0: it has sent what it was asked for since."""
+        return self._failures.get(peer, 0)
 
     def _recovered(self, segment: Segment) -> bool:
         """
@@ -367,34 +389,54 @@ class SegmentKeeper:
         return False
 
     async def _fetch_from(self, peer: NodeId, segment: Segment) -> None:
-        lines = await self.exchange.fetch(
+        """
+        Fetch a segment; each part is judged before the next one is awaited.
+
+        Raises `SegmentNotHeldError` and `SegmentError`.
+        """
+        chain = SegmentChain(segment)
+        chained: list[Chained] = []
+        parts = self.exchange.fetch(
             peer,
             segment.number,
             segment.hash_after,
+            lines_max=segment.events,
             bytes_max=segment.events * EVENT_BYTES_MAX,
         )
+
+        def take(lines: list[bytes]) -> None:
+            chained.extend(map(chain.add, self._in_turns(map(event_in, lines))))
+
+        async with contextlib.aclosing(parts):
+            async for lines in parts:
+                await self._rested(partial(take, lines))
+        chain.end()
         reach(Point.SEGMENT_FETCHED)
         await self._work(
-            lambda file: file.store(
-                segment, self._in_turns(map(event_in, lines)), self._in_turns
+            lambda file: file.store_chained(
+                segment, self._in_turns(chained), self._in_turns
             )
         )
 
     async def _work(self, work: Callable[[SealedEvents], None]) -> None:
-        """Run *work* in a thread, and rest for a time that depends on its duration."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        """Run *work* with the file in a thread, and rest as `_rested`."""
 
         def with_file() -> None:
             with self._opened() as file:
                 work(file)
 
-        await asyncio.to_thread(with_file)
+        await self._rested(with_file)
+
+    async def _rested(self, work: Callable[[], None]) -> None:
+        """Run *work* in a thread, and rest for a time that depends on its duration."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.to_thread(work)
         await asyncio.sleep(REST * (loop.time() - began))
 
-    def _in_turns(self, events: Iterable[AuditEvent]) -> Iterator[AuditEvent]:
+    def _in_turns(self, each: Iterable[_T]) -> Iterator[_T]:
         """Yield events, with a short pause after some of them."""
-        for number, event in enumerate(events, start=1):
+        for number, event in enumerate(each, start=1):
             if number % TURN_EVENTS == 0:
                 self._turn.wait(TURN_S)
             yield event
