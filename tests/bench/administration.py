@@ -143,12 +143,12 @@ def policy_changes_ms(estate: Estate) -> tuple[list[float], list[float]]:
     return taken[COUNTING], taken[OTHER]
 
 
-def policy_change_ms(estate: Estate, field: str) -> float:
+def policy_change_ms(estate: Estate, field: str, *, repeats: int = REPEATS) -> float:
     """Raise a number of the policy by one; return how long that took."""
-    return asyncio.run(_policy_change_ms(estate, field))
+    return asyncio.run(_policy_change_ms(estate, field, repeats))
 
 
-async def _policy_change_ms(estate: Estate, field: str) -> float:
+async def _policy_change_ms(estate: Estate, field: str, repeats: int) -> float:
     async with _administrator(estate) as admin:
         policy = await admin.get_policy()
         # More guesses are weighed against live codes; fewer are not.
@@ -157,7 +157,7 @@ async def _policy_change_ms(estate: Estate, field: str) -> float:
         policy = await admin.get_policy()
         as_before = {field: getattr(policy, field) + 1}
         began = time.perf_counter()
-        for left in reversed(range(REPEATS)):
+        for left in reversed(range(repeats)):
             try:
                 await admin.update_policy(dataclasses.replace(policy, **as_before))
                 break

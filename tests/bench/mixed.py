@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from local_cluster.cluster import LocalNode
 
 from tests.bench import administration, recovery
-from tests.bench.estate import Estate, Run
+from tests.bench.estate import Estate, Run, resident_mb
 from tests.bench.harness import Bench
-from tests.bench.joining import EstateSite, Join, join, remove
+from tests.bench.joining import EstateSite, Join, join, pid_of, remove
 
 CODE_CLIENTS = 4
 CODES_PER_S = 400
@@ -39,6 +39,8 @@ SLICES = 10
 SLICE_MIN_S = 5.0
 CHANGES = 20
 """Changes of the policy in the planned time."""
+CHANGE_REPEATS = 60
+"""Of one change: a count of ten million codes takes long beside these loads."""
 JOINS_AFTER = 0.2
 """The part of the time after which the node joins: the loads run by then."""
 FULL_S = 600.0
@@ -196,7 +198,9 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
     with bench.no_election(estate, "elections during the mixed load", name="(million)"):
         joined, began, ended = streams.run(
             loads_of(estate, max(SLICE_MIN_S, seconds / SLICES)),
-            lambda field: administration.policy_change_ms(estate, field),
+            lambda field: administration.policy_change_ms(
+                estate, field, repeats=CHANGE_REPEATS
+            ),
             seconds=seconds,
             pause_s=seconds / CHANGES,
             beside=lambda: join(
@@ -257,6 +261,7 @@ def _report_join(
         "a node that joined under this load",
         serves_after_s=round(joined.serves.seconds, 1),
         votes_after_s=round(votes_s, 1),
+        memory_mb=round(resident_mb(pid_of(joined.node))),
         longest_time_without_an_answer_meanwhile_s=round(
             longest_gap_s(runs, began, ended), 2
         ),

@@ -99,7 +99,10 @@ def fill(world: FileWorld, rows: int) -> None:
     world.handle("raise-feature-level", {"level": "2"})
     db = world.db
     db.execute("DELETE FROM requests")
-    db.execute("UPDATE policy SET value = json_set(value, '$.requests_max', 5000000)")
+    # With room for more: a full table sheds new calls, which costs less.
+    db.execute(
+        "UPDATE policy SET value = json_set(value, '$.requests_max', ?)", (2 * rows,)
+    )
     over = Policy().request_retention_ms
     insert(db, rows, START_MS, over)
     world.machine = StateMachine(db)
@@ -119,14 +122,23 @@ def measure(world: FileWorld, *, entries: int = ENTRIES, due: int = DUE) -> Cost
     load_s, count_s = starts(world)
     world.machine = StateMachine(world.db)
     create(-2)  # It writes the counts again.
-    seen = {
-        "new": _entries(world, create, entries),
+    before = rows_of(world)
+    seen = {"new": _entries(world, create, entries)}
+    if rows_of(world) != before + entries + COUNTED:
+        raise RuntimeError("a call with a new id was shed or refused")
+    seen |= {
         "known": _entries(world, lambda _: world.apply(known), entries),
     }
     world.now_ms += Policy().request_retention_ms + MINUTE_MS
     create(-1)  # What else ends at that moment is gone.
     seen["due"] = _entries(world, lambda number: create(number + 1_000_000), due)
     return Costs(entries=seen, load_s=load_s, count_s=count_s)
+
+
+def rows_of(world: FileWorld) -> int:
+    """Return how many requests are remembered."""
+    (rows,) = world.db.execute("SELECT count(*) FROM requests").fetchone()
+    return int(rows)
 
 
 def _entries(
