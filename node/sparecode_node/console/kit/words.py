@@ -14,6 +14,7 @@ from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import role_in_sentence
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
+from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.replication.errors import (
     NoPrimaryError,
     NoQuorumError,
@@ -36,6 +37,7 @@ UNAVAILABLE = (NoQuorumError, NoPrimaryError)
 
 EXPLAINED = (
     InvalidFieldError,
+    MissingSegmentError,
     Refused,
     NoQuorumError,
     NoPrimaryError,
@@ -215,6 +217,31 @@ _NOT_FOUND = frozenset(
 )
 
 
+_NOT_NOW: Mapping[type[Exception], str] = {
+    OverloadedError: N_(
+        "This node is overloaded. Nothing was changed. Try again in a few seconds."
+    ),
+    RemovedError: N_(
+        "This node was removed from the cluster and shows nothing any "
+        "more. Nothing was changed. Use another node’s console. Operators find "
+        "the next steps in docs/runbooks/removed-node.md."
+    ),
+    StoppingError: N_("This node is stopping. Try again on another node’s console."),
+    MissingSegmentError: N_(
+        "This node lacks older audit events, which it is fetching from the "
+        "other members. Try again later, or use another node’s console."
+    ),
+    OlderMemberError: N_(
+        "One of the nodes runs an older release that does not know this. "
+        "Nothing was changed. Ask the operator to upgrade it."
+    ),
+}
+_TOO_FEW_NODES = N_(
+    "Too few nodes are in contact to decide, so nothing was changed. "
+    "Try again, or use another node’s console."
+)
+
+
 def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Problem:
     """
     Return the words for one of `EXPLAINED`.
@@ -260,44 +287,12 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
                 ),
                 status=429,
             )
-        case OverloadedError():
-            return Problem(
-                words=_(
-                    "This node is overloaded. Nothing was changed. Try again in a "
-                    "few seconds."
-                ),
-                status=503,
-            )
-        case RemovedError():
-            return Problem(
-                words=_(
-                    "This node was removed from the cluster and shows nothing any "
-                    "more. Nothing was changed. Use another node’s console. Operators find "
-                    "the next steps in docs/runbooks/removed-node.md."
-                ),
-                status=503,
-            )
-        case StoppingError():
-            return Problem(
-                words=_("This node is stopping. Try again on another node’s console."),
-                status=503,
-            )
-        case OlderMemberError():
-            return Problem(
-                words=_(
-                    "One of the nodes runs an older release that does not know this. "
-                    "Nothing was changed. Ask the operator to upgrade it."
-                ),
-                status=503,
-            )
         case _:
-            return Problem(
-                words=_(
-                    "Too few nodes are in contact to decide, so nothing was changed. "
-                    "Try again, or use another node’s console."
-                ),
-                status=503,
+            words = next(
+                (each for kind, each in _NOT_NOW.items() if isinstance(error, kind)),
+                _TOO_FEW_NODES,
             )
+            return Problem(words=_(words), status=503)
 
 
 def advised(problem: Problem, may: Callable[[str], bool]) -> Problem:
