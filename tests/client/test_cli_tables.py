@@ -112,6 +112,24 @@ def test_a_user_without_obstacles_is_explained(cli: Cli) -> None:
     )
 
 
+def test_a_node_that_fetches_older_attempts_says_so(cli: Cli) -> None:
+    """(U1, U3) It does not look as if the user had never tried."""
+    answer = users_pb2.ExplainUserResponse(
+        username="alice", older_attempts_missing=True
+    )
+    answer.position.node_id = "n3"
+    cli.node.answer("UserService/ExplainUser", answer)
+
+    result = cli("users", "explain", "alice", columns=200)
+
+    assert result.stdout == "Nothing stands in the way of alice.\n"
+    assert result.stderr == (
+        "Node n3 is still fetching older audit events: older sign-in attempts may be "
+        "missing. Another node may have them (--node).\n"
+    )
+    assert cli.json("users", "explain", "alice")["older_attempts_missing"] is True
+
+
 def test_tokens_as_a_table(cli: Cli) -> None:
     cli.node.answer("TokenService/ListTokens", answers.TOKENS)
 

@@ -221,3 +221,33 @@ async def test_a_role_that_may_not_assign_tokens_is_told_whom_to_ask(
     assert "No token. Ask a super administrator to assign one." in desk_page.text
     root_page = await (await desk.administrator()).open("/users/bob")
     assert "Find an unassigned one under SecurID Tokens" in root_page.text
+
+
+async def test_a_node_that_fetches_older_events_says_so(desk: Desk) -> None:
+    """(U1, U3) What stands in the way is complete, and the page opens."""
+    await locked(desk)
+    db = desk.node.local_db
+    db.execute(
+        "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
+        "first_at_ms, last_at_ms, hash_before, hash_after) "
+        "VALUES (1, 1, 2, 1, 1, zeroblob(32), zeroblob(32))"
+    )
+    browser = await desk.administrator()
+    for gone, words in ((0, False), (2, True)):
+        db.execute("DELETE FROM audit_events WHERE sequence <= ?", (gone,))
+        db.commit()
+        for path in (USER, TOKEN, PAGE):
+            page = await browser.open(path)
+            assert page.status == 200
+            if path != PAGE:
+                assert ("Older attempts are not on this node yet" in page.text) == words
+                assert "Emergency codes are locked" in page.text
+    bob = "/users/bob"
+    await browser.open("/new/user")
+    await browser.send("Create user", username="bob")
+    page = await browser.open(bob)
+    assert "Older attempts are not on this node yet" in page.text
+    assert "No attempt is known" not in page.text
+    browser.client.headers["accept-language"] = "de"
+    page = await browser.open(bob)
+    assert "Ältere Versuche sind noch nicht auf diesem Knoten" in page.text

@@ -191,6 +191,7 @@ class Users(Caller):
             blockers=tuple(_blocker_in(each) for each in answer.blockers),
             attempts=tuple(_attempt_in(each) for each in answer.attempts),
             position=position_in(answer.position),
+            older_attempts_missing=answer.older_attempts_missing,
         )
 
 

@@ -87,3 +87,5 @@ class UserExplanation:
     attempts: tuple[Attempt, ...]
     """Newest first, at most 20."""
     position: ReadPosition
+    older_attempts_missing: bool = False
+    """The node is still fetching older events: there may be older attempts."""

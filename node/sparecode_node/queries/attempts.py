@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.audit import without_authentication
 from sparecode_node.domain.ids import NameKey
-from sparecode_node.queries import audit, segments
+from sparecode_node.queries import segments
 from sparecode_node.queries.state import ReadTransaction
 
 _DETAIL = re.compile(
@@ -43,29 +43,40 @@ class Attempt:
     authentication_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latest:
+    """The latest attempts of a user that this node knows."""
+
+    items: tuple[Attempt, ...]
+    """Newest first, without a gap."""
+    older_missing: bool
+    """Whether there may be older ones: this node still fetches the events of that time."""
+
+
 async def latest(
     transaction: ReadTransaction, name_key: NameKey, *, rows: int
-) -> tuple[Attempt, ...]:
-    """
-    Return at most *rows* attempts, newest first; those of feature level 1 are left out.
-
-    Raises `MissingSegmentError`.
-    """
+) -> Latest:
+    """Return at most *rows* attempts; those of feature level 1 are left out."""
+    first = await segments.first_readable(transaction)
     events = await transaction.all(
         """
         SELECT sequence, at_ms, actor, node, outcome, reason, detail, authentication_id,
             (SELECT name FROM agents WHERE identity = substr(actor, 7)) AS agent
         FROM audit_events
         WHERE target = :target AND authentication_id IS NOT NULL
+            AND sequence >= :first
             AND action IN ('Authenticate', 'ContinueAuthentication')
         ORDER BY sequence DESC LIMIT :rows
         """,
         target=name_key,
+        first=first,
         rows=rows,
     )
-    oldest = events[-1]["sequence"] if len(events) == rows else 1
-    await segments.require(transaction, oldest, audit.SEQUENCE_MAX)
-    return tuple(_attempt(event) for event in events)
+    begin = (await segments.removed(transaction)).last_sequence + 1
+    return Latest(
+        items=tuple(_attempt(event) for event in events),
+        older_missing=len(events) < rows and first > begin,
+    )
 
 
 def _attempt(event: sqlite3.Row) -> Attempt:

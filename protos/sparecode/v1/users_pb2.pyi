@@ -770,8 +770,13 @@ class ExplainUserResponse(_message.Message):
     BLOCKERS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    OLDER_ATTEMPTS_MISSING_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """The username."""
+    older_attempts_missing: _builtins.bool
+    """There may be older attempts than these: the called node has joined, or lost a part
+    of its audit log, and is still fetching older events. `blockers` is complete.
+    """
     @_builtins.property
     def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
         """What stands in the way now. Empty: nothing."""
@@ -793,10 +798,11 @@ class ExplainUserResponse(_message.Message):
         blockers: _abc.Iterable[Global___Blocker] | None = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         position: _types_pb2.ReadPosition | None = ...,
+        older_attempts_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "blockers", b"blockers", "position", b"position", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "blockers", b"blockers", "older_attempts_missing", b"older_attempts_missing", "position", b"position", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

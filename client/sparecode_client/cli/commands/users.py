@@ -178,8 +178,13 @@ def explain(
             ["Time", "Agent", "Node", "From", "To", "Token", "Outcome"],
             [_attempt_row(attempt) for attempt in explanation.attempts],
         )
-    else:
+    elif not explanation.older_attempts_missing:
         output.say("No sign-in attempt is known.")
+    if explanation.older_attempts_missing:
+        output.note(
+            f"Node {explanation.position.node_id} is still fetching older audit events: "
+            "older sign-in attempts may be missing. Another node may have them (--node)."
+        )
     output.position(explanation.position)
 
 

@@ -86,6 +86,8 @@ class UserExplanation:
     blockers: tuple[ExplainedBlocker, ...]
     attempts: tuple[ExplainedAttempt, ...]
     """Newest first, at most `ATTEMPTS_MAX`."""
+    older_missing: bool = False
+    """This node is still fetching older events: there may be older attempts."""
 
 
 class Explanations:
@@ -153,13 +155,14 @@ async def _explained(
     standing: Sequence[Blocker],
     role: Role,
 ) -> UserExplanation:
-    latest: tuple[Attempt, ...] = ()
+    latest = attempts.Latest(items=(), older_missing=False)
     if username:
         latest = await attempts.latest(transaction, fold(username), rows=ATTEMPTS_MAX)
     return UserExplanation(
         username=username,
         blockers=_blockers(standing, role),
-        attempts=tuple(_attempt(each, standing, role) for each in latest),
+        attempts=tuple(_attempt(each, standing, role) for each in latest.items),
+        older_missing=latest.older_missing,
     )
 
 
