@@ -8,10 +8,11 @@ from sparecode_node.domain.segments import (
     GAPS_MAX,
     Holding,
     agreed,
+    contains,
     count,
     holding_of,
+    in_fewer_than,
     in_words,
-    only_in,
     ranges_of,
     without,
 )
@@ -37,13 +38,17 @@ def test_what_is_lacking(held: frozenset[int], last: int, lost: frozenset[int]) 
     assert numbers(lacking) == set(range(1, last + 1)) - held - lost
 
 
-@given(NUMBERS, st.lists(NUMBERS, max_size=4))
-def test_the_last_holder_is_found(
-    own: frozenset[int], others: list[frozenset[int]]
+@given(NUMBERS, st.lists(NUMBERS, max_size=4), st.integers(0, 3))
+def test_what_too_few_others_hold_is_found(
+    own: frozenset[int], others: list[frozenset[int]], copies: int
 ) -> None:
     """(U1) Several others may hold the rest together."""
-    found = only_in(holding_of(own), [holding_of(each) for each in others])
-    assert numbers(found) == own.difference(*others)
+    held = holding_of(own).held
+    found = in_fewer_than(copies, held, [holding_of(each) for each in others])
+    assert numbers(found) == {
+        number for number in own if sum(number in each for each in others) < copies
+    }
+    assert found == ranges_of(numbers(found))
 
 
 @given(NUMBERS, NUMBERS)
@@ -56,17 +61,21 @@ def test_a_holding_without_what_was_declared_lost(
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=4), st.integers(0, 45), NUMBERS)
-def test_all_agree_up_to_the_first_that_one_lacks(
+def test_all_agree_on_what_none_lacks(
     held: list[frozenset[int]], last: int, lost: frozenset[int]
 ) -> None:
-    number = agreed([holding_of(each) for each in held], last, lost)
-    every = set(range(1, number + 1))
-    assert all(every <= each | lost for each in held)
-    assert number == last or not all(number + 1 in each | lost for each in held)
+    """(U1) A new voter that lacks old segments agrees on newer ones."""
+    found = agreed([holding_of(each) for each in held], last, lost)
+    assert numbers(found) == {
+        number
+        for number in range(1, last + 1)
+        if all(number in each | lost for each in held)
+    }
+    assert all(contains(found, number) for number in numbers(found))
 
 
-def test_nobody_agrees_in_an_empty_cluster() -> None:
-    assert agreed([], 7, ()) == 0
+def test_nothing_is_agreed_in_an_empty_cluster() -> None:
+    assert agreed([], 7, ()) == ()
 
 
 def test_many_gaps_are_reported_as_less_than_there_is() -> None:

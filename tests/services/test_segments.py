@@ -109,7 +109,7 @@ async def kept(
     serves: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[SegmentKeeper]:
     keeper = SegmentKeeper(state, on_stored, serves=serves)
-    keeper.allow(2**63)
+    keeper.allow(((1, 2**63),))
     try:
         yield keeper
     finally:
@@ -404,7 +404,7 @@ async def test_a_failing_disk_is_tried_again(
     monkeypatch.setattr(sealed_events.SealedEvents, "store", failing)
     monkeypatch.setattr(keeping, "RETRY_S", 0.01)
     keeper = SegmentKeeper(tmp_path / "local.db", stored.append)
-    keeper.allow(2**63)
+    keeper.allow(((1, 2**63),))
     task = asyncio.create_task(keeper.run())
     async with asyncio.timeout(60):
         while "disk is full" not in str([vars(each) for each in caplog.records]):  # noqa: ASYNC110
@@ -1006,7 +1006,7 @@ async def test_nothing_is_discarded_after_a_member_has_lost_a_segment(
     async with kept(tmp_path / "local.db", stored.append) as keeper:
         await keeper.step()
         assert stored[-1].segment.number == 3
-        keeper.allow(0)
+        keeper.allow(())
         await keeper.step()
         assert stored[-1] is None
     assert node.local_db.in_transaction is False

@@ -37,8 +37,11 @@ def note(
     )
 
 
-def remove(world: World, node: str) -> str:
-    return world.handle("remove-member", {"node": node, "member": "yes"})
+def remove(world: World, node: str, staying: str = "", copies: int = 0) -> str:
+    return world.handle(
+        "remove-member",
+        {"node": node, "member": "yes", "staying": staying, "copies": str(copies)},
+    )
 
 
 def holdings(world: World) -> dict[NodeId, Holding]:
@@ -101,6 +104,51 @@ def test_the_others_may_hold_them_together(world: World) -> None:
     note(world, "n1", 3)
     note(world, "n2", 3, "1+1")
     note(world, "n3", 1)
+    assert "RemoveMember n1 applied" in remove(world, "n1")
+
+
+def test_machines_are_replaced_no_faster_than_their_segments_are_copied(
+    world: World,
+) -> None:
+    """(U1) A majority of the voters that stay have each segment, at every moment."""
+    for node in ("n1", "n2", "n3"):
+        note(world, node, 3)
+    note(world, "n4", 3, "1+2")
+    assert "RemoveMember n1 applied" in remove(world, "n1", "n2+n3+n4", 2)
+    refused = remove(world, "n2", "n3+n4+n5", 2)
+    assert "last_segment_holder" in refused
+    assert "n2 has segments 1 to 2 of" in refused
+    assert "fewer than 2 have them: wait" in refused
+    assert "stop its machine first" in refused
+    note(world, "n5", 2, "1+1")
+    assert "n2 has segments 1 of" in remove(world, "n2", "n3+n4+n5", 2)
+    note(world, "n4", 3)
+    assert "RemoveMember n2 applied" in remove(world, "n2", "n3+n4+n5", 2)
+    assert world.replayed().machine.digest() == world.machine.digest()
+
+
+def test_two_removals_at_once_do_not_both_count_on_the_other(world: World) -> None:
+    """(U1) Each was judged before the other was carried out."""
+    for node in ("n1", "n2", "n3"):
+        note(world, node, 3)
+    assert "RemoveMember n1 applied" in remove(world, "n1", "n2+n3+n4", 2)
+    assert "last_segment_holder" in remove(world, "n2", "n1+n3+n4", 2)
+
+
+def test_a_member_that_does_not_answer_is_no_copy_to_count_on(world: World) -> None:
+    """(U1) n3 has told that it has them, and is down: n2 would be the only one."""
+    for node in ("n1", "n2", "n3"):
+        note(world, node, 3)
+    assert "last_segment_holder" in remove(world, "n1", "n2+n4", 2)
+
+
+def test_a_destroyed_member_is_removed_while_one_other_has_its_segments(
+    world: World,
+) -> None:
+    """(U1) Its copy is gone, whether or not it is a member, so the removal waits for none."""
+    note(world, "n1", 3)
+    note(world, "n2", 3)
+    note(world, "n4", 3, "1+2")
     assert "RemoveMember n1 applied" in remove(world, "n1")
 
 

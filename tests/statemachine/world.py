@@ -954,6 +954,12 @@ class World:
                     node_id=NodeId(arguments["node"]),
                     member="member" in arguments,
                     rotate_keys="rotate-keys" in arguments,
+                    staying=tuple(
+                        NodeId(each)
+                        for each in arguments.get("staying", "").split("+")
+                        if each
+                    ),
+                    copies=int(arguments.get("copies", "0")),
                 )
             case "barrier":
                 return PassBarrier()

@@ -5,6 +5,7 @@ Which sealed segments of the audit log a member holds, as ranges of their number
 Segments are numbered from 1 on. A range is a pair: its first and its last number.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -98,12 +99,33 @@ def common(ranges: Ranges, others: Ranges) -> Ranges:
     return subtract(ranges, subtract(ranges, others))
 
 
-def only_in(holding: Holding, others: Iterable[Holding]) -> Ranges:
-    """Return the segments that one member holds and none of the *others*."""
-    left = holding.held
-    for other in others:
-        left = subtract(left, other.held)
-    return left
+def in_fewer_than(copies: int, held: Ranges, others: Iterable[Holding]) -> Ranges:
+    """Return the *held* segments that fewer than *copies* of the *others* hold."""
+    there = [common(held, other.held) for other in others]
+    edges = sorted(
+        {edge for ranges in (held, *there) for a, b in ranges for edge in (a, b + 1)}
+    )
+    short: Ranges = ()
+    for first, end in itertools.pairwise(edges):
+        part = ((first, end - 1),)
+        if common(part, held) and sum(bool(common(part, r)) for r in there) < copies:
+            short += part
+    return joined(short)
+
+
+def joined(ranges: Ranges) -> Ranges:
+    """Return ascending ranges with those that touch as one."""
+    whole: list[tuple[int, int]] = []
+    for first, last in ranges:
+        touches = bool(whole) and whole[-1][1] >= first - 1
+        begin = whole.pop()[0] if touches else first
+        whole.append((begin, last))
+    return tuple(whole)
+
+
+def contains(ranges: Ranges, number: int) -> bool:
+    """Return whether a number is in ranges."""
+    return any(first <= number <= last for first, last in ranges)
 
 
 def gone(lost: Iterable[int], holdings: Iterable[Holding]) -> frozenset[int]:
@@ -120,11 +142,13 @@ def gone(lost: Iterable[int], holdings: Iterable[Holding]) -> frozenset[int]:
 
 def agreed(
     holdings: Sequence[Holding], last: int, lost: Iterable[int], *, removed: int = 0
-) -> int:
-    """Return the last segment up to which every member holds all; 0: none."""
+) -> Ranges:
+    """Return the segments that every member holds; *lost* ones count as held."""
     lost = tuple(lost)
-    lacking = [each.lacking(last, lost, removed=removed) for each in holdings]
-    return min((ranges[0][0] - 1 if ranges else last for ranges in lacking), default=0)
+    left: Ranges = ((removed + 1, last),) if holdings and last > removed else ()
+    for each in holdings:
+        left = subtract(left, each.lacking(last, lost, removed=removed))
+    return left
 
 
 def count(ranges: Ranges) -> int:

@@ -333,7 +333,7 @@ _FAILED_PRECONDITION = {
     Reason.KEY_NOT_HELD: "not every member received the new key",
     Reason.KEY_REPLACED: "another rotation was faster",
     Reason.MEMBER_NOT_READY: "the members cannot be changed in this way now; try again",
-    Reason.LAST_SEGMENT_HOLDER: "no other member has some of its audit segments",
+    Reason.LAST_SEGMENT_HOLDER: "too few other members have some of its audit segments",
     Reason.SEGMENT_HELD: "a member has the audit segment; others fetch it by themselves",
     Reason.MEMBER_YOUNG: "this node has been a member for less than a day",
     Reason.RESET_PENDING: "a reset of this administrator is already requested",

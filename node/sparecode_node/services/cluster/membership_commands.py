@@ -23,6 +23,7 @@ from sparecode_node.services.cluster.authority_use import (
 from sparecode_node.services.cluster.segment_holders import (
     check_lost,
     destroyed_members,
+    who_stays,
 )
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError, Refused, refusal
@@ -209,8 +210,8 @@ class MembershipCommands:
         The member has had the key ring. So *rotate_keys*, or the policy, then starts a
         rotation, which the cluster continues by itself (P6). If this call is cut off,
         the primary starts it (`due_rotation`). The answer names the authorities that are
-        due. Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`); then the members are
-        unchanged. A retry is safe.
+        due. Raises `Refused` (`MEMBER_UNKNOWN`, `MEMBER_NOT_READY`, `LAST_SEGMENT_HOLDER`);
+        then the members are unchanged. A retry is safe.
         """
         member_id = fields.node_id("node_id", node_id)
         deadline = self._proposer.deadline(context)
@@ -223,10 +224,15 @@ class MembershipCommands:
                     f"{member_id} is the only member; a cluster needs at least one",
                 )
             )
+        stay = await who_stays(
+            self._replicator, self._state, member_id, timeout_s=deadline.left_s()
+        )
         command = RemoveMember(
             node_id=member_id,
             member=member_id in members,
             rotate_keys=rotate_keys,
+            staying=stay.members,
+            copies=stay.copies,
         )
         result = await self._proposer.propose(context, session, deadline, command)
         # Now: a node that removes itself applies nothing afterwards.

@@ -3,7 +3,8 @@
 Reconciles the cluster's membership with the replicated state. Runs on the primary.
 
 An admitted node becomes a learner, and a learner that has caught up becomes a voter. It
-must hold all sealed segments of the audit log by then: voters rely on each other for them.
+may still lack sealed segments of the audit log: a vote takes no copy of them away. What
+could is a removal, which is refused while too few others hold them (`segment_holders`).
 Every step can be repeated, so a primary that fails midway leaves nothing half done.
 """
 
@@ -11,8 +12,7 @@ import asyncio
 import logging
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.segments import count
-from sparecode_node.queries import membership, segment_holders
+from sparecode_node.queries import membership
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ChangeRefusedError, ProposeError
 from sparecode_node.replication.members import Member, MemberRole
@@ -45,17 +45,12 @@ class MembershipSync:
         """Make the changes that are due, one after the other."""
         async with self._state.transaction() as transaction:
             known = await membership.nodes(transaction)
-            held = await segment_holders.overview(transaction)
         members = {member.node_id for member in self._replicator.members()}
         for node in known:
             if not node.removed and node.node_id not in members:
                 await self._add(Member(node_id=node.node_id, address=node.address))
         for member in self._replicator.members():
-            if member.role is not MemberRole.LEARNER:
-                continue
-            if lacking := held.lacking(member.node_id):
-                self._wait(member.node_id, count(lacking))
-            else:
+            if member.role is MemberRole.LEARNER:
                 await self._promote(member.node_id)
 
     async def _add(self, member: Member) -> None:
@@ -74,15 +69,6 @@ class MembershipSync:
         else:
             self._logged.pop(node_id, None)
             log.info("learner_promoted", extra={"member": node_id})
-
-    def _wait(self, node_id: NodeId, segments_lacking: int) -> None:
-        """Log once that a learner does not vote yet: it could become the last holder (U1)."""
-        words = "it fetches older audit events"
-        if self._logged.get(node_id) != words:
-            self._logged[node_id] = words
-            log.info(
-                "learner_waits", extra={"member": node_id, "segments": segments_lacking}
-            )
 
     def _not_yet(self, node_id: NodeId, error: ProposeError) -> None:
         """Log a refusal once; the change is tried again."""

@@ -3,10 +3,15 @@
 Tells the state which sealed segments this member holds, and follows what others tell (U1).
 
 A member discards sealed events from its state only when every voter holds them. So a
-voter that installs a snapshot finds in it all events that it has not stored itself, and a
-member that is away or has a full disk makes the others keep the events. A learner is
-promoted only when it holds all segments (`membership_sync`), and apply refuses to remove
-the last member that holds one. What a member tells is about itself, and only this node
+voter that installs a snapshot finds in it all events that were in the states when it
+began to vote, and that it has not stored itself. A member that is away or has a full
+disk makes the others keep the events.
+
+A new voter fetches older segments while it votes, and does not count as their holder. A
+member that answers is removed only when a majority of the voters that stay hold its
+segments and answer: so a segment survives the loss of any machines that the cluster
+survives. One that is down has no copy to count on; apply refuses to remove it only if no
+other member holds a segment. What a member tells is about itself, and only this node
 compares it with the file, so it is as true as the member is a member.
 """
 
@@ -14,6 +19,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -112,6 +118,39 @@ class SegmentHolders:
         )
         if isinstance(result, Rejected):
             log.debug("segments were not noted: %s", result.detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """Members that answer and stay when another one is removed."""
+
+    members: tuple[NodeId, ...] = ()
+    copies: int = 0
+    """How many of them must hold each of its segments; 0: any one member, here or not."""
+
+
+async def who_stays(
+    replicator: Replicator, state: LocalState, leaving: NodeId, *, timeout_s: float
+) -> Stay:
+    """
+    Return who must hold the segments of a member before it is removed (U1).
+
+    Raises `ProposeError`.
+    """
+    async with state.transaction() as transaction:
+        seen = await segment_holders.overview(transaction)
+    voters = {
+        each.node_id
+        for each in replicator.members()
+        if each.role is MemberRole.VOTER and each.node_id != leaving
+    }
+    if not voters or leaving not in seen.holdings:
+        return Stay()
+    statuses = await replicator.status(digest=False, timeout_s=min(LOOK_S, timeout_s))
+    here = {each.node_id for each in statuses if each.reachable or each.busy}
+    if leaving not in here:
+        return Stay()
+    return Stay(members=tuple(sorted(here & voters)), copies=len(voters) // 2 + 1)
 
 
 def destroyed_members(names: Sequence[str]) -> tuple[NodeId, ...]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.segments import Holding, Ranges, holding_of
+from sparecode_node.domain.segments import Holding, Ranges, contains, holding_of
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
@@ -123,7 +123,7 @@ class SegmentKeeper:
         self._failure_numbers = itertools.count(1)
         self._causes: dict[str, str] = {}
         """Why the last step of each kind failed."""
-        self._agreed = 0
+        self._agreed: Ranges = ()
         self._found: Ranges = ()
         self._read_again = 0
         self._damage = ""
@@ -134,9 +134,9 @@ class SegmentKeeper:
         """The file has no events of segments up to this one, which were removed."""
         self._planned = _Plan((), (), (), None)
 
-    def allow(self, agreed: int, *, found: Ranges = ()) -> None:
+    def allow(self, agreed: Ranges, *, found: Ranges = ()) -> None:
         """
-        Let apply discard the segments up to *agreed*: all voters hold them.
+        Let apply discard the segments *agreed*: all voters hold them.
 
         *found*: segments that were declared lost, and that another member has.
         """
@@ -286,8 +286,10 @@ class SegmentKeeper:
                 continue
             if stored.get(segment.number) == segment.hash_after:
                 held.append(segment.number)
+                # A voter may still fetch segments that no state has any more.
                 if whole and segment.last_sequence >= first:
-                    last = segment if segment.number <= self._agreed else last
+                    whole = contains(self._agreed, segment.number)
+                    last = segment if whole else last
             elif segment.number in lost and not file.is_in_state(segment):
                 if segment.number in there:
                     found.append(segment)

@@ -135,3 +135,11 @@ class RemoveMember:
     """Whether the called node knows it as a member; the state knows only later ones."""
     rotate_keys: bool = False
     """Replace the ring's key, and the authorities whose keys it has had (P6, P6a)."""
+    staying: tuple[NodeId, ...] = ()
+    """The voters that stay, and have answered the called node."""
+    copies: int = 0
+    """
+    How many of them must hold each of its audit segments (U1).
+
+    0: it does not answer, so its own copy is not counted on; one member must hold each.
+    """

@@ -167,7 +167,7 @@ def remove_member(applying: Applying, command: RemoveMember) -> Rejected | None:
     had_keys = authority_tables.count_keys(applying.db, command.node_id) > 0
     if known is None and not command.member and not had_keys:
         return Rejected(Reason.MEMBER_UNKNOWN, f"{command.node_id} is not a member")
-    if refused := segments.last_holder(applying, command.node_id):
+    if refused := segments.last_holder(applying, command):
         return refused
     segment_tables.forget_holder(applying.db, command.node_id)
     archives.forget(applying.db, command.node_id)

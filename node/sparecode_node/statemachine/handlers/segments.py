@@ -3,26 +3,26 @@
 Handlers of sealed segments: which members hold them, and which no member has any more.
 
 A member tells what it has stored and proved. A node discards sealed events from its state
-only when all voters hold them, and the last member that holds a segment is not removed,
-until the segment is declared lost.
+only when all voters hold them. A member is not removed while too few others hold one of
+its segments, until the segment is declared lost.
 """
 
 import sqlite3
 from collections.abc import Sequence
 
-from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.segments import (
     GAPS_MAX,
     Holding,
     common,
+    in_fewer_than,
     in_words,
-    only_in,
     ranges_of,
     subtract,
     without,
 )
 from sparecode_node.statemachine.applying import Applying
+from sparecode_node.statemachine.commands.membership import RemoveMember
 from sparecode_node.statemachine.commands.segments import (
     DeclareSegmentsLost,
     NoteSegments,
@@ -71,14 +71,26 @@ def told_holding(
     return Holding(through=through, missing=gaps)
 
 
-def last_holder(applying: Applying, node_id: NodeId) -> Rejected | None:
-    """Refuse to remove a member that holds segments which no other member holds (U1)."""
+def last_holder(applying: Applying, command: RemoveMember) -> Rejected | None:
+    """Refuse to remove a member that holds segments which too few others hold (U1)."""
+    node_id = command.node_id
     holdings = segments.holdings(applying.db)
     own = holdings.pop(node_id, None)
     if own is None:
         return None
-    removed = archives.removed(applying.db).through
-    only = subtract(only_in(own, holdings.values()), ((1, removed),))
+    held = subtract(own.held, ((1, archives.removed(applying.db).through),))
+    staying = [holding for each, holding in holdings.items() if each in command.staying]
+    only = in_fewer_than(1, held, holdings.values())
+    short = in_fewer_than(command.copies, held, staying)
+    if short and not only:
+        return Rejected(
+            Reason.LAST_SEGMENT_HOLDER,
+            f"{node_id} has segments {in_words(short)} of the audit log, and of the "
+            f"members that answer and stay fewer than {command.copies} have them: wait "
+            "until they do (sparecode cluster status); to remove the member at once, "
+            "stop its machine first",
+            "node_id",
+        )
     if not only:
         return None
     return Rejected(

@@ -4419,22 +4419,32 @@ class RemoveMember(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     MEMBER_FIELD_NUMBER: _builtins.int
     ROTATE_KEYS_FIELD_NUMBER: _builtins.int
+    STAYING_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The member's node ID."""
     member: _builtins.bool
     """The called node knows it as a member."""
     rotate_keys: _builtins.bool
     """Replace the ring's key, and the authorities whose keys the member has had."""
+    copies: _builtins.int
+    """How many of them must hold each of its audit segments. 0: one member, here or not."""
+    @_builtins.property
+    def staying(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The voters that stay, and have answered the called node."""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         member: _builtins.bool = ...,
         rotate_keys: _builtins.bool = ...,
+        staying: _abc.Iterable[_builtins.str] | None = ...,
+        copies: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "node_id", b"node_id", "rotate_keys", b"rotate_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "member", b"member", "node_id", b"node_id", "rotate_keys", b"rotate_keys", "staying", b"staying"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
