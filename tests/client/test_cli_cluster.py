@@ -106,7 +106,10 @@ def test_status_names_missing_and_lost_audit_events(cli: Cli) -> None:
             found_segments="3",
             members=[
                 cluster_pb2.Member(node_id="n1"),
-                cluster_pb2.Member(node_id="n2", missing_segments="1 to 2, 7"),
+                cluster_pb2.Member(
+                    node_id="n2", reachable=True, missing_segments="1 to 2, 7"
+                ),
+                cluster_pb2.Member(node_id="n3", missing_segments="8"),
             ],
         ),
         cluster_pb2.GetStatusResponse(node_id="n1", quorum=True, sealed_segments=9),
@@ -114,7 +117,8 @@ def test_status_names_missing_and_lost_audit_events(cli: Cli) -> None:
 
     words = " ".join(cli("cluster", "status").stdout.split())
 
-    assert "WARNING: n2 lacks segments 1 to 2, 7 of the audit log." in words
+    assert "WARNING: n2 lacks segments 1 to 2, 7 of the audit log. It fetches" in words
+    assert "WARNING: n3 lacks segments 8 of the audit log. It does not answer." in words
     assert "n1 lacks" not in words
     assert "Segments 3 of 9 of the audit log were declared lost." in words
     assert "A member has segments 3 after all" in words

@@ -152,7 +152,18 @@ CASES = {
     ),
     "SparecodeAuditSegmentsMissing": Case(
         fires=on("sparecode_audit_segments_missing", "0x10 1x90"),
-        quiet=on("sparecode_audit_segments_missing", "0x10 1x29 0x70"),
+        quiet=on(
+            "sparecode_audit_segments_missing",
+            *("0x10 1x29 0x70", "0x10 2000-20x99"),  # One that has joined fetches.
+        ),
+        at="100m",
+    ),
+    "SparecodeAuditSegmentsInState": Case(
+        fires=on("sparecode_audit_segments_in_state", "1x10 3x40 4x60", "1x110"),
+        quiet=on(
+            "sparecode_audit_segments_in_state",
+            *("1x10 2x100", "1x10 3x29 1x70", "2000-10x110"),  # An upgrade seals years.
+        ),
         at="100m",
     ),
     "SparecodeAuditSegmentsUnarchived": Case(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from sparecode_node.daemon.metrics.events import EventCounts
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.segments import Holding
@@ -17,9 +18,11 @@ from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.errors import Refused
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.tables import segments
+from sparecode_node.tool.doctor.findings import Verdict
+from sparecode_node.tool.doctor.state import check_state
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_notices import add_users
-from tests.services.test_segments import EVENTS, holder
+from tests.services.test_segments import EVENTS, discard, holder
 
 pytestmark = pytest.mark.asyncio
 
@@ -134,3 +137,28 @@ async def test_a_majority_is_one_of_the_voters_that_stay(node: OneNode) -> None:
     assert await stay(N1) == Stay(), "it has told nothing"
     node.replicator.busy = {"n3"}
     assert await stay(N0) == Stay(members=(N1, N3), copies=3)
+
+
+async def test_a_state_that_keeps_sealed_segments_is_named(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) A voter that is down makes the states of all others grow."""
+    path = tmp_path / "local.db"
+    tell(node, n0=ALL, n1=ALL, n3=Holding(through=1))
+    counts = EventCounts(path)
+
+    def kept() -> tuple[int, list[str]]:
+        counts.take()
+        findings = check_state(path, journal=None, ring=None)
+        told = [each for each in findings if each.subject == "audit segments"]
+        assert all(each.verdict is Verdict.WARN for each in told)
+        return counts.segments_in_state, [each.words for each in told]
+
+    number, (words,) = kept()
+    assert number == 3
+    assert words == (
+        "the state keeps 3 sealed segments, and grows, until all voters have stored "
+        "them; not all are stored by: n3; start or mend these members, or remove them"
+    )
+    await discard(node, path)
+    assert kept() == (0, [])

@@ -2,6 +2,7 @@
 """The sealed segments of the audit log that a stopped node lacks (U1)."""
 
 import contextlib
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,24 @@ class MissingSegments:
     events: int
     holders: Mapping[NodeId, Ranges]
     """Only members that have some of them."""
+
+
+def kept_in_state(db: sqlite3.Connection) -> tuple[int, ...]:
+    """
+    Return the sealed segments whose events are still in the state's database.
+
+    They leave it when all voters have told that they hold them: seconds after they were
+    sealed, unless a voter is down or cannot store them. *db* is of `open_log`.
+    """
+    if not segments.are_known(db):
+        return ()
+    rows = db.execute(
+        "SELECT number FROM audit_segments WHERE last_sequence >= "
+        "(SELECT min(sequence) FROM main.audit_events) "
+        "AND number > (SELECT coalesce(max(through), 0) FROM removed_segments) "
+        "ORDER BY number"
+    )
+    return tuple(number for (number,) in rows)
 
 
 def missing_segments(state: Path, own: NodeId) -> MissingSegments:

@@ -107,12 +107,21 @@ def authority_warnings(status: ClusterStatus) -> list[str]:
     ]
 
 
+_FETCHES = (
+    "It fetches them from the other members: do not remove those meanwhile. If this "
+    "stays, see its log for segment_not_stored, and run sparecode-node doctor on it."
+)
+_DOES_NOT_STORE = (
+    "It does not answer. As long as it votes, the other members keep in their states what "
+    "it has not stored, and grow: start it, or remove it."
+)
+
+
 def segment_warnings(status: ClusterStatus) -> list[str]:
     """Return a warning about each member that lacks older audit events, and about losses."""
     lines = [
         f"WARNING: {each.node_id} lacks segments {each.missing_segments} of the audit log. "
-        "It fetches them from the other members: do not remove those meanwhile. If this "
-        "stays, see its log for segment_not_stored, and run sparecode-node doctor on it."
+        + (_FETCHES if each.reachable else _DOES_NOT_STORE)
         for each in status.members
         if each.missing_segments
     ]

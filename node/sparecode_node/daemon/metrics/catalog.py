@@ -310,6 +310,12 @@ SEGMENTS_MISSING = Metric(
     Kind.GAUGE,
     "Sealed segments of the audit log that this node has not stored.",
 )
+SEGMENTS_IN_STATE = Metric(
+    "sparecode_audit_segments_in_state",
+    Kind.GAUGE,
+    "Sealed segments of the audit log whose events this node's state still has: all "
+    "members keep them until every voter has stored them.",
+)
 SEGMENTS_UNARCHIVED = Metric(
     "sparecode_audit_segments_unarchived",
     Kind.GAUGE,

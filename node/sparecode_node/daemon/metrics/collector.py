@@ -127,6 +127,7 @@ class NodeCollector(Collector):
                 for event in security_log.EVENTS
             ],
             catalog.SEGMENTS_MISSING: [((), sources.events.missing_segments)],
+            catalog.SEGMENTS_IN_STATE: [((), sources.events.segments_in_state)],
             catalog.SEGMENTS_UNARCHIVED: [((), unarchived)]
             if unarchived is not None
             else [],

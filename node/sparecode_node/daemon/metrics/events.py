@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.services.ambient import Clock, SystemClock
+from sparecode_node.statemachine.missing_segments import kept_in_state
 from sparecode_node.statemachine.sealed_events import is_marked, open_log
 from sparecode_node.statemachine.short_segments import short_segments
 
@@ -62,6 +63,8 @@ class EventCounts:
         """Authorities whose keys a removed member has had, and that are due (P6a)."""
         self.missing_segments = 0
         """Sealed segments of the audit log that this node has not stored (U1)."""
+        self.segments_in_state = 0
+        """Those whose events have not left the state's database (U1)."""
         self.removed_segments = 0
         """Those that retention has removed (U4)."""
         self.short_segments = 0
@@ -90,6 +93,7 @@ class EventCounts:
             ).fetchone()
             missing = _SEALED if is_marked(self._path) else f"{_SEALED} {_NOT_STORED}"
             (self.missing_segments,) = db.execute(missing).fetchone()
+            self.segments_in_state = len(kept_in_state(db))
             self._count_short(db)
             (self.entry_skipped_ms,) = db.execute(
                 "SELECT coalesce(max(at_ms), 0) FROM skipped_entries"

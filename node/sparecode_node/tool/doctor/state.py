@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
+from sparecode_node.domain.segments import common, ranges_of
 from sparecode_node.replication.offline.inspection import (
     DamagedJournalError,
     JournalFacts,
     read_journal,
 )
 from sparecode_node.services.secrets.keyring import KeyRing
+from sparecode_node.statemachine.missing_segments import kept_in_state
 from sparecode_node.statemachine.sealed_events import file_of, open_log
 from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import VERSION, read_only_uri
 from sparecode_node.tool.doctor.findings import Finding, fail, ok, warn
+
+KEPT_MAX = 2
+"""Sealed segments in the state that are no finding: one is sealed, and one is leaving."""
 
 _REPLACE = "remove this node from the cluster, and add it under a new id"
 
@@ -91,6 +96,7 @@ def check_state(
         with contextlib.closing(open_log(path)) as log:
             log.execute("BEGIN")
             yield _check_chain(path, log)
+            yield from _check_kept(log)
     except sqlite3.DatabaseError as error:
         yield fail("audit log", f"{error}; {_keep(path)}")
 
@@ -145,6 +151,26 @@ def _keep(path: Path) -> str:
         f"leave {file_of(path)} in its place and start the node: it finds the damage, "
         "keeps what is undamaged, and fetches the rest from the other members; on a node "
         "that is alone, also keep its backups, because no other copy may exist"
+    )
+
+
+def _check_kept(db: sqlite3.Connection) -> Iterator[Finding]:
+    """Check that sealed events leave the state: it grows while a voter lacks them (U1)."""
+    kept = kept_in_state(db)
+    if len(kept) <= KEPT_MAX:
+        return
+    wanted = ranges_of(kept)
+    lagging = [
+        node_id
+        for node_id, holding in sorted(segments.holdings(db).items())
+        if common(wanted, holding.held) != wanted
+    ]
+    names = ", ".join(lagging) or "a member that has told nothing yet"
+    yield warn(
+        "audit segments",
+        f"the state keeps {len(kept)} sealed segments, and grows, until all voters have "
+        f"stored them; not all are stored by: {names}; start or mend these members, or "
+        "remove them",
     )
 
 
