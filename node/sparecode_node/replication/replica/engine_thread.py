@@ -47,7 +47,7 @@ from sparecode_node.replication.replica.replica import (
 )
 from sparecode_node.replication.replicator import Proposal, Stamper
 from sparecode_node.replication.settings import PROPOSALS_QUEUED_MAX
-from sparecode_node.replication.snapshots.store import Manifest
+from sparecode_node.replication.snapshots.store import Manifest, measure_newest
 from sparecode_node.statemachine.results import Result
 
 log = logging.getLogger(__name__)
@@ -376,6 +376,8 @@ class EngineThread:
         try:
             storage = ObservedStorage(self._directory, self._observer)
             try:
+                # The state is read beside it: each may have gigabytes.
+                measuring = self._writing.submit(measure_newest, storage)
                 with self._open_state() as (state, stamper):
                     self._stamper = stamper
                     replica = Replica(
@@ -386,6 +388,7 @@ class EngineThread:
                         wire=self._make_wire(calls),
                         wall_ms=self._wall_ms,
                         beside=self._beside,
+                        measured=measuring.result,
                     )
                     opened = True
                     calls.post(lambda: _resolve(started, None))

@@ -41,7 +41,7 @@ from sparecode_node.replication.snapshots.recovery_checks import (
     check_state,
     open_snapshots,
 )
-from sparecode_node.replication.snapshots.store import Manifest
+from sparecode_node.replication.snapshots.store import Manifest, Measured
 from sparecode_node.statemachine.feature_level import FIRST
 
 NONCE_BYTES = 8
@@ -128,8 +128,13 @@ class Replica:
         wire: Wire,
         wall_ms: Callable[[], int],
         beside: Beside = at_once,
+        measured: Callable[[], Measured | None] = lambda: None,
     ) -> None:
-        """*beside* does what waits long for the disk: a snapshot, a shorter log."""
+        """
+        *beside* does what waits long for the disk: a snapshot, a shorter log.
+
+        *measured* returns what another thread has read of the newest snapshot.
+        """
         configured = founders(config.node_id, config.members, joins=config.joins)
         self._journal = open_journal(
             storage,
@@ -139,7 +144,7 @@ class Replica:
             salt=config.salt,
         )
         self._journal.count_start(config.salt[:NONCE_BYTES].hex())
-        self.snapshots = open_snapshots(storage)
+        self.snapshots = open_snapshots(storage, measured())
         finish_install(self.snapshots, self._journal, state.applied_index)
         self._state = state
         self._proposals = Proposals(stamper)

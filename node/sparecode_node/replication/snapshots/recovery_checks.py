@@ -5,7 +5,11 @@ from sparecode_node.replication.applied_state import AppliedState
 from sparecode_node.replication.errors import StartRefusedError
 from sparecode_node.replication.log.journal import Journal
 from sparecode_node.replication.log.storage import Storage
-from sparecode_node.replication.snapshots.store import MANIFEST, SnapshotStore
+from sparecode_node.replication.snapshots.store import (
+    MANIFEST,
+    Measured,
+    SnapshotStore,
+)
 
 
 def check_state(journal: Journal, state: AppliedState) -> int:
@@ -29,9 +33,9 @@ def check_state(journal: Journal, state: AppliedState) -> int:
     return applied
 
 
-def open_snapshots(storage: Storage) -> SnapshotStore:
+def open_snapshots(storage: Storage, measured: Measured | None = None) -> SnapshotStore:
     """Return the snapshots in a directory. Raises `StartRefusedError`."""
     try:
-        return SnapshotStore(storage)
+        return SnapshotStore(storage, measured)
     except OSError as error:
         raise StartRefusedError(f"{storage.where(MANIFEST)}: {error}") from error

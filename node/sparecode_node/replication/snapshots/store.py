@@ -36,6 +36,8 @@ WRITTEN = "snapshot.written"
 RECEIVED = "snapshot.received"
 """A body that this node is receiving, complete or not."""
 _PREFIX = "snapshot."
+READ_BYTES = 4 * 1024 * 1024
+"""Of a body at once: between two parts, a thread waits for the interpreter."""
 
 
 class BrokenSnapshotError(Exception):
@@ -118,32 +120,67 @@ class Manifest:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a file was when it was read."""
+
+    name: str
+    length: int
+    sha256: bytes
+
+
+def measure(storage: Storage, name: str) -> Measured:
+    """Read a file."""
+    total, length = hashlib.sha256(), 0
+    while data := storage.read_at(name, length, READ_BYTES):
+        total.update(data)
+        length += len(data)
+    return Measured(name=name, length=length, sha256=total.digest())
+
+
+def measure_newest(storage: Storage) -> Measured | None:
+    """
+    Read the body of the newest snapshot, in any thread before the store is opened.
+
+    Returns None if there is none that can be read: the store will say why. Changes
+    nothing.
+    """
+    try:
+        if not storage.exists(MANIFEST):
+            return None
+        manifest = Manifest.from_bytes(storage.read(MANIFEST))
+        return measure(storage, manifest.body)
+    except (BrokenSnapshotError, OSError):
+        return None
+
+
 class SnapshotStore:
     """The snapshots in one directory. Methods may raise `OSError`."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, measured: Measured | None = None) -> None:
+        """*measured*: by `measure_newest` at this start."""
         self.storage = storage
-        self.current: Manifest | None = self._load()
+        self.current: Manifest | None = self._load(measured)
         """The newest snapshot; its body is complete."""
         self._receiving: Manifest | None = None
         self._file: AppendFile | None = None
         self._received = 0
 
-    def _load(self) -> Manifest | None:
+    def _load(self, measured: Measured | None) -> Manifest | None:
         """Return the snapshot on disk if it is complete; remove all other files."""
-        manifest = self._read_manifest()
+        manifest = self._read_manifest(measured)
         for name in self.storage.list_names():
             kept = manifest is not None and name in (MANIFEST, manifest.body)
             if name.startswith(_PREFIX) and not kept:
                 self.storage.remove(name)
         return manifest
 
-    def _read_manifest(self) -> Manifest | None:
+    def _read_manifest(self, measured: Measured | None) -> Manifest | None:
         if not self.storage.exists(MANIFEST):
             return None
         try:
             manifest = Manifest.from_bytes(self.storage.read(MANIFEST))
-            self._check(manifest, manifest.body)
+            self._check(manifest, manifest.body, measured)
         except BrokenSnapshotError as error:
             # A new one can be taken; until then the log is not compacted further.
             where = self.storage.where(MANIFEST)
@@ -151,20 +188,25 @@ class SnapshotStore:
             return None
         return manifest
 
-    def _check(self, manifest: Manifest, name: str) -> None:
-        """Read a body, and compare it with its manifest. Raises `BrokenSnapshotError`."""
+    def _check(
+        self, manifest: Manifest, name: str, measured: Measured | None = None
+    ) -> None:
+        """
+        Compare a body with its manifest. Raises `BrokenSnapshotError`.
+
+        It is read, unless it is what was *measured* before.
+        """
         if not self.storage.exists(name):
             raise BrokenSnapshotError("the snapshot is missing")
-        if self.measure(name) != (manifest.length, manifest.sha256):
+        if measured is None or measured.name != name:
+            measured = measure(self.storage, name)
+        if (measured.length, measured.sha256) != (manifest.length, manifest.sha256):
             raise BrokenSnapshotError("length or SHA-256 are not those of the manifest")
 
     def measure(self, name: str) -> tuple[int, bytes]:
         """Return length and SHA-256 of a file."""
-        total, length = hashlib.sha256(), 0
-        while data := self.storage.read_at(name, length, SNAPSHOT_CHUNK_BYTES):
-            total.update(data)
-            length += len(data)
-        return length, total.digest()
+        found = measure(self.storage, name)
+        return found.length, found.sha256
 
     def clear(self, name: str) -> str:
         """Remove the file *name*; return its path for a new body."""
