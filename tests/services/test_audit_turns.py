@@ -4,17 +4,21 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from sparecode_node.domain.administrators import Role
 from sparecode_node.queries import audit
 from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.queries.transaction import ReadTransaction
 from sparecode_node.services.cluster.audit import ExportPiece
 from sparecode_node.services.context import Read
+from sparecode_node.services.errors import NotPermittedError, NotSignedInError
 from sparecode_node.services.files.audit_export import ExportFormat
-from tests.services.one_node import OneNode
-from tests.services.test_audit import live, reading
+from tests.services.one_node import UNLIMITED, OneNode, one_node
+from tests.services.test_audit import live, reading, rule
 from tests.services.test_audit_export import exported
 from tests.services.test_notices import add_users
 
@@ -146,3 +150,35 @@ async def test_a_cancelled_export_stops_within_one_batch(
         await asyncio.gather(exporting, return_exceptions=True)
         async with all_but(node, 0):
             assert len(searched) == at_cancel
+
+
+async def test_a_long_export_counts_once_for_the_rate_of_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(Q3) A fast node reads more parts a second than a session may make calls."""
+    monkeypatch.setattr("sparecode_node.services.cluster.audit.BATCH", 1)
+    async with one_node(tmp_path, replace(UNLIMITED, session=5)) as node:
+        for number in range(60):
+            await add_users(node, f"user{number}")
+            node.clock.pass_s(1)
+        content = await exported(node)
+        assert content.count(b"\n") > 60
+        node.clock.pass_s(60)
+        verdict = await node.audit.verify_chain(reading(node, "VerifyChain"))
+        assert verdict.value.verified_sequence > 60
+        await node.sessions.logout(node.admin("SessionService/Logout"))
+        with pytest.raises(NotSignedInError):
+            await exported(node)
+
+
+async def test_an_administrator_who_loses_the_role_gets_no_further_part(
+    node: OneNode,
+) -> None:
+    """(P1) Each part of an export checks it again."""
+    await live(node)
+    pieces = await export(node)
+    await anext(pieces)
+    await anext(pieces)
+    rule(node, Role.OPERATOR)
+    with pytest.raises(NotPermittedError):
+        await anext(pieces)

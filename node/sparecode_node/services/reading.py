@@ -61,8 +61,31 @@ class Reader:
 
         return await self.read_for(context, without_session, stale_ok=stale_ok)
 
+    async def read_further(self, context: CallContext, query: Query[T]) -> Read[T]:
+        """
+        Return what *query* returns, as a further part of a call that `read` began.
+
+        The session is checked again, and the call counts once for its rate (Q3): a node
+        that reads a long log in parts must not break off because it is fast. What the
+        call began with no longer changes, so it needs no barrier. Raises as `read`.
+        """
+
+        async def without_session(
+            transaction: ReadTransaction, now_ms: int, _: Session
+        ) -> T:
+            return await query(transaction, now_ms)
+
+        return await self.read_for(
+            context, without_session, stale_ok=True, counted=True
+        )
+
     async def read_for(
-        self, context: CallContext, query: SessionQuery[T], *, stale_ok: bool
+        self,
+        context: CallContext,
+        query: SessionQuery[T],
+        *,
+        stale_ok: bool,
+        counted: bool = False,
     ) -> Read[T]:
         """Return what *query* returns for the calling session. Raises as `read`."""
         deadline = Deadline.of(context, self._clock)
@@ -77,7 +100,7 @@ class Reader:
                 self._state.transaction() as transaction,
             ):
                 session = await self._authorization.check(
-                    transaction, context, now_ms, stale=stale_ok
+                    transaction, context, now_ms, stale=stale_ok, counted=counted
                 )
                 return Read(
                     value=await query(transaction, now_ms, session),

@@ -316,16 +316,20 @@ class Authorization:
         now_ms: int,
         *,
         stale: bool = False,
+        counted: bool = False,
     ) -> Session:
         """
         Return the caller's session in a state, if it may call the method.
 
+        *counted*: this is a further read of a call that was counted already.
         *stale*: the call must work without a quorum, and then no use of a session can
         be recorded. So the log's time decides how long the session was unused.
         Raises `NotSignedInError`, `NotPermittedError`, `RateError` and `Refused`
         (`PASSWORD_CHANGE_NEEDED`).
         """
         lookup = await self._look(transaction, context, now_ms, stale=stale)
+        if counted and lookup.session is not None and lookup.refused is None:
+            return lookup.session
         return self._permitted(context, lookup)
 
     async def _look(

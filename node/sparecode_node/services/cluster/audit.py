@@ -132,7 +132,7 @@ class Audit:
                 transaction, criteria, from_sequence=after_sequence + 1
             )
 
-        removed = await self._reader.read(context, removed_for, stale_ok=True)
+        removed = await self._reader.read_further(context, removed_for)
 
         async def pieces() -> AsyncIterator[Read[ExportPiece]]:
             end = head.value.sequence
@@ -229,7 +229,7 @@ class Audit:
         async def query(transaction: ReadTransaction, _: int) -> Removed:
             return await segments.removed(transaction)
 
-        return (await self._reader.read(context, query, stale_ok=True)).value
+        return (await self._reader.read_further(context, query)).value
 
     async def _lost_from(
         self, context: CallContext, sequence: int
@@ -248,7 +248,7 @@ class Audit:
             )
             return None if there else lost
 
-        return (await self._reader.read(context, query, stale_ok=True)).value
+        return (await self._reader.read_further(context, query)).value
 
     async def _batch(
         self, context: CallContext, criteria: AuditFilter, *, after: int, up_to: int
@@ -259,7 +259,7 @@ class Audit:
             )
 
         # Events up to the head that was read first no longer change.
-        return await self._reader.read(context, query, stale_ok=True)
+        return await self._reader.read_further(context, query)
 
     async def _following(
         self, context: CallContext, *, after: int, up_to: int
@@ -271,7 +271,7 @@ class Audit:
                 transaction, after=after, up_to=up_to, rows=BATCH
             )
 
-        return (await self._reader.read(context, query, stale_ok=True)).value
+        return (await self._reader.read_further(context, query)).value
 
 
 def removed_words(removed: Removed) -> str:
