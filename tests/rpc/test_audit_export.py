@@ -9,6 +9,8 @@ import pytest
 
 from sparecode.v1 import audit_pb2 as pb
 from sparecode.v1.audit_pb2_grpc import AuditServiceStub
+from sparecode_node.queries import audit
+from sparecode_node.queries import pages as pages_of
 from sparecode_node.rpc.interceptors import CallInterceptor
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
@@ -180,3 +182,53 @@ async def test_export_contains_all_listed_events(tmp_path: Path):
     assert hashes
     assert [line.decode().split('"hash":"')[1][:64] for line in lines] == hashes
     assert [row.decode().rpartition(",")[2] for row in rows[1:]] == hashes
+
+
+async def test_answers_say_how_far_the_node_has_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The last page does not, and the token is that of release 0.1: a sequence number."""
+    monkeypatch.setattr(audit, "SEARCHED_MAX", 2)
+    never = pb.AuditFilter(action="Never")
+    async with running_node(tmp_path) as node:
+        await node.populate()
+        pages, token = [], ""
+        while not pages or token:
+            pages.append(
+                await node.call(
+                    AuditServiceStub,
+                    "ListAuditEvents",
+                    pb.ListAuditEventsRequest(filter=never, page_token=token),
+                )
+            )
+            token = pages[-1].next_page_token
+        times = {}
+        for page in pages[:-1]:
+            (event,) = (
+                await node.call(
+                    AuditServiceStub,
+                    "ListAuditEvents",
+                    pb.ListAuditEventsRequest(
+                        from_sequence=page.searched_to_sequence, page_size=1
+                    ),
+                )
+            ).events
+            times[event.sequence] = event.event_time
+        async with node.admin() as channel:
+            parts, failed = await exported(
+                channel,
+                pb.ExportAuditEventsRequest(filter=never),
+                metadata=node.bearer,
+            )
+    assert failed is None
+    assert len(pages) > 2
+    for page in pages[:-1]:
+        assert not page.events
+        assert page.searched_to_time == times[page.searched_to_sequence]
+        assert page.next_page_token == pages_of.encode(str(page.searched_to_sequence))
+    assert pages[-1].searched_to_sequence == 0
+    assert not pages[-1].HasField("searched_to_time")
+    end = parts[0].end_sequence
+    looked = [each.searched_to_sequence for each in parts]
+    assert looked == [*range(0, end, 2), end]
+    assert {each.last_sequence for each in parts} == {0}
