@@ -102,7 +102,7 @@ class Point(enum.Enum):
     # --- The audit log
     SEGMENT_SEALED = "Within the transaction: a segment of the audit log is sealed."
     SEGMENT_DROPPED = "Within the transaction: stored events leave the state."
-    SEGMENT_COMMIT = "A sealed segment is in its file, without a commit."
+    SEGMENT_COMMIT = "A sealed segment is in its file, without a commit.", True
     SEGMENT_STORED = "A sealed segment is stored; the state still has its events."
     SEGMENT_FETCHED = "A segment of another member has arrived, and is not stored."
     ARCHIVE_SYNC = "A file of the archive is written, and not synced.", True

@@ -19,6 +19,7 @@ from sparecode_client import (
 from sparecode_client.connection.client import Client
 from tests.client import answers
 from tests.client.audit_files import log, signed
+from tests.client.conftest import Waits
 from tests.client.fakes import NO_QUORUM_FOR_LONG, Failure, FakeNode
 
 EXPORT = "AuditService/ExportAuditEvents"
@@ -64,6 +65,52 @@ async def test_export_that_breaks_off_is_continued_by_the_next_node(
     for request in (start, continued):
         assert request.format == pb.AUDIT_EXPORT_FORMAT_CSV
         assert request.filter == pb.AuditFilter(actor="a")
+
+
+MISSING = Failure(
+    grpc.StatusCode.UNAVAILABLE,
+    "AUDIT_SEGMENT_MISSING",
+    "this node lacks older audit events",
+    retry_after_s=5,
+)
+
+
+async def test_a_read_goes_on_to_a_node_that_has_the_older_events(
+    admin: AsyncAdmin, nodes: list[FakeNode], waits: Waits
+) -> None:
+    """(U1) A new voter fetches them for hours. The next read begins where they are."""
+    listing = "AuditService/ListAuditEvents"
+    nodes[0].answer(listing, MISSING)
+    nodes[1].answer(listing, pb.ListAuditEventsResponse(next_page_token="p2"))
+
+    page = await admin.list_audit_events()
+    assert page.next_page_token == "p2"
+    assert waits == [0]
+    await admin.list_audit_events(page_token=page.next_page_token)
+    assert len(nodes[0].requests(listing)) == 1
+
+
+async def test_an_export_goes_on_to_a_node_that_has_the_older_events(
+    admin: AsyncAdmin, nodes: list[FakeNode], waits: Waits
+) -> None:
+    nodes[0].answer(EXPORT, ([], MISSING))
+    nodes[1].answer(EXPORT, ([piece(b"", 0, events=0), piece(b"1", 6)], None))
+    content: list[bytes] = []
+
+    await admin.export_audit_events(content.append)
+    assert b"".join(content) == b"1"
+    assert waits == [0]
+
+
+async def test_a_read_that_no_node_can_answer_says_what_is_missing(
+    admin: AsyncAdmin, nodes: list[FakeNode]
+) -> None:
+    for node in nodes[:2]:
+        node.answer("AuditService/ListAuditEvents", MISSING)
+
+    with pytest.raises(Unavailable) as caught:
+        await admin.list_audit_events(within=timedelta(seconds=1))
+    assert caught.value.reason == "AUDIT_SEGMENT_MISSING"
 
 
 async def test_export_from_an_event_starts_there_on_each_node(

@@ -27,7 +27,7 @@ from sparecode_node.replication.errors import (
 from sparecode_node.replication.links.key_exchange import CannotHoldError
 from sparecode_node.rpc.tickets import from_text
 from sparecode_node.statemachine.snapshots import SnapshotFacts
-from sparecode_node.statemachine.tables import segments
+from sparecode_node.statemachine.tables import archives, segments
 from tests.console.desk import Desk
 from tests.console.test_pages import with_role
 from tests.services.two_replicas import NODE, TwoReplicas
@@ -137,6 +137,41 @@ async def test_missing_and_lost_audit_events_are_named(desk: Desk) -> None:
     db.commit()
     page = await browser.open("/cluster")
     assert "A member has segments 1 after all; the others fetch them." in page.text
+
+
+async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None:
+    """(U4) A place is what a node or an administrator wrote: it is no markup."""
+    browser = await with_role(desk, Role.OPERATOR)
+    db = desk.node.local_db
+    db.executemany(
+        "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
+        "first_at_ms, last_at_ms, hash_before, hash_after) "
+        "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
+        [(each, 20 * each - 19, 20 * each) for each in (1, 2, 3, 4)],
+    )
+    now_ms = desk.node.clock.now_ms()
+    archives.save(db, "node:n1", "/srv/<b>a</b>", now_ms, new=(3, 4))
+    archives.save(db, "node:n2", "/mnt", now_ms, new=(3,))
+    db.execute(
+        "INSERT INTO removed_segments VALUES (2, ?, 'node:n1 (/srv/<b>a</b>)')",
+        (now_ms,),
+    )
+    db.commit()
+    for path in ("/", "/cluster"):
+        page = await browser.open(path)
+        assert (
+            "Segments 4 of the audit log are not yet in as many archives as the policy "
+            "wants (2)." in page.text
+        )
+        assert (
+            "Retention has removed segments 1 to 2 of the audit log (events 1 to 40). "
+            "They are archived by node:n1 (/srv/<b>a</b>)." in page.text
+        )
+        assert "<b>a</b>" not in page.response.text
+    archives.save(db, "node:n2", "/mnt", now_ms, new=(4,))
+    db.commit()
+    for path in ("/", "/cluster"):
+        assert "not yet in as many archives" not in (await browser.open(path)).text
 
 
 async def test_a_node_is_added_without_a_ticket(desk: Desk) -> None:
