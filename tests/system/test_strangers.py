@@ -75,7 +75,9 @@ def rows(node: LocalNode) -> dict[str, list[Any]]:
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         db.execute("BEGIN")
         names = db.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'meta'"
+            "SELECT name FROM sqlite_schema WHERE type = 'table' "
+            "AND name != 'meta' "
+            "AND name NOT LIKE 'request_counts%'"  # They are no state.
         ).fetchall()
         return {
             name: db.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
