@@ -233,14 +233,14 @@ def test_pages_to_the_end_find_what_a_read_of_all_events_finds(
             )
             assert len(page.items) <= size
             matches += [each.event for each in page.items]
-            assert (page.searched_to is None) == (page.next_page_token == "")
-            if page.searched_to is None:
+            assert (page.searched_to_ms is None) == (page.next_page_token == "")
+            if page.searched_to_ms is None:
                 break
             token = page.next_page_token
-            assert page.searched_to.sequence not in searched_to
-            searched_to.append(page.searched_to.sequence)
-            times.append(page.searched_to.at_ms)
-            assert token == pages.encode(str(page.searched_to.sequence))
+            assert page.searched_to_sequence not in searched_to
+            searched_to.append(page.searched_to_sequence)
+            times.append(page.searched_to_ms)
+            assert token == pages.encode(str(page.searched_to_sequence))
     assert matches == (wanted if from_sequence else wanted[::-1])
     assert searched_to == sorted(set(searched_to), reverse=not from_sequence)
     assert times == sorted(times, reverse=not from_sequence)
@@ -278,11 +278,10 @@ def test_a_search_that_ends_has_no_empty_page_after_it(
     assert page.next_page_token == ""
     monkeypatch.setattr(audit, "SEARCHED_MAX", 1000)
     page = long_log.page(AuditFilter(action="Never"))
-    assert page.searched_to is not None
-    assert page.searched_to.sequence == 1001
-    assert page.searched_to.at_ms == long_log.events[1000].at_ms
+    assert page.searched_to_sequence == 1001
+    assert page.searched_to_ms == long_log.events[1000].at_ms
     last = long_log.page(AuditFilter(action="Never"), page_token=page.next_page_token)
-    assert (last.next_page_token, last.searched_to) == ("", None)
+    assert (last.next_page_token, last.searched_to_sequence) == ("", 0)
 
 
 def test_an_authentication_id_is_found_by_its_index(

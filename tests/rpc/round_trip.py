@@ -79,6 +79,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "period_s": ("period_seconds",),
     "public_id": ("session_id",),
     "recovery": ("recovery_policy",),
+    "searched_to_ms": ("searched_to_time",),
     "secret_created_at_ms": ("secret_create_time",),
     "session_timeout_s": ("session_timeout_seconds",),
     "retires_at_ms": ("retire_time",),

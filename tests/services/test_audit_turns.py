@@ -74,7 +74,7 @@ async def test_a_search_looks_at_a_bounded_number_of_events(
         assert last - first < BOUND
         if not (token := page.value.next_page_token):
             break
-        assert page.value.searched_to.sequence == first
+        assert page.value.searched_to_sequence == first
     assert first == 1
     assert len(searched) > 2
 

@@ -49,7 +49,7 @@ async def test_blockers_are_shown_while_older_events_are_missing(
     before = await explained(node)
     assert [each.reason for each in before.blockers] == [Reason.LOCKED]
     assert len(before.attempts) == 5
-    assert not before.older_missing
+    assert not before.older_attempts_missing
     async with (
         joined(node, tmp_path) as path,
         kept(path) as keeper,
@@ -59,11 +59,11 @@ async def test_blockers_are_shown_while_older_events_are_missing(
         now = await explained(node)
         assert now.blockers == before.blockers
         assert now.attempts == before.attempts[:3]
-        assert now.older_missing
+        assert now.older_attempts_missing
         token = await node.explanations.explain_token(
             node.admin(explanations.METHOD), SERIAL
         )
-        assert token.value.older_missing
+        assert token.value.older_attempts_missing
         async with linked(keeper.exchange, n3=other):
             await keeper.step()
         assert await explained(node) == before
@@ -85,7 +85,7 @@ async def test_no_attempt_is_shown_from_before_a_gap(
         db.commit()
     now = await explained(node)
     assert now.attempts == before.attempts[:3]
-    assert now.older_missing
+    assert now.older_attempts_missing
 
 
 async def test_enough_attempts_miss_nothing(
@@ -95,4 +95,4 @@ async def test_enough_attempts_miss_nothing(
     before = await explained(node)
     async with joined(node, tmp_path):
         assert await explained(node) == before
-    assert not before.older_missing
+    assert not before.older_attempts_missing

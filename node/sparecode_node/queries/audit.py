@@ -81,16 +81,10 @@ class AuditPage(Page[AuditRecord]):
     items: tuple[AuditRecord, ...]
     removed: RemovedEvents | None = None
     """What retention has removed, if the page reaches back to it (U4)."""
-    searched_to: "SearchedTo | None" = None
-    """Where the next page goes on; None: this is the last page."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchedTo:
-    """The last event that a call has looked at: older or newer ones come next."""
-
-    sequence: int
-    at_ms: int
+    searched_to_sequence: int = 0
+    """The last event that was looked at, before the next page; 0: the last page."""
+    searched_to_ms: int | None = None
+    """The time of that event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,11 +163,10 @@ async def page(
         items=items,
         next_page_token="" if searched_to is None else pages.encode(str(searched_to)),
         removed=removed if reaches_back else None,
-        searched_to=None
+        searched_to_sequence=searched_to or 0,
+        searched_to_ms=None
         if searched_to is None
-        else SearchedTo(
-            sequence=searched_to, at_ms=await _time_of(transaction, searched_to)
-        ),
+        else await _time_of(transaction, searched_to),
     )
 
 

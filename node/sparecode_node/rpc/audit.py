@@ -35,16 +35,13 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
             page_token=request.page_token,
             stale_ok=request.stale_ok,
         )
-        searched_to = read.value.searched_to
         return pb.ListAuditEventsResponse(
             events=[_event(record) for record in read.value.items],
             next_page_token=read.value.next_page_token,
             position=conversion.position(read),
             removed=conversion.removed(read.value.removed),
-            searched_to_sequence=searched_to.sequence if searched_to else 0,
-            searched_to_time=conversion.timestamp(searched_to.at_ms)
-            if searched_to
-            else None,
+            searched_to_sequence=read.value.searched_to_sequence,
+            searched_to_time=conversion.timestamp(read.value.searched_to_ms),
         )
 
     async def ExportAuditEvents(

@@ -159,7 +159,7 @@ class UserServicer(pb_grpc.UserServiceServicer):
             username=read.value.username,
             blockers=[_blocker(each) for each in read.value.blockers],
             attempts=[_attempt(each) for each in read.value.attempts],
-            older_attempts_missing=read.value.older_missing,
+            older_attempts_missing=read.value.older_attempts_missing,
             position=conversion.position(read),
         )
 

@@ -86,7 +86,7 @@ class UserExplanation:
     blockers: tuple[ExplainedBlocker, ...]
     attempts: tuple[ExplainedAttempt, ...]
     """Newest first, at most `ATTEMPTS_MAX`."""
-    older_missing: bool = False
+    older_attempts_missing: bool = False
     """This node is still fetching older events: there may be older attempts."""
 
 
@@ -162,7 +162,7 @@ async def _explained(
         username=username,
         blockers=_blockers(standing, role),
         attempts=tuple(_attempt(each, standing, role) for each in latest.items),
-        older_missing=latest.older_missing,
+        older_attempts_missing=latest.older_missing,
     )
 
 
