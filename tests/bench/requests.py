@@ -25,9 +25,9 @@ from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.requests import PURGED_PER_ENTRY_MAX
 from sparecode_node.statemachine.tables import request_counts
 from tests.bench import recovery
-from tests.bench.estate import Estate
+from tests.bench.estate import Estate, cpu_s
 from tests.bench.harness import Bench
-from tests.bench.joining import folder_of
+from tests.bench.joining import folder_of, pid_of
 from tests.bench.page import targets_of, write_part
 from tests.bench.population import (
     Builder,
@@ -191,16 +191,18 @@ def full(rows: int) -> Callable[[LocalCluster, Population], None]:
 def node_start_s(bench: Bench, folder: Path, rows: int) -> float:
     """Return how long a node with a full table takes from start to ready."""
     population = Population(users=USERS, profile="testing")
-    took = []
+    took, spent = [], []
     with Estate(folder, population, nodes=1, build=full(rows)) as estate:
         (node,) = estate.cluster.nodes
         for _ in range(3):
             node.stop()
             took.append(recovery.ready_s(estate, node))
+            spent.append(cpu_s(pid_of(node)))
     bench.report.add(
         "start to ready with a full table, in s",
         rows=rows,
         each=[round(each, 2) for each in took],
+        processor_time_of_each=[round(each, 2) for each in spent],
     )
     return statistics.median(took)
 
