@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sparecode cluster import-users load` goes on where it stopped."""
+"""`sparecode cluster import-users` and `moves`: what they send and show."""
 
 from pathlib import Path
 
+import pytest
+
 from sparecode.v1 import moves_pb2
-from sparecode_client.values.moves import EXPORT_HEADER, framed
+from sparecode_client.values.moves import EXPORT_HEADER, MoveKey, MoveTicket, framed
 from tests.client.conftest import Cli
 
 LIST, IMPORT = "MoveService/ListMoves", "MoveService/ImportMovedUsers"
+PREPARE = "MoveService/PrepareMove"
 
 
 def test_pieces_that_the_target_has_are_not_sent_again(
@@ -38,3 +41,38 @@ def test_pieces_that_the_target_has_are_not_sent_again(
     assert sent == [2, 3, 4]
     assert (again["pieces"], again["sent"], again["move_id"]) == (5, 3, "m1")
     assert first["sent"] == 5
+
+
+@pytest.mark.parametrize("options", [[], ["--same-administrators"]])
+def test_administrators_are_vouched_for_by_an_option_alone(
+    cli: Cli, tmp_path: Path, options: list[str]
+) -> None:
+    """(I10) The ticket tells the source, and its digits cover it."""
+    key, path = tmp_path / "key", tmp_path / "ticket"
+    key.write_text(MoveKey(cluster_id="east", key_id=1, public_key=bytes(32)).to_text())
+    wanted = bool(options)
+    ticket = moves_pb2.MoveTicket(move_id="m1", same_administrators=wanted)
+    cli.node.answer(PREPARE, moves_pb2.PrepareMoveResponse(ticket=ticket))
+    cli.json("cluster", "import-users", "prepare", str(key), str(path), *options)
+    [request] = cli.node.requests(PREPARE)
+    assert request.same_administrators is wanted
+    assert MoveTicket.from_text(path.read_text()).same_administrators is wanted
+
+
+def test_moves_say_who_was_vouched_for(cli: Cli) -> None:
+    """(I10) In 80 columns."""
+    moves = [
+        moves_pb2.Move(
+            ticket=moves_pb2.MoveTicket(move_id=move_id, same_administrators=vouched)
+        )
+        for move_id, vouched in (("m1", True), ("m2", False))
+    ]
+    cli.node.answer(LIST, *[moves_pb2.ListMovesResponse(moves=moves)] * 2)
+    shown = cli("cluster", "moves").stdout
+    assert shown.splitlines()[-2:] == [
+        "Vouched for: an equal name in both clusters is the same administrator's, in:",
+        "  m1",
+    ]
+    assert max(map(len, shown.splitlines())) <= 80
+    found = cli.json("cluster", "moves")["moves"]
+    assert [each["same_administrators"] for each in found] == [True, False]

@@ -48,13 +48,16 @@ class Move:
         assert self.ticket is not None
         return self.ticket.move_id
 
-    async def prepare(self, first: int = 0, last: int = LAST) -> None:
+    async def prepare(
+        self, first: int = 0, last: int = LAST, *, same_administrators: bool = False
+    ) -> None:
         key = await self.east.user_moves.key(self.east.admin("MoveService/GetMoveKey"))
         self.ticket = await self.west.user_moves.prepare(
             self.west.admin("MoveService/PrepareMove"),
             first_slot=first,
             last_slot=last,
             source=key,
+            same_administrators=same_administrators,
         )
 
     async def freeze(self) -> None:

@@ -44,6 +44,7 @@ def move_command(directive: str, arguments: dict[str, str]) -> Command | None:
         "activated_lock": lock_of(f"{move_id} activated".encode()),
         "canceled_lock": lock_of(f"{move_id} canceled".encode()),
     }
+    locks["same_administrators"] = "same-administrators" in arguments
     source = arguments.get("source", OWN)
     match directive:
         case "prepare-move":
@@ -129,6 +130,7 @@ def user_row(name: str, key: str = "") -> dict[str, object]:
         "manager_email": "",
         "email_since_ms": 0,
         "manager_since_ms": 0,
+        "is_new": 1,
     }
 
 

@@ -192,7 +192,7 @@ def test_a_key_stays_while_a_move_needs_it(world: World) -> None:
         seal_again(world, table, column)
     world.db.execute(
         "INSERT INTO moves VALUES (1, 'm1', 'arriving', 1, 2, 'c2', 'c1', 1, x'07', "
-        "x'07', x'07', 1, x'07', 0, x'07', 0, 0, 7, NULL, '', 0)"
+        "x'07', x'07', 1, x'07', 0, x'07', 0, 0, 7, NULL, '', 0, 0)"
     )
     refused = retired(world)
     assert isinstance(refused, Rejected)

@@ -50,6 +50,7 @@ def rows(length: int = 8, **token: object) -> list[tuple[str, dict[str, Any]]]:
                 "voided": 0,
                 "untold": 0,
                 "fixed": 0,
+                "issued_elsewhere": 0,
             },
         ),
     ]

@@ -44,6 +44,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
             "ends_at_ms": START_MS * 2,
         },
     ),
+    ("creator", {**OF_BOB, "administrator": ROOT}),
     (
         "allowance",
         {
@@ -55,7 +56,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("token", token_row("bob", "2001")),
-    ("secret", {"serial": "2001", "secret": "seed"}),
+    ("secret", {"serial": "2001", "administrator": "zoe", "secret": "seed"}),
     (
         "set",
         {
@@ -71,6 +72,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
             "voided": 0,
             "untold": 0,
             "fixed": 0,
+            "issued_elsewhere": 0,
         },
     ),
     (
@@ -104,13 +106,18 @@ def cells() -> list[tuple[int, tuple[Any, ...], Any]]:
     return found
 
 
-def arrived(rows: list[Any]) -> tuple[World, Any]:
-    """Return a cluster that was sent rows, and what it answers."""
+def arrived(rows: list[Any], *, vouched: bool = False) -> tuple[World, Any]:
+    """
+    Return a cluster that was sent rows, and what it answers.
+
+    *vouched*: for the administrators of both clusters (I10).
+    """
     world = World()
     world.begin()
+    prepared = {"move": "in"} | ({"same-administrators": "yes"} if vouched else {})
     for directive, arguments in (
         ("raise-feature-level", {"level": "2"}),
-        ("prepare-move", {"move": "in"}),
+        ("prepare-move", prepared),
     ):
         assert not isinstance(world.apply(world.call(directive, arguments)), Rejected)
     call = world.call("import-moved", {"move": "in"})
@@ -138,6 +145,40 @@ def test_a_row_of_each_kind_arrives() -> None:
     world, result = arrived(ROWS)
     assert not isinstance(result, Rejected)
     live_on(world)
+
+
+@pytest.mark.parametrize("name", [ROOT, "zoe"])
+def test_a_row_of_each_kind_arrives_by_name(name: str) -> None:
+    """(I10) A name that is unknown here counts for everyone, except a creator."""
+    rows = deepcopy(ROWS)
+    for _, row in rows:
+        if "administrator" in row:
+            row["administrator"] = name
+    world, result = arrived(rows, vouched=True)
+    assert not isinstance(result, Rejected)
+    for table, count in (
+        ("known_secrets", name == ROOT),
+        ("user_creators", name == ROOT),
+        ("secrets_known_elsewhere", name != ROOT),
+    ):
+        [rows_found] = world.db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+        assert rows_found == count, table
+    live_on(world)
+
+
+@pytest.mark.parametrize("vouched", [False, True])
+@pytest.mark.parametrize("secret", ["codes", "confirmed"])
+def test_no_row_says_what_the_sets_or_an_approver_must(
+    secret: str, *, vouched: bool
+) -> None:
+    """(I10) No other cluster confirms a token for an administrator of this one."""
+    rows = deepcopy(ROWS)
+    for kind, row in rows:
+        if kind == "secret":
+            row.update(administrator=ROOT, secret=secret)
+    _, result = arrived(rows, vouched=vouched)
+    assert isinstance(result, Rejected)
+    assert result.reason is Reason.MOVE_EXPORT
 
 
 def tried_for(way: tuple[Any, ...], value: Any) -> tuple[Any, ...]:

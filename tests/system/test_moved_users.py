@@ -184,7 +184,7 @@ async def test_each_code_works_once_in_one_of_two_clusters(
         for operator in (source, target):
             await operator.sign_in()
         await source.export("key", "east.key")
-        await target.load("prepare", "east.key", "ticket")
+        await target.load("prepare", "east.key", "ticket", "--same-administrators")
         move_id = json.loads((tmp_path / "ticket").read_text())["move_id"]
         await rotate(there)
 

@@ -65,14 +65,16 @@ class UserMoves(Caller):
         last_slot: int,
         source: MoveKey,
         *,
+        same_administrators: bool = False,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> MoveTicket:
         """
         In the target: expect the users of some slots of the cluster with the key *source*.
 
-        Return the ticket for the source. Raises `ApprovalNeeded`; `list_moves` has the
-        ticket after the approval.
+        *same_administrators*: you vouch that an administrator of the source is the person
+        who has the same name here, and has no other name here. Return the ticket for the
+        source. Raises `ApprovalNeeded`; `list_moves` has the ticket after the approval.
         """
         answer = await self._client.unary(
             lambda node: node.moves.PrepareMove,
@@ -85,6 +87,7 @@ class UserMoves(Caller):
                     key_id=source.key_id,
                     public_key=source.public_key,
                 ),
+                same_administrators=same_administrators,
             ),
             within=within,
         )
@@ -302,6 +305,7 @@ def _ticket(ticket: moves_pb2.MoveTicket) -> MoveTicket:
         public_key=ticket.public_key,
         activated_lock=ticket.activated_lock,
         canceled_lock=ticket.canceled_lock,
+        same_administrators=ticket.same_administrators,
     )
 
 
@@ -316,4 +320,5 @@ def _wire(ticket: MoveTicket) -> moves_pb2.MoveTicket:
         public_key=ticket.public_key,
         activated_lock=ticket.activated_lock,
         canceled_lock=ticket.canceled_lock,
+        same_administrators=ticket.same_administrators,
     )

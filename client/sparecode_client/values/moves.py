@@ -103,6 +103,8 @@ class MoveTicket(_MoveFile):
     public_key: bytes
     activated_lock: bytes
     canceled_lock: bytes
+    same_administrators: bool = False
+    """The target takes an administrator of the source for its own one of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,7 @@ def ticket_words(ticket: MoveTicket) -> str:
         ticket.public_key.hex(),
         ticket.activated_lock.hex(),
         ticket.canceled_lock.hex(),
+        ticket.same_administrators,
     ]
     return _digits(b"sparecode/v1/move-ticket\0" + json.dumps(fields).encode())
 

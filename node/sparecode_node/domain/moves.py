@@ -96,6 +96,8 @@ class MoveTicket:
     """The hash of the proof that the target serves the slots."""
     canceled_lock: bytes
     """The hash of the proof that it never will for this move."""
+    same_administrators: bool = False
+    """The target takes an administrator of the source for its own one of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,7 @@ def ticket_words(ticket: MoveTicket) -> str:
         ticket.public_key.hex(),
         ticket.activated_lock.hex(),
         ticket.canceled_lock.hex(),
+        ticket.same_administrators,
     ]
     return _digits(b"sparecode/v1/move-ticket\0" + json.dumps(fields).encode())
 

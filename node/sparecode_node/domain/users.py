@@ -12,6 +12,9 @@ EMAIL_LENGTH_MAX = 254
 LANGUAGE_LENGTH_MAX = 35
 """Room for every tag of BCP 47 (RFC 5646, section 4.4.1)."""
 
+NEW_USER = 1
+"""The `auth_version` of a user who never had a token."""
+
 
 def fold(name: str) -> NameKey:
     """

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sparecode_node.domain.moves import Move, MoveTicket
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.users import NEW_USER
 from sparecode_node.queries.transaction import ReadTransaction
 from sparecode_node.statemachine.tables.moves import COLUMNS, OF_MOVE, move_of
 
@@ -80,7 +81,10 @@ class UserRows:
 
 _USERS: Final = """
 SELECT user_id, username, name_key, display_name, email, enabled, auth_version,
-    pin_salt, code_salt, language, manager_email, email_since_ms, manager_since_ms, slot
+    pin_salt, code_salt, language, manager_email, email_since_ms, manager_since_ms, slot,
+    auth_version = :new AND NOT EXISTS (
+        SELECT 1 FROM former_names WHERE former_names.name_key = users.name_key
+    ) AS is_new
 FROM users WHERE slot BETWEEN :first AND :last AND (slot, name_key) > (:slot, :name)
 ORDER BY slot, name_key LIMIT :most
 """
@@ -91,17 +95,20 @@ _PLAIN: Final = {
     "address": "SELECT * FROM former_addresses WHERE user_id = :user_id "
     "ORDER BY of_manager, email",
     "alarm": "SELECT * FROM alarms WHERE user_id = :user_id ORDER BY notice_id",
+    "creator": "SELECT * FROM user_creators WHERE user_id = :user_id",
     "allowance": "SELECT * FROM allowance_counts WHERE subject = :user_id "
     "AND allowance = 'unlock' ORDER BY minute_ms",
 }
 
 _OF_TOKENS: Final = {
-    # Without the administrators: their names belong to this cluster.
-    "secret": "SELECT serial, secret FROM ("
-    "SELECT serial, secret FROM known_secrets WHERE secret != 'confirmed' UNION "
-    "SELECT serial, secret FROM secrets_known_elsewhere UNION "
-    "SELECT serial, 'pin' FROM pin_changes"
-    ") JOIN tokens USING (serial) WHERE user_id = :user_id ORDER BY serial, secret",
+    # No name: what is known in a third cluster. The target decides what a name counts.
+    "secret": "SELECT serial, administrator, secret FROM ("
+    "SELECT serial, administrator, secret FROM known_secrets "
+    "WHERE secret != 'confirmed' UNION "
+    "SELECT serial, '' AS administrator, secret FROM secrets_known_elsewhere UNION "
+    "SELECT serial, administrator, 'pin' FROM pin_changes"
+    ") JOIN tokens USING (serial) WHERE user_id = :user_id "
+    "ORDER BY serial, administrator, secret",
 }
 
 _SETS: Final = """
@@ -109,7 +116,9 @@ SELECT code_sets.*, EXISTS (
     SELECT 1 FROM sealed_codes AS sent WHERE sent.set_id = code_sets.set_id AND page = ''
 ) AS unopened, EXISTS (
     SELECT 1 FROM set_ends WHERE set_ends.set_id = code_sets.set_id
-) AS untold
+) AS untold, EXISTS (
+    SELECT 1 FROM sets_issued_elsewhere AS moved WHERE moved.set_id = code_sets.set_id
+) AS issued_elsewhere
 FROM code_sets JOIN tokens USING (serial)
 LEFT JOIN former_sets USING (set_id)
 WHERE tokens.user_id = :user_id
@@ -140,6 +149,7 @@ async def users_after(
         slot=after[0],
         name=after[1],
         most=most,
+        new=NEW_USER,
     )
     return [await _rows_of(transaction, user) for user in users]
 

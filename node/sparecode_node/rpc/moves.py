@@ -71,6 +71,7 @@ class MoveServicer(pb_grpc.MoveServiceServicer):
                 key_id=request.source.key_id,
                 public_key=request.source.public_key,
             ),
+            same_administrators=request.same_administrators,
         )
         return pb.PrepareMoveResponse(ticket=_ticket(ticket))
 
@@ -206,6 +207,7 @@ def _ticket(ticket: MoveTicket) -> pb.MoveTicket:
         public_key=ticket.public_key,
         activated_lock=ticket.activated_lock,
         canceled_lock=ticket.canceled_lock,
+        same_administrators=ticket.same_administrators,
     )
 
 
@@ -220,4 +222,5 @@ def _ticket_in(ticket: pb.MoveTicket) -> MoveTicket:
         public_key=ticket.public_key,
         activated_lock=ticket.activated_lock,
         canceled_lock=ticket.canceled_lock,
+        same_administrators=ticket.same_administrators,
     )

@@ -122,6 +122,7 @@ class MoveTicket(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
     CANCELED_LOCK_FIELD_NUMBER: _builtins.int
+    SAME_ADMINISTRATORS_FIELD_NUMBER: _builtins.int
     move_id: _builtins.str
     """The ID of the move."""
     first_slot: _builtins.int
@@ -140,6 +141,8 @@ class MoveTicket(_message.Message):
     """The hash of the proof that the target serves the slots."""
     canceled_lock: _builtins.bytes
     """The hash of the proof that the target never will for this move."""
+    same_administrators: _builtins.bool
+    """The target takes an administrator of the source for its own one of the same name."""
     def __init__(
         self,
         *,
@@ -152,10 +155,11 @@ class MoveTicket(_message.Message):
         public_key: _builtins.bytes = ...,
         activated_lock: _builtins.bytes = ...,
         canceled_lock: _builtins.bytes = ...,
+        same_administrators: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "same_administrators", b"same_administrators", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,12 +351,18 @@ class PrepareMoveRequest(_message.Message):
     FIRST_SLOT_FIELD_NUMBER: _builtins.int
     LAST_SLOT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    SAME_ADMINISTRATORS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     first_slot: _builtins.int
     """The first slot."""
     last_slot: _builtins.int
     """The last slot: 4095 at most."""
+    same_administrators: _builtins.bool
+    """The caller and the approver vouch for this: an administrator of the source is the
+    person who has the same name here, and has no other name here. Then what one of them
+    knows of a token counts for that administrator alone. Unset: for all administrators.
+    """
     @_builtins.property
     def source(self) -> Global___MoveKey:
         """The key of the cluster that has the users."""
@@ -364,10 +374,11 @@ class PrepareMoveRequest(_message.Message):
         first_slot: _builtins.int = ...,
         last_slot: _builtins.int = ...,
         source: Global___MoveKey | None = ...,
+        same_administrators: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_slot", b"first_slot", "last_slot", b"last_slot", "request_id", b"request_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_slot", b"first_slot", "last_slot", b"last_slot", "request_id", b"request_id", "same_administrators", b"same_administrators", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

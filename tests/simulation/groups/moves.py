@@ -199,6 +199,7 @@ class GroupMoves:
                 activated_lock=self._lock(move_id, MoveState.ACTIVE),
                 canceled_lock=self._lock(move_id, MoveState.CANCELED),
                 key_id=KEY,
+                same_administrators=slot % 2 == 0,
             ),
             request,
         )

@@ -17,6 +17,7 @@ from sparecode_client.cli.terminal.move_files import (
     receipt_in,
     row,
     ticket_in,
+    vouched,
     write_text,
 )
 from sparecode_client.cli.terminal.new_file import new_file
@@ -51,6 +52,8 @@ def moves(context: typer.Context) -> None:
         settings.output.json({"moves": [facts(each) for each in found]}, "moves")
         return
     settings.output.table(COLUMNS, (row(each) for each in found))
+    for line in vouched(found):
+        settings.output.say(line)
 
 
 @app.command()
@@ -96,6 +99,11 @@ def freeze(context: typer.Context, ticket: TicketFile) -> None:
     # Before the call, which may wait for an approval.
     if not settings.output.is_json:
         settings.output.note(compare(wanted))
+        if wanted.same_administrators:
+            settings.output.note(
+                "There an administrator of this cluster counts as the person of the same "
+                "name."
+            )
     with settings.admin() as admin:
         commit = admin.freeze_users(wanted, request_id=settings.request_id)
     settings.output.done(

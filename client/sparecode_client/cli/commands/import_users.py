@@ -49,6 +49,13 @@ def prepare(
         str,
         typer.Option(metavar="SLOTS", help="Slots to move, such as 7, 0-2047 or all."),
     ] = "all",
+    same_administrators: Annotated[
+        bool,
+        typer.Option(
+            "--same-administrators",
+            help="Vouch that an administrator there is the person of the same name here.",
+        ),
+    ] = False,
 ) -> None:
     """
     Expect users of another cluster, and write the ticket for it.
@@ -56,12 +63,23 @@ def prepare(
     This cluster must have no users in these slots, and serves none there until the move
     has ended. Another super administrator must approve it, if there is one; then get the
     ticket by import-users ticket.
+
+    With --same-administrators you and the approver vouch that every administrator of the
+    other cluster is the person who has the same name here, and has no other name here.
+    Then a person who has seen a seed or chosen a PIN there needs approvals here, and the
+    other administrators do not. Without it all of them need approvals for these tokens.
     """
     check_new(path)
     key, (first, last) = read_file(source, MoveKey.from_text), slots_in(slots)
     settings = settings_of(context)
     with settings.admin() as admin:
-        ticket = admin.prepare_move(first, last, key, request_id=settings.request_id)
+        ticket = admin.prepare_move(
+            first,
+            last,
+            key,
+            same_administrators=same_administrators,
+            request_id=settings.request_id,
+        )
     write_text(path, ticket.to_text())
     if settings.output.is_json:
         settings.output.json(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of moves on the command line, and what comes next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -73,6 +73,17 @@ def row(move: Move) -> list[str]:
     ]
 
 
+def vouched(moves: Sequence[Move]) -> list[str]:
+    """Return lines about the moves whose target has vouched for the administrators."""
+    found = [f"  {each.id}" for each in moves if each.ticket.same_administrators]
+    if not found:
+        return []
+    return [
+        "Vouched for: an equal name in both clusters is the same administrator's, in:",
+        *found,
+    ]
+
+
 def facts(move: Move) -> dict[str, object]:
     """Return what programs read of a move."""
     ticket = move.ticket
@@ -88,6 +99,7 @@ def facts(move: Move) -> dict[str, object]:
         "pieces": move.pieces,
         "complete": move.complete,
         "users": move.users,
+        "same_administrators": ticket.same_administrators,
         "ticket_digits": ticket_words(ticket),
     }
 

@@ -37,6 +37,7 @@ _PLAIN_USER: Final = (
     "manager_email",
     "email_since_ms",
     "manager_since_ms",
+    "is_new",
 )
 _PLAIN_TOKEN: Final = (
     "serial",
@@ -66,6 +67,7 @@ _PLAIN_SET: Final = (
     "ends_at_ms",
     "voided",
     "fixed",
+    "issued_elsewhere",
 )
 
 NamedRow = tuple[str, Row]

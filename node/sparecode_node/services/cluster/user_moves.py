@@ -146,12 +146,20 @@ class UserMoves:
 
     @idempotent
     async def prepare(
-        self, context: CallContext, *, first_slot: int, last_slot: int, source: MoveKey
+        self,
+        context: CallContext,
+        *,
+        first_slot: int,
+        last_slot: int,
+        source: MoveKey,
+        same_administrators: bool = False,
     ) -> MoveTicket:
         """
         Expect the users of some slots from another cluster; return the ticket.
 
         *source* verifies the export: approvers compare its digits with the source's.
+        *same_administrators*: caller and approver vouch that an administrator of the
+        source is the person of the same name here (I10).
         """
         if not 0 <= first_slot <= last_slot < SLOTS:
             raise InvalidFieldError("last_slot", f"must be 0 to {SLOTS - 1}, in order")
@@ -177,6 +185,7 @@ class UserMoves:
             activated_lock=self._lock(move_id, MoveState.ACTIVE, key_id),
             canceled_lock=self._lock(move_id, MoveState.CANCELED, key_id),
             key_id=key_id,
+            same_administrators=same_administrators,
         )
         result = applied(
             await self._proposer.propose(context, session, deadline, command)

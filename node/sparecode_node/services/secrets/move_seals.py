@@ -165,7 +165,8 @@ def _bound(ticket: MoveTicket, number: int) -> bytes:
     """Return what a piece is bound to: it opens as no other one."""
     return (
         f"sparecode/v1/move\0{ticket.move_id}\0{ticket.source}\0{ticket.target}\0"
-        f"{ticket.first_slot}\0{ticket.last_slot}\0{number}"
+        f"{ticket.first_slot}\0{ticket.last_slot}\0{number}\0"
+        f"{'same' if ticket.same_administrators else 'other'} administrators"
     ).encode()
 
 

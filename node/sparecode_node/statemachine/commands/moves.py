@@ -24,6 +24,8 @@ class PrepareMove:
     canceled_lock: bytes
     key_id: KeyId
     """The key of this cluster's ring from which the secrets of the move follow."""
+    same_administrators: bool
+    """An administrator of the source counts as this cluster's one of the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class FreezeUsers:
     public_key: bytes
     activated_lock: bytes
     canceled_lock: bytes
+    same_administrators: bool
 
     @classmethod
     def of(cls, ticket: MoveTicket) -> Self:
@@ -96,6 +99,7 @@ class EndMove:
     public_key: bytes
     activated_lock: bytes
     canceled_lock: bytes
+    same_administrators: bool
     proof: bytes
     """See `domain.moves.proof_of`."""
 

@@ -19,7 +19,7 @@ from sparecode_node.domain.approvals import ApprovalKind, Hold
 from sparecode_node.domain.ids import NO_KEY, AdministratorName, TokenSerial
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.tokens import Token
-from sparecode_node.domain.users import User
+from sparecode_node.domain.users import NEW_USER, User
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.emergency_access import (
     DisableEmergencyAccess,
@@ -66,9 +66,6 @@ KNOWS_CODES = frozenset({KnownSecret.SEED, KnownSecret.ASSIGNMENT, KnownSecret.C
 
 GUESSING_MS = 30 * DAY_MS
 """How long an administrator who issued codes needs an approval to unlock their user."""
-
-NEW_USER = 1
-"""The `auth_version` of a user who never had a token."""
 
 WORDS = {
     KnownSecret.SEED: "has seen its seed",

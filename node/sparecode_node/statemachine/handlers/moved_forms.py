@@ -29,6 +29,8 @@ NUMBERS: Final[Mapping[str, tuple[int, int]]] = {
             "voided",
             "fixed",
             "untold",
+            "is_new",
+            "issued_elsewhere",
         ),
         _FLAG,
     ),

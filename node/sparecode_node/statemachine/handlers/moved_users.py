@@ -25,6 +25,7 @@ from sparecode_node.domain.emergency_access import (
 from sparecode_node.domain.ids import KeyId, Moment, NameKey, TokenSerial, UserId
 from sparecode_node.domain.issuing import odds_problem
 from sparecode_node.domain.lockout import Factor, Lockout
+from sparecode_node.domain.moves import MoveTicket
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.pins import PinRule
@@ -45,6 +46,7 @@ from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import known_secrets as secret_tables
 from sparecode_node.statemachine.tables import live_codes
+from sparecode_node.statemachine.tables import moves as move_tables
 from sparecode_node.statemachine.tables import seed_fingerprints as fingerprint_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
@@ -80,16 +82,20 @@ _OF_USERS: Final = {
 class _Import:
     """The import of one piece."""
 
-    def __init__(self, applying: Applying, key_id: KeyId, slots: range) -> None:
+    def __init__(self, applying: Applying, key_id: KeyId, ticket: MoveTicket) -> None:
         self._applying = applying
         self._db = applying.db
         self._key_id = key_id
-        self._slots = slots
+        self._slots = range(ticket.first_slot, ticket.last_slot + 1)
+        self._same_administrators = ticket.same_administrators
+        self._administrators = move_tables.administrators_of(self._db, ticket.move_id)
+        """Who is vouched to have the same name in the other cluster (I10)."""
         self.users = 0
         self._add: Mapping[str, Callable[[Row], None]] = {
             "user": self._add_user,
             "lockout": self._add_lockout,
             "token": self._add_token,
+            "creator": self._add_creator,
             "secret": self._add_secret,
             "set": self._add_set,
             "codes": self._add_codes,
@@ -134,6 +140,8 @@ class _Import:
         )
 
     def _add_user(self, row: Row) -> None:
+        # A former user of the source may have had this name, and only the source knows.
+        is_new = self._same_administrators and bool(row["is_new"])
         user = User(
             user_id=UserId(_text(row["user_id"])),
             username=_text(row["username"]),
@@ -143,8 +151,7 @@ class _Import:
             display_name=row["display_name"],
             email=row["email"],
             enabled=bool(row["enabled"]),
-            # Not new (I10): a former user of the source may have had this name.
-            auth_version=int(row["auth_version"]) + 1,
+            auth_version=int(row["auth_version"]) + (not is_new),
             pin_salt=_bytes(row["pin_salt"]),
             code_salt=_bytes(row["code_salt"]),
             tag_key_id=self._key_id,
@@ -237,9 +244,18 @@ class _Import:
         fingerprint_tables.save(self._db, serial, self._key_id, seals[self._key_id])
         self._tell("TOKEN_ARRIVED", serial)
 
+    def _add_creator(self, row: Row) -> None:
+        user, name = self._user(row["user_id"]), row["administrator"]
+        if name in self._administrators:
+            secret_tables.save_creator(self._db, user.user_id, name)
+
     def _add_secret(self, row: Row) -> None:
-        serial = self._token(row["serial"]).serial
-        secret_tables.add_elsewhere(self._db, serial, KnownSecret(row["secret"]))
+        serial, name = self._token(row["serial"]).serial, row["administrator"]
+        secret = KnownSecret(row["secret"])
+        if name in self._administrators and secret in secret_tables.ARRIVING:
+            secret_tables.add(self._db, serial, name, secret)
+        else:
+            secret_tables.add_elsewhere(self._db, serial, secret)
 
     def _add_set(self, row: Row) -> None:
         if code_tables.has_set(self._db, row["set_id"]):
@@ -259,7 +275,8 @@ class _Import:
             fixed=bool(row["fixed"]),
         )
         code_tables.add_set(self._db, codes)
-        secret_tables.add_set_elsewhere(self._db, codes.set_id)
+        if row["issued_elsewhere"] or codes.issuer not in self._administrators:
+            secret_tables.add_set_elsewhere(self._db, codes.set_id)
         if row["untold"]:
             set_ends.follow_untold(self._applying, codes, token)
 
@@ -331,10 +348,10 @@ class _StaleError(Exception):
 
 
 def import_rows(
-    applying: Applying, rows: bytes, *, key_id: KeyId, slots: range
+    applying: Applying, rows: bytes, *, key_id: KeyId, ticket: MoveTicket
 ) -> int | Rejected:
     """Add the rows of one piece; return the number of users in it."""
-    piece = _Import(applying, key_id, slots)
+    piece = _Import(applying, key_id, ticket)
     try:
         for kind, row in json.loads(rows):
             piece.add(kind, row)

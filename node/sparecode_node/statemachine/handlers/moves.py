@@ -89,6 +89,7 @@ def prepare_move(applying: Applying, command: PrepareMove) -> Rejected | None:
         public_key=command.public_key,
         activated_lock=command.activated_lock,
         canceled_lock=command.canceled_lock,
+        same_administrators=command.same_administrators,
     )
     move_tables.save(
         db,
@@ -105,6 +106,13 @@ def prepare_move(applying: Applying, command: PrepareMove) -> Rejected | None:
         f"whose key is {key_words(command.source_key)}; "
         f"the ticket is {ticket_words(ticket)}"
     )
+    if command.same_administrators:
+        count = move_tables.record_administrators(db, command.move_id)
+        applying.detail += (
+            "; vouched for: an administrator of that cluster is the person who has the "
+            "same name here, and has no other name here "
+            f"({plural(count, 'administrator')} here)"
+        )
     return None
 
 
@@ -149,6 +157,11 @@ def freeze_users(applying: Applying, command: FreezeUsers) -> Rejected | None:
         f"{in_words(first, last)} to cluster {ticket.target}; "
         f"the ticket is {ticket_words(ticket)}"
     )
+    if ticket.same_administrators:
+        applying.detail += (
+            "; there an administrator of this cluster counts as the person who has the "
+            "same name there"
+        )
     return None
 
 
@@ -193,7 +206,7 @@ def import_moved_users(
         applying,
         command.rows,
         key_id=command.key_id,
-        slots=range(move.ticket.first_slot, move.ticket.last_slot + 1),
+        ticket=move.ticket,
     )
     if isinstance(imported, Rejected):
         return imported
@@ -352,6 +365,7 @@ def record_end(applying: Applying, move: Move, state: MoveState) -> None:
     move_tables.save(
         applying.db, replace(move, state=state, ended_at_ms=applying.now_ms)
     )
+    move_tables.forget_administrators(applying.db, move.ticket.move_id)
     words = in_words(move.ticket.first_slot, move.ticket.last_slot)
     applying.detail = f"{words}: {state}"
     applying.events.append(
@@ -398,6 +412,7 @@ def _ticket(command: FreezeUsers | EndMove) -> MoveTicket:
         public_key=command.public_key,
         activated_lock=command.activated_lock,
         canceled_lock=command.canceled_lock,
+        same_administrators=command.same_administrators,
     )
 
 

@@ -138,8 +138,11 @@ def basis_of_step(applying: Applying, command: MoveStep) -> str:
     Return the state of the move that an approver of one of its steps relies on.
 
     For example, while a request to reclaim waits, the other cluster may prove that it
-    serves the users: then the approval must not make two clusters serve them.
+    serves the users: then the approval must not make two clusters serve them. Who
+    vouches for the administrators vouches for those of the time of the request.
     """
+    if isinstance(command, PrepareMove) and command.same_administrators:
+        return administrator_tables.names_digest(applying.db)
     move = move_tables.find(applying.db, command.move_id)
     if move is None:
         return ""

@@ -14,7 +14,7 @@ from sparecode_node.domain.personal_notices import (
     FORMER_ADDRESSES_MAX,
     Told,
 )
-from sparecode_node.domain.users import User
+from sparecode_node.domain.users import NEW_USER, User
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.users import (
     CreateUser,
@@ -68,7 +68,7 @@ def create_user(applying: Applying, command: CreateUser) -> Result:
         display_name=command.display_name,
         email=command.email,
         enabled=True,
-        auth_version=1,
+        auth_version=NEW_USER,
         pin_salt=command.pin_salt,
         code_salt=command.code_salt,
         tag_key_id=command.key_id,

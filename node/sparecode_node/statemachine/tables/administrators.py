@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of administrators."""
 
+import hashlib
+import json
 import sqlite3
 
 from sparecode_node.domain.administrators import Administrator, Role, SecondFactor
@@ -80,6 +82,13 @@ def enabled_of_role(db: sqlite3.Connection, role: Role, *, most: int) -> list[st
         (role, most),
     )
     return [name for (name,) in rows]
+
+
+def names_digest(db: sqlite3.Connection) -> str:
+    """Return a hash over the names of all administrators."""
+    rows = db.execute("SELECT name FROM administrators ORDER BY name")
+    names = json.dumps([name for (name,) in rows])
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def administrators_of(db: sqlite3.Connection, user_id: UserId) -> list[str]:

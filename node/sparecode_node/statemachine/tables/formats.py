@@ -146,6 +146,7 @@ DROP TABLE authority_keys;
 DROP TABLE due_authorities;
 DROP TABLE authority_successors;
 DROP TABLE member_keys;
+DROP TABLE move_administrators;
 DROP TABLE moves;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;

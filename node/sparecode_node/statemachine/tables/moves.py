@@ -30,8 +30,17 @@ CREATE TABLE moves (                    -- of users to or from another cluster
     ended_at_ms INTEGER,             -- NULL: the move is open
     done_name TEXT NOT NULL,         -- users up to it are taken back, in the slot
                                      -- after the `pieces` that are done
-    canceled INTEGER NOT NULL        -- target: it was canceled, and may be cleared since
+    canceled INTEGER NOT NULL,       -- target: it was canceled, and may be cleared since
+    same_administrators INTEGER NOT NULL    -- an equal name is the same person's
 ) STRICT;
+
+CREATE TABLE move_administrators (      -- target: who counts by name while users arrive
+    move_id TEXT NOT NULL REFERENCES moves (move_id) ON DELETE CASCADE,
+    administrator TEXT NOT NULL REFERENCES administrators (name) ON DELETE CASCADE,
+    PRIMARY KEY (move_id, administrator)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX move_administrators_by_name ON move_administrators (administrator);
+
 CREATE INDEX moves_that_decide ON moves (number, first_slot, last_slot)
     WHERE state != 'never';
 """
@@ -43,7 +52,7 @@ CREATE INDEX users_by_slot ON users (slot, name_key);
 COLUMNS = (
     "move_id, state, first_slot, last_slot, source, target, source_key_id, public_key, "
     "activated_lock, canceled_lock, key_id, source_key, pieces, chain, complete, users, "
-    "began_at_ms, ended_at_ms, done_name, canceled"
+    "began_at_ms, ended_at_ms, done_name, canceled, same_administrators"
 )
 
 _NEWEST = f"""
@@ -80,6 +89,7 @@ def move_of(row: Row) -> Move:
             public_key=row[7],
             activated_lock=row[8],
             canceled_lock=row[9],
+            same_administrators=bool(row[20]),
         ),
         state=MoveState(row[1]),
         key_id=row[10],
@@ -122,6 +132,7 @@ def save(db: sqlite3.Connection, move: Move) -> None:
         ended_at_ms=move.ended_at_ms,
         done_name=move.done_name,
         canceled=move.canceled,
+        same_administrators=ticket.same_administrators,
     )
 
 
@@ -131,6 +142,34 @@ def find(db: sqlite3.Connection, move_id: str) -> Move | None:
         f"SELECT {COLUMNS} FROM moves WHERE move_id = ?", (move_id,)
     ).fetchone()
     return move_of(row) if row else None
+
+
+def record_administrators(db: sqlite3.Connection, move_id: str) -> int:
+    """
+    Record the administrators of now, who count by name for a move; return their number.
+
+    Later ones do not: a name that is given after the declaration is perhaps another
+    person's. So an administrator who is removed counts no longer, nor does a new one of
+    that name.
+    """
+    return db.execute(
+        "INSERT INTO move_administrators (move_id, administrator) "
+        "SELECT ?, name FROM administrators",
+        (move_id,),
+    ).rowcount
+
+
+def administrators_of(db: sqlite3.Connection, move_id: str) -> frozenset[str]:
+    """Return the administrators who count by name for a move that is open."""
+    rows = db.execute(
+        "SELECT administrator FROM move_administrators WHERE move_id = ?", (move_id,)
+    )
+    return frozenset(str(name) for (name,) in rows)
+
+
+def forget_administrators(db: sqlite3.Connection, move_id: str) -> None:
+    """Forget who counts by name for a move: it has ended, and no users arrive."""
+    db.execute("DELETE FROM move_administrators WHERE move_id = ?", (move_id,))
 
 
 def count_never(db: sqlite3.Connection) -> int:

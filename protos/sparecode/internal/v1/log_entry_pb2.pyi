@@ -5203,6 +5203,7 @@ class PrepareMove(_message.Message):
     ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
     CANCELED_LOCK_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    SAME_ADMINISTRATORS_FIELD_NUMBER: _builtins.int
     move_id: _builtins.str
     """The move."""
     first_slot: _builtins.int
@@ -5223,6 +5224,8 @@ class PrepareMove(_message.Message):
     """The hash of the proof that it never will for this move."""
     key_id: _builtins.int
     """The key of this cluster's ring from which the secrets of the move follow."""
+    same_administrators: _builtins.bool
+    """An administrator of the source counts as this cluster's one of the same name."""
     def __init__(
         self,
         *,
@@ -5236,10 +5239,11 @@ class PrepareMove(_message.Message):
         activated_lock: _builtins.bytes = ...,
         canceled_lock: _builtins.bytes = ...,
         key_id: _builtins.int = ...,
+        same_administrators: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "key_id", b"key_id", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "source", b"source", "source_key", b"source_key", "source_key_id", b"source_key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "key_id", b"key_id", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "same_administrators", b"same_administrators", "source", b"source", "source_key", b"source_key", "source_key_id", b"source_key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -5260,6 +5264,7 @@ class FreezeUsers(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
     CANCELED_LOCK_FIELD_NUMBER: _builtins.int
+    SAME_ADMINISTRATORS_FIELD_NUMBER: _builtins.int
     move_id: _builtins.str
     """The move."""
     first_slot: _builtins.int
@@ -5278,6 +5283,8 @@ class FreezeUsers(_message.Message):
     """The hash of the proof that the target serves the slots."""
     canceled_lock: _builtins.bytes
     """The hash of the proof that the target never will for this move."""
+    same_administrators: _builtins.bool
+    """The target takes an administrator of the source for its own one of the same name."""
     def __init__(
         self,
         *,
@@ -5290,10 +5297,11 @@ class FreezeUsers(_message.Message):
         public_key: _builtins.bytes = ...,
         activated_lock: _builtins.bytes = ...,
         canceled_lock: _builtins.bytes = ...,
+        same_administrators: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "public_key", b"public_key", "same_administrators", b"same_administrators", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -5423,6 +5431,7 @@ class EndMove(_message.Message):
     ACTIVATED_LOCK_FIELD_NUMBER: _builtins.int
     CANCELED_LOCK_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    SAME_ADMINISTRATORS_FIELD_NUMBER: _builtins.int
     move_id: _builtins.str
     """The move."""
     first_slot: _builtins.int
@@ -5443,6 +5452,8 @@ class EndMove(_message.Message):
     """The hash of the proof that the target never will for this move."""
     proof: _builtins.bytes
     """The hash of a receipt. The log has no receipt."""
+    same_administrators: _builtins.bool
+    """The target takes an administrator of the source for its own one of the same name."""
     def __init__(
         self,
         *,
@@ -5456,10 +5467,11 @@ class EndMove(_message.Message):
         activated_lock: _builtins.bytes = ...,
         canceled_lock: _builtins.bytes = ...,
         proof: _builtins.bytes = ...,
+        same_administrators: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "proof", b"proof", "public_key", b"public_key", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated_lock", b"activated_lock", "canceled_lock", b"canceled_lock", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "proof", b"proof", "public_key", b"public_key", "same_administrators", b"same_administrators", "source", b"source", "source_key_id", b"source_key_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
