@@ -13,6 +13,7 @@ from sparecode_node.statemachine import audit
 from sparecode_node.statemachine.commands.keys import RetireKey
 from sparecode_node.statemachine.results import Authenticated
 from tests.simulation import sealed
+from tests.simulation.agreement import Agreement
 from tests.simulation.archives import Archives, short_retention
 from tests.simulation.cluster import SimCluster
 from tests.simulation.comparisons import Comparison
@@ -37,6 +38,8 @@ TRY_S = 10.0
 """For a decision about a code at the end; a new primary has no quorum for a moment."""
 RETAINING = 3
 """One seed in this number has archives and a retention."""
+AGREEING = 2
+"""And one in it has nodes that agree by the log on what they discard, as in the product."""
 ARCHIVE_EACH = 8
 """Steps between two looks at the archives."""
 READ_AGAIN, ROT = 0.3, 0.1
@@ -59,6 +62,14 @@ class CodesCluster(SimCluster, PeopleAtWork):
         keys = random.Random(f"{seed} {scenario.nodes} keys")
         self.rotations = Rotations.drawn(self, keys) if self.rotates else None
         self._dice = random.Random(f"{seed} segments")
+        self._agreement: Agreement | None = None
+        if self.has_archives and seed % RETAINING == AGREEING:
+            self._agreement = Agreement(
+                random.Random(f"{seed} forger"),
+                self.rules,
+                self.leader,
+                lambda leader, *call: self.propose(self.nodes[leader], *call),
+            )
         self._archives: Archives | None = None
         if self.has_archives and seed % RETAINING == 1:
             self._archives = Archives(
@@ -137,9 +148,14 @@ class CodesCluster(SimCluster, PeopleAtWork):
             self._fetch(store, [each for each, _ in stores])
         if not stores:
             return
-        agreed = _agreed(stores[0][0], [each.sealed for each in files.values()])
-        for store, _ in stores:
-            store.machine.stored = sealed.discardable(store.db, agreed)
+        agreed: object = None
+        if self._agreement is None:
+            agreed = _agreed(stores[0][0], [each.sealed for each in files.values()])
+        for store, node in stores:
+            if self._agreement is not None:
+                agreed = self._agreement.look(node, store, faulty=faulty) or agreed
+            else:
+                store.machine.stored = sealed.discardable(store.db, agreed)
             if self._dice.random() < READ_AGAIN or not faulty:
                 self._read_again(store)
         if not (faulty and agreed and self._dice.random() < ROT):
@@ -164,6 +180,8 @@ class CodesCluster(SimCluster, PeopleAtWork):
     def _fetch(self, store: SqliteStore, others: Sequence[SqliteStore]) -> None:
         """Fetch what a machine lacks."""
         for segment in store.sealed.lacks(store.db):
+            if self._agreement and self._agreement.forge(segment, store, others):
+                continue
             if any(
                 store.sealed.fetch(segment, other.sealed)
                 for other in others

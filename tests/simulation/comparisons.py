@@ -65,6 +65,9 @@ class Comparison(enum.Enum):
     SEALED = "sealed audit events, on a machine as in the log"
     FETCHED = "sealed segments fetched from another machine, and proved"
     ROTTEN = "damaged segments found by reading them again"
+    FORGED = "sealed segments that came forged from another machine, and did not count"
+    STORED = "sealed segments that a node told of, proved again"
+    DISCARDED = "sealed segments that a node may discard, and every voter has stored"
     RETIRED = "retired keys, on each machine, that nothing was sealed with"
     OPENED = "sealed values that opened with the key that their row names"
     WORKS = "codes that worked after rotations of the key"
@@ -122,7 +125,10 @@ class Comparison(enum.Enum):
     @property
     def of_archives(self) -> bool:
         """Needs archives and retention, which only `make sim` has."""
-        return self in (Comparison.ARCHIVED, Comparison.REMOVED, Comparison.ACROSS)
+        return self in (
+            *(Comparison.ARCHIVED, Comparison.REMOVED, Comparison.ACROSS),
+            *(Comparison.FORGED, Comparison.STORED, Comparison.DISCARDED),
+        )
 
     @property
     def of_outbox(self) -> bool:

@@ -43,6 +43,7 @@ SCOPE = """## What is simulated, and what is not
 | channels of notices | no | no | no | real |
 | rotation of the key: new seals in batches, retirement | in a quarter of the runs | no | in some runs of `make sim-mixed` | no |
 | audit segments: archives, confirmations, removal by retention | in a third of the runs | no | no | no |
+| audit segments: what nodes tell, agree on, discard, and take from each other | in another third of the runs | no | no | no |
 | a new cluster from a survivor or from a backup | no | no | in half of `make sim-mixed`, and all of `make sim-lost` | no |
 | a lost majority on empty disks, or put back together to older copies | no | no | in most of the recoveries of `make sim-lost` | no |
 | an engine's thread held up while the loop answers | no | no | in half of `make sim-mixed`; elsewhere as long as its disk takes | no |
@@ -55,6 +56,10 @@ What that could hide:
   the simulation proposes confirmations and removals, and retention keeps events for 0.1 s instead of months. An archive is a file of sealed events
   that survives the disk of its node, not a folder. Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
   `tests/services` and `tests/statemachine` have all of them, without a seed.
+* *Agreement about audit segments.* The decisions are the product's (`segment_plan.py`), and so are the proof of a segment and the command that tells of it. The tasks
+  around them (`SegmentKeeper`, `SegmentHolders`) are not in it, nor is the exchange between members: a sender is another machine's file, or forges one event. In the other
+  runs nodes discard what the files of all machines have. Members are removed by the engine alone, so nothing here shows that a removal waits for copies.
+  `tests/services/test_segment_copies.py`, `tests/services/test_segment_fetch.py` and `tests/statemachine/test_segment_holders.py` have these, without a seed.
 * *`recover` and restore* write the new log by the product's code. Files that are moved into place, key rings, bundles and the signatures of backups
   are not in it, and nothing fails meanwhile. `tests/system/test_runbooks.py` and `tests/test_recovery_tool.py` have them, without a seed.
 * *Older copies of a majority* meet a survivor from the start, which was a member when they were made. Among themselves, or if all members go back together, nothing on their

@@ -23,6 +23,7 @@ from tests.simulation.state_connection import StateConnection
 EVENTS = 12
 """Of a segment."""
 Row = tuple[object, ...]
+_NAMES = sealed_events.COLUMNS.split(", ")
 _ALL = f"SELECT {sealed_events.COLUMNS} FROM audit_events"  # noqa: S608
 _ROWS = f"SELECT {sealed_events.COLUMNS} FROM main.audit_events WHERE sequence"  # noqa: S608
 
@@ -64,11 +65,27 @@ class SealedFile(SealedEvents):
             if each.number > removed and stored.get(each.number) != each.hash_after
         ]
 
-    def fetch(self, segment: Segment, other: "SealedFile") -> bool:
-        """Take a segment from another machine's file; return whether it was there."""
+    def fetch(
+        self,
+        segment: Segment,
+        other: "SealedFile",
+        forger: random.Random | None = None,
+    ) -> bool:
+        """
+        Take a segment from another machine's file; return whether it was there.
+
+        *forger* changes one event on the way.
+        """
         if other.stored().get(segment.number) != segment.hash_after:
             return False
-        return self._take(segment, _rows(other._db, segment))
+        rows = _rows(other._db, segment)
+        if forger is not None and rows:
+            at = forger.randrange(len(rows))
+            rows[at] = tuple(
+                "forged" if name == "detail" else value
+                for name, value in zip(_NAMES, rows[at], strict=True)
+            )
+        return self._take(segment, rows)
 
     def _take(self, segment: Segment, rows: Iterable[Row]) -> bool:
         try:
@@ -116,6 +133,11 @@ class SealedFile(SealedEvents):
 def _rows(db: sqlite3.Connection, segment: Segment) -> list[Row]:
     extent = (segment.first_sequence, segment.last_sequence)
     return db.execute(f"{_ROWS} BETWEEN ? AND ? ORDER BY sequence", extent).fetchall()
+
+
+def rows_of_segment(file: SealedFile, segment: Segment) -> list[Row]:
+    """Return the rows that a file has of a segment, oldest first."""
+    return _rows(file._db, segment)
 
 
 def rows_in(file: SealedFile) -> list[Row]:

@@ -77,6 +77,18 @@ def test_segments_are_sealed_fetched_and_damaged_in_the_simulation() -> None:
     assert compared[Comparison.ROTTEN] > 0
 
 
+def test_nodes_agree_on_segments_in_the_simulation() -> None:
+    """A simulation without them would prove nothing (U1)."""
+    compared: Counter[Comparison] = Counter()
+    for seed in (2, 5, 8, 11):
+        with finished(seed, scenario(3)) as sim:
+            assert sim.invariants.violations == {}
+            compared.update(sim.invariants.comparisons)
+    assert compared[Comparison.STORED] > 40
+    assert compared[Comparison.DISCARDED] > 100
+    assert compared[Comparison.FORGED] > 0
+
+
 def test_segments_are_archived_and_removed_in_the_simulation() -> None:
     """A simulation without them would prove nothing (U4)."""
     compared: Counter[Comparison] = Counter()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.segments import Holding, agreed, common, in_words
+from sparecode_node.domain.segments import Holding, common, in_words
 from sparecode_node.queries import segment_holders
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
@@ -31,6 +31,7 @@ from sparecode_node.replication.members import MemberRole
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Entropy
+from sparecode_node.services.cluster.segment_plan import discardable
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.errors import InvalidFieldError, refusal
 from sparecode_node.statemachine.commands import UnstampedCall
@@ -87,11 +88,11 @@ class SegmentHolders:
         async with self._state.transaction() as transaction:
             seen = await segment_holders.overview(transaction)
         own, members = self._replicator.node_id, self._replicator.members()
-        voters = {each.node_id for each in members if each.role is MemberRole.VOTER}
-        holdings = [seen.holdings.get(each, Holding()) for each in voters]
         # What this node has is judged by the file itself, in the keeper.
         self._keeper.allow(
-            agreed(holdings, seen.last, seen.lost, removed=seen.removed),
+            discardable(
+                members, seen.holdings, seen.last, seen.lost, removed=seen.removed
+            ),
             found=seen.found(other_than=own),
         )
         holding = self._keeper.holding
@@ -107,12 +108,9 @@ class SegmentHolders:
         return True
 
     async def _note(self, own: NodeId, holding: Holding) -> None:
-        command = NoteSegments(
-            node_id=own,
-            through=holding.through,
-            missing=tuple(number for gap in holding.missing for number in gap),
+        call = UnstampedCall.of_node(
+            own, note_of(own, holding), RequestId(self._entropy.uuid())
         )
-        call = UnstampedCall.of_node(own, command, RequestId(self._entropy.uuid()))
         result = await self._replicator.propose(
             Proposal(call=call), timeout_s=ATTEMPT_S
         )
@@ -151,6 +149,15 @@ async def who_stays(
     if leaving not in here:
         return Stay()
     return Stay(members=tuple(sorted(here & voters)), copies=len(voters) // 2 + 1)
+
+
+def note_of(own: NodeId, holding: Holding) -> NoteSegments:
+    """Return the command that tells what a member holds."""
+    return NoteSegments(
+        node_id=own,
+        through=holding.through,
+        missing=tuple(number for gap in holding.missing for number in gap),
+    )
 
 
 def destroyed_members(names: Sequence[str]) -> tuple[NodeId, ...]:

@@ -16,17 +16,23 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.segments import Holding, Ranges, contains, holding_of
+from sparecode_node.domain.segments import Holding, Ranges
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
     SegmentNotHeldError,
+)
+from sparecode_node.services.cluster.segment_plan import (
+    NOTHING_TO_DO,
+    Files,
+    Plan,
+    plan_of,
 )
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
@@ -65,22 +71,6 @@ DELETED_EVENTS = 2_000
 """Events of removed segments that one transaction deletes."""
 EVENT_BYTES_MAX = 16 * 1024
 """No event is longer as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is to be done now."""
-
-    here: tuple[Segment, ...]
-    """Their events are still in the state's database; oldest first."""
-    missing: tuple[Segment, ...]
-    """Their events are with other members only; newest first."""
-    found: tuple[Segment, ...]
-    """They were declared lost, and another member has them after all; newest first."""
-    stored: Stored | None
-    """What apply may discard."""
-    removed: bool = False
-    """The file may have segments that retention has removed."""
 
 
 class SegmentKeeper:
@@ -132,7 +122,7 @@ class SegmentKeeper:
         self._seen: tuple[object, ...] = ()
         self._deleted = 0
         """The file has no events of segments up to this one, which were removed."""
-        self._planned = _Plan((), (), (), None)
+        self._planned = NOTHING_TO_DO
 
     def allow(self, agreed: Ranges, *, found: Ranges = ()) -> None:
         """
@@ -163,7 +153,7 @@ class SegmentKeeper:
         Raises `SegmentError`, `SegmentNotHeldError`, `sqlite3.Error` and `OSError`.
         """
         plan = await asyncio.to_thread(self._plan)
-        if plan.removed:
+        if plan.removed > self._deleted:
             plan = await self._delete_removed()
         failure: SegmentNotHeldError | None = None
         for segment in plan.here:
@@ -253,12 +243,12 @@ class SegmentKeeper:
             if self._file is not None:
                 self._file.close()
 
-    def _plan(self) -> _Plan:
+    def _plan(self) -> Plan:
         """Return what is to be done, and report what is stored. Runs in a thread."""
         with self._opened() as file:
             return self._plan_with(file)
 
-    def _plan_with(self, file: SealedEvents) -> _Plan:
+    def _plan_with(self, file: SealedEvents) -> Plan:
         sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
         lost = file.lost()
         seen = (first, lost, self._agreed, self._found, file.removed())
@@ -270,47 +260,23 @@ class SegmentKeeper:
         self._on_stored(self._planned.stored)
         return self._planned
 
-    def _new_plan(self, file: SealedEvents, lost: frozenset[int]) -> _Plan:
-        sealed, stored, first = file.segments(), file.stored(), file.first_in_state()
-        here, missing, held, found = [], [], [], []
-        there = {
-            number
-            for first_found, last_found in self._found
-            for number in range(first_found, last_found + 1)
-        }
-        whole = True
-        last: Segment | None = None
-        removed = file.removed()
-        for segment in sealed:
-            if segment.number <= removed:
-                continue
-            if stored.get(segment.number) == segment.hash_after:
-                held.append(segment.number)
-                # A voter may still fetch segments that no state has any more.
-                if whole and segment.last_sequence >= first:
-                    whole = contains(self._agreed, segment.number)
-                    last = segment if whole else last
-            elif segment.number in lost and not file.is_in_state(segment):
-                if segment.number in there:
-                    found.append(segment)
-            elif segment.first_sequence >= first:
-                here.append(segment)
-                whole = False
-            else:
-                missing.append(segment)
-                whole = whole and segment.last_sequence < first
-        self.holding = holding_of(held)
-        self.missing = tuple(reversed(missing))
-        discarded = None if last is None else Stored(segment=last, first=first)
-        return _Plan(
-            tuple(here),
-            self.missing,
-            tuple(reversed(found)),
-            discarded,
-            removed=removed > self._deleted,
+    def _new_plan(self, file: SealedEvents, lost: frozenset[int]) -> Plan:
+        plan = plan_of(
+            Files(
+                sealed=file.segments(),
+                stored=file.stored(),
+                first=file.first_in_state(),
+                removed=file.removed(),
+                lost=lost,
+                is_in_state=file.is_in_state,
+            ),
+            agreed=self._agreed,
+            found=self._found,
         )
+        self.holding, self.missing = plan.holding, plan.missing
+        return plan
 
-    async def _delete_removed(self) -> _Plan:
+    async def _delete_removed(self) -> Plan:
         """Delete the events of removed segments, a few at a time; return the next plan (U4)."""
         left, removed = True, 0
 
