@@ -152,10 +152,8 @@ async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None
     now_ms = desk.node.clock.now_ms()
     archives.save(db, "node:n1", "/srv/<b>a</b>", now_ms, new=(3, 4))
     archives.save(db, "node:n2", "/mnt", now_ms, new=(3,))
-    db.execute(
-        "INSERT INTO removed_segments VALUES (2, ?, 'node:n1 (/srv/<b>a</b>)')",
-        (now_ms,),
-    )
+    archiver = archives.Copy(archiver="node:n1", place="/srv/<b>a</b>")
+    archives.remove(db, 2, now_ms, [archiver])
     db.commit()
     for path in ("/", "/cluster"):
         page = await browser.open(path)
