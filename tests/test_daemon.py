@@ -511,7 +511,7 @@ def test_state_of_another_version_is_named(place):
     place.begin()
     place.data.joinpath("state.db").write_bytes(b"not a database" * 100)
     line = place.start_refusal()
-    assert line == f"{place.data}/state.db: file is not a database"
+    assert line == f"{place.data}/state.db: database disk image is malformed"
 
 
 # --- Running ------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Log]]:
             if name == "lost":
                 segments.declare_lost(db, [3], 1, "burned")
             elif name == "removed":
-                archives.remove(db, 1, 2000, "tape")
+                archives.remove(db, 1, 2000, [])
             db.commit()
         found[name] = opened(path, events)
     yield found

@@ -46,7 +46,7 @@ async def moved(tmp_path: Path) -> AsyncIterator[Moved]:
         yield Moved(east, west)
 
 
-async def waits(step: Awaitable[object]) -> int:
+async def expect_waits(step: Awaitable[object]) -> int:
     """Expect that a step needs an approval; return its number."""
     with pytest.raises(ApprovalNeededError) as waiting:
         await step
@@ -92,12 +92,12 @@ async def test_another_name_in_the_target_issues_nothing_alone(moved: Moved) -> 
     west = moved.west
     for session, approver in ((moved.dora, moved.root), (moved.root, moved.dora)):
         west.bearer = session
-        number = await waits(west.issue())
+        number = await expect_waits(west.issue())
         west.bearer = approver
         await approve(west, number)
         west.bearer = session
         await west.issue()
-        await waits(west.issue())
+        await expect_waits(west.issue())
 
 
 async def test_nothing_is_made_usable_alone_after_a_move(moved: Moved) -> None:
@@ -110,7 +110,7 @@ async def test_nothing_is_made_usable_alone_after_a_move(moved: Moved) -> None:
         west.tokens.clear_pin(west.admin("TokenService/ClearPin"), serial=SERIAL),
         west.users.unlock(west.admin("UserService/UnlockUser"), username="alice"),
     ):
-        await waits(step)
+        await expect_waits(step)
 
 
 async def test_an_approved_change_confirms_its_author_alone(moved: Moved) -> None:
@@ -118,13 +118,13 @@ async def test_an_approved_change_confirms_its_author_alone(moved: Moved) -> Non
     await moved.through()
     west = moved.west
     west.bearer = moved.dora
-    number = await waits(extended(west))
+    number = await expect_waits(extended(west))
     west.bearer = moved.root
     await approve(west, number)
     west.bearer = moved.dora
     await west.issue()
     west.bearer = moved.root
-    await waits(west.issue())
+    await expect_waits(west.issue())
 
 
 async def test_the_approver_reads_who_may_know_the_secret(moved: Moved) -> None:
@@ -159,15 +159,15 @@ async def test_codes_of_the_source_count_as_those_of_anyone(moved: Moved) -> Non
     await moved.through()
     west = moved.west
     west.bearer = moved.dora
-    number = await waits(extended(west))
+    number = await expect_waits(extended(west))
     west.bearer = moved.root
     await approve(west, number)
     west.bearer = moved.dora
-    await waits(pin_set(west, "8264"))
+    await expect_waits(pin_set(west, "8264"))
 
 
 async def approved_by_dora(moved: Moved, step: Awaitable[object]) -> None:
-    number = await waits(step)
+    number = await expect_waits(step)
     moved.west.bearer = moved.dora
     await approve(moved.west, number)
     moved.west.bearer = moved.root
@@ -195,7 +195,7 @@ async def test_a_known_pin_stays_known_in_a_replacement(moved: Moved) -> None:
     )
     assert known(west, BOB) == ["pin"]
     west.bearer = moved.dora
-    await waits(west.issue(BOB))
+    await expect_waits(west.issue(BOB))
 
 
 async def test_a_user_who_arrives_is_not_new(moved: Moved) -> None:
@@ -206,7 +206,7 @@ async def test_a_user_who_arrives_is_not_new(moved: Moved) -> None:
     await west.enroll(BOB)
     for session in (moved.root, moved.dora):
         west.bearer = session
-        await waits(
+        await expect_waits(
             west.tokens.assign(
                 west.admin("TokenService/AssignToken"), serial=BOB, username="bob"
             )
@@ -227,4 +227,4 @@ async def test_what_was_known_elsewhere_goes_on_with_the_user(moved: Moved) -> N
     await back.through()
     assert known(east) == ["assignment", "pin", "seed"]
     east.bearer = back.dora
-    await waits(east.issue())
+    await expect_waits(east.issue())

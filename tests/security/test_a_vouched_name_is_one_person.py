@@ -19,10 +19,10 @@ from sparecode_node.domain.moves import MoveTicket
 from sparecode_node.domain.outcomes import Reason
 from tests.security.test_a_move_forgets_no_known_secret import (
     approve,
+    expect_waits,
     extended,
     known,
     pin_set,
-    waits,
 )
 from tests.services.one_node import SERIAL, OneNode, one_node
 from tests.services.test_administrators import create, settled
@@ -48,7 +48,7 @@ class Vouched(Move):
         self.root = self.west.bearer
 
     async def request(self) -> int:
-        return await waits(self.prepare(same_administrators=True))
+        return await expect_waits(self.prepare(same_administrators=True))
 
     async def approved(self, number: int) -> None:
         self.west.bearer = self.dora
@@ -70,7 +70,7 @@ class Vouched(Move):
         await self.export()
         await self.load()
         self.west.bearer = self.dora
-        number = await waits(self.activate())
+        number = await expect_waits(self.activate())
         self.west.bearer = self.root
         await approve(self.west, number)
 
@@ -123,7 +123,7 @@ async def test_a_person_of_the_same_name_needs_the_approval_alone(
     assert (known(west), vouched(west)) == ([], [])
     west.bearer = move.root
     for step in (west.issue(), extended(west), pin_set(west, "8264")):
-        await waits(step)
+        await expect_waits(step)
     west.bearer = move.dora
     await extended(west)
     await west.issue()
@@ -134,13 +134,13 @@ async def test_without_the_declaration_an_equal_name_is_not_enough(
 ) -> None:
     """(I10) Others may have the name there."""
     await move.people()
-    number = await waits(move.prepare())
+    number = await expect_waits(move.prepare())
     await move.approved(number)
     await move.arrive()
     assert own(move.west) == []
     assert known(move.west) == ["assignment", "pin", "seed"]
     move.west.bearer = move.dora
-    await waits(move.west.issue())
+    await expect_waits(move.west.issue())
 
 
 async def test_both_read_what_they_vouch_for(move: Vouched) -> None:
@@ -177,7 +177,7 @@ async def test_a_name_that_the_target_lacks_counts_for_everyone(
     assert known(west) == ["pin"]
     assert {name for name, _ in own(west)} == {"root"}
     west.bearer = move.dora
-    await waits(extended(west))
+    await expect_waits(extended(west))
 
 
 async def test_a_name_that_goes_and_comes_back_is_another_person(
@@ -206,7 +206,7 @@ async def test_an_administrator_who_comes_meanwhile_voids_the_request(
     """(P3) The approver would vouch for a person whom the request did not count."""
     await move.people()
     number = await move.request()
-    creation = await waits(create(move.west, "erin"))
+    creation = await expect_waits(create(move.west, "erin"))
     move.west.bearer = move.dora
     await approve(move.west, creation)
     assert await refused(approve(move.west, number)) is Reason.APPROVAL_STALE
@@ -221,8 +221,8 @@ async def test_codes_of_the_source_count_for_their_issuer(move: Vouched) -> None
     east.bearer = mine
     await move.through()
     west.bearer = move.dora
-    await waits(pin_set(west, "8264"))
-    await waits(
+    await expect_waits(pin_set(west, "8264"))
+    await expect_waits(
         west.users.unlock(west.admin("UserService/UnlockUser"), username="alice")
     )
     issued = west.primary_db.execute("SELECT 1 FROM sets_issued_elsewhere").fetchall()
@@ -262,7 +262,7 @@ async def test_a_new_user_stays_new_for_their_creator(move: Vouched) -> None:
     west = move.west
     west.bearer = move.dora
     await west.enroll(EVE)
-    await waits(assigned(west, EVE))
+    await expect_waits(assigned(west, EVE))
     west.bearer = move.root
     await west.enroll(BOB)
     await assigned(west, BOB)
@@ -276,7 +276,7 @@ async def test_a_user_of_a_former_name_arrives_as_not_new(move: Vouched) -> None
     await east.create_user("bob")
     await move.through()
     await west.enroll(BOB)
-    await waits(assigned(west, BOB))
+    await expect_waits(assigned(west, BOB))
 
 
 async def test_a_ticket_that_hides_the_declaration_moves_no_one(

@@ -46,7 +46,7 @@ ARGUMENTS = {
     "user_moves.export": "move_id",
     "user_moves.freeze": "ticket",
     "user_moves.import_piece": "piece",
-    "user_moves.prepare": "first_slot last_slot source",
+    "user_moves.prepare": "first_slot last_slot source same_administrators",
     "user_moves.reclaim": "move_id reason",
     "membership.confirm_archive": "first last hash_before hash_after place",
     "membership.withdraw_archive": "administrator first last reason",

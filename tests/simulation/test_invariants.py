@@ -35,6 +35,7 @@ from tests.simulation.broken_runs import (
     members,
     memberships,
 )
+from tests.simulation.broken_segments import SEGMENT_RUNS
 from tests.simulation.invariants import Invariants
 from tests.simulation.people import (
     HURRIED,
@@ -111,6 +112,7 @@ def test_no_check_is_left_out_here() -> None:
     assert READ_RUNS
     assert RETURNED_RUNS
     assert ROTATED_RUNS
+    assert SEGMENT_RUNS
 
 
 def test_states_that_are_damaged_alike_are_not_equal() -> None:

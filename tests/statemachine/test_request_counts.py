@@ -21,7 +21,7 @@ from tests.statemachine.world import World
 FEW, MANY = 2_000, 20_000
 
 
-def must_be_counted(world: World) -> None:
+def check_counted(world: World) -> None:
     """Check that what is stored is what a count would find."""
     counted = request_counts.count(world.db)
     assert request_counts.read(world.db, world.index) == counted
@@ -42,20 +42,20 @@ def world() -> World:
 def test_each_entry_writes_what_it_changes(world: World) -> None:
     """New ids, a batch, deleted ones, and a new epoch that forgets all of them."""
     add_user(world, 1)
-    must_be_counted(world)
+    check_counted(world)
     world.apply_batch([world.call("create-user", {"name": f"b{n}"}) for n in range(9)])
-    must_be_counted(world)
+    check_counted(world)
     world.now_ms += Policy().request_retention_ms + MINUTE_MS
     add_user(world, 2)
-    must_be_counted(world)
+    check_counted(world)
     assert sum(request_counts.count(world.db).values()) > 1
     add_user(world, 3)
     add_user(world, 4)
-    must_be_counted(world)
+    check_counted(world)
     left = sum(request_counts.count(world.db).values())
     assert left < 1000 - PURGED_PER_ENTRY_MAX
     world.handle("begin-epoch", {"id": "other"})
-    must_be_counted(world)
+    check_counted(world)
     assert sum(request_counts.count(world.db).values()) < left
 
 
@@ -73,7 +73,7 @@ def test_an_entry_that_fails_leaves_the_counts_of_the_one_before(
         patch.setattr("sparecode_node.statemachine.machine.reach", fail)
         with pytest.raises(OSError):  # noqa: PT011 - it has no words.
             world.machine.apply(world.index + 1, (call,))
-    must_be_counted(world)
+    check_counted(world)
 
 
 def test_a_start_reads_no_request_id() -> None:
@@ -96,7 +96,7 @@ def test_counts_of_another_index_are_not_used(world: World) -> None:
     world.machine = StateMachine(world.db)
     world.index += 1
     add_user(world, 2)
-    must_be_counted(world)
+    check_counted(world)
 
 
 def names(path: Path) -> set[str]:
