@@ -174,7 +174,7 @@ async def approved_by_dora(moved: Moved, step: Awaitable[object]) -> None:
 
 
 async def test_a_known_pin_stays_known_in_a_replacement(moved: Moved) -> None:
-    """(I10) It goes to the new token, whose seed nobody has seen."""
+    """(I10) It goes to the new token, whose seed no administrator has seen."""
     await moved.through()
     west = moved.west
     await west.enroll(BOB)

@@ -282,7 +282,7 @@ async def test_a_user_of_a_former_name_arrives_as_not_new(move: Vouched) -> None
 async def test_a_ticket_that_hides_the_declaration_moves_no_one(
     move: Vouched,
 ) -> None:
-    """(I10) Else nobody in the source would read that names count."""
+    """(I10) Else no administrator of the source would read it."""
     await move.prepared()
     assert move.ticket is not None
     move.ticket = dataclasses.replace(move.ticket, same_administrators=False)
