@@ -9,6 +9,7 @@ from typing import Any
 
 import pskc
 import pytest
+from pskc.exceptions import DecryptionError
 
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
@@ -199,6 +200,30 @@ def test_missing_key_is_named(key: bytes) -> None:
     with pytest.raises(InvalidFieldError) as raised:
         read(text(made), key=key)
     assert raised.value.field == "key"
+
+
+def test_wrong_key_that_meets_valid_padding_is_named() -> None:
+    """The wrong key opens the MAC's key to nonsense in one of 256 files."""
+    wrong = bytes(16)
+    for _ in range(10_000):
+        made = container()
+        made.encryption.setup_preshared_key(key=PRE_SHARED)
+        content = text(made)
+        if opens_mac_key(content, wrong):
+            break
+    with pytest.raises(InvalidFieldError, match="does not open") as raised:
+        read(content, key=wrong)
+    assert raised.value.field == "key"
+
+
+def opens_mac_key(content: bytes, key: bytes) -> bool:
+    """Tell whether a key decrypts something that ends in valid padding."""
+    opened = pskc.PSKC(io.BytesIO(content))
+    opened.encryption.key = key
+    try:
+        return bool(opened.mac.key)
+    except DecryptionError:
+        return False
 
 
 def test_altered_value_is_found_by_its_mac_and_the_rest_is_read() -> None:
