@@ -320,7 +320,7 @@ async def test_a_node_that_stops_takes_no_backup(
         raise StoppingError
 
     node = desk.node
-    source = dataclasses.replace(node.backups._source, write_snapshot=stopping)
+    source = dataclasses.replace(node.backups._source, write_whole=stopping)
     monkeypatch.setattr(node.backups, "_source", source)
     browser = await desk.administrator()
     await browser.open("/policy")

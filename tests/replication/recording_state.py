@@ -88,9 +88,9 @@ class RecordingState:
     def write(self, target: Path) -> SnapshotFacts:
         """Write a snapshot, in any thread."""
         target.write_bytes(self.serialize())
-        return self.read(target)
+        return self.check_snapshot(target)
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         """Return the origin of a snapshot."""
         state = RecordingState()
         try:

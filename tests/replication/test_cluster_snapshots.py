@@ -29,7 +29,7 @@ from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import (
     SnapshotFacts,
-    read_facts,
+    check_snapshot,
     write_snapshot,
 )
 from tests.replication import cluster
@@ -275,8 +275,8 @@ class RealNode(Node):
     def write(self, target: Path) -> SnapshotFacts:
         return write_snapshot(self.path, target)
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
-        return read_facts(snapshot)
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
+        return check_snapshot(snapshot)
 
 
 async def test_the_real_state_is_brought_up(

@@ -122,7 +122,7 @@ class Fetching:
         self.channels = channels
         self.fetch = SnapshotFetch(
             cast("EngineThread", self.engine),
-            Holding().read,
+            Holding().check_snapshot,
             self.channels.get,
             self.engine.status,
         )
@@ -177,7 +177,7 @@ async def test_a_snapshot_before_a_new_primarys_log_is_given_up_for_its_own() ->
         node.first.breaks_after = None
         node.engine.primary, node.engine.first = "n3", 8
         node.second.manifest = replace(node.second.manifest, index=8)
-        node.fetch._read = lambda _path: SnapshotFacts(index=8, digest="held")
+        node.fetch._check = lambda _path: SnapshotFacts(index=8, digest="held")
         assert await node.run() == ("n3", node.second.manifest)
         assert node.engine.installed == [node.second.manifest]
 
@@ -265,7 +265,7 @@ class Failing:
     def write(self, target: Path) -> SnapshotFacts:
         raise NotImplementedError
 
-    read = write
+    check_snapshot = write
 
 
 async def pauses(

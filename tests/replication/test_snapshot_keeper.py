@@ -117,7 +117,7 @@ class Growing:
         file.append(b"state %d" % self.written)
         return SnapshotFacts(index=self.written, digest="d")
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         raise NotImplementedError
 
 
@@ -234,7 +234,7 @@ class Holding:
     def write(self, target: Path) -> SnapshotFacts:
         raise NotImplementedError
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         return SnapshotFacts(index=7, digest="held")
 
 

@@ -43,6 +43,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.services.use_cases import build_services
+from sparecode_node.statemachine.snapshots import write_state_alone, write_whole
 from tests.rpc.edge import NODE, Edge, settings
 
 PASSWORD = "correct horse battery"
@@ -254,8 +255,10 @@ async def running_node(
             entropy=entropy,
             refusals=refusals,
             backup_source=BackupSource(
-                write_snapshot=file.write,
-                write_state_alone=file.write,
+                write_whole=lambda target: write_whole(directory / "state.db", target),
+                write_state_alone=lambda target: write_state_alone(
+                    directory / "state.db", target
+                ),
                 directory=directory,
                 version="1",
             ),

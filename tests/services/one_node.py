@@ -58,7 +58,7 @@ from sparecode_node.statemachine.commands.cluster import InitializeCluster
 from sparecode_node.statemachine.feature_level import NEWEST
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import Decision
-from sparecode_node.statemachine.snapshots import write_snapshot, write_state_alone
+from sparecode_node.statemachine.snapshots import write_state_alone, write_whole
 from sparecode_node.statemachine.tables.authorities import successors
 from tests.services.two_replicas import NODE, FakeClock, TwoReplicas
 
@@ -357,9 +357,7 @@ async def one_node(
             entropy=entropy,
             refusals=refusals,
             backup_source=BackupSource(
-                write_snapshot=lambda target: write_snapshot(
-                    folder / "local.db", target
-                ),
+                write_whole=lambda target: write_whole(folder / "local.db", target),
                 write_state_alone=lambda target: write_state_alone(
                     folder / "local.db", target
                 ),

@@ -428,7 +428,7 @@ async def test_a_backup_has_every_event_and_a_member_that_lacks_one_makes_none(
     await name_recipients(node, public)
     path = tmp_path / "local.db"
     node.backups._source = dataclasses.replace(
-        node.backups._source, write_snapshot=lambda target: write_whole(path, target)
+        node.backups._source, write_whole=lambda target: write_whole(path, target)
     )
     await discard(node, path)
     await write(node, tmp_path / "a.backup")

@@ -48,18 +48,20 @@ async def test_a_separate_process_finds_the_same(
     here = [
         processes.look(state),
         processes.write(state, tmp_path / "here"),
-        processes.read(tmp_path / "here"),
+        processes.check_snapshot(tmp_path / "here"),
     ]
     monkeypatch.setattr(state_process, "SMALL_BYTES", 0)
     monkeypatch.setattr(state_process, "WORK", {})  # This process reads nothing.
     apart = [
         processes.look(state),
         processes.write(state, tmp_path / "apart"),
-        processes.read(tmp_path / "apart"),
+        processes.check_snapshot(tmp_path / "apart"),
     ]
     assert here == apart
-    assert len({facts.digest for facts in here}) == 1
+    assert len({facts.index for facts in here}) == 1
     assert here[0].index > 0
+    assert here[0].digest
+    assert not any(facts.digest for facts in here[1:])
     assert (tmp_path / "apart").stat().st_mode & 0o777 == 0o600
 
 
@@ -197,7 +199,7 @@ def test_process_works_where_priorities_cannot_be_lowered(
     ended, held = os.pipe()
     monkeypatch.setattr(threading, "Thread", NoThread)
     snapshot = tmp_path / "no snapshot"
-    monkeypatch.setattr(sys, "argv", ["", str(ended), "read", str(snapshot)])
+    monkeypatch.setattr(sys, "argv", ["", str(ended), "check", str(snapshot)])
     assert state_process.main() == state_process.EXIT_REFUSED
     assert "unable to open database file" in capsys.readouterr().out
     os.close(ended)

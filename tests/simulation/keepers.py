@@ -153,7 +153,7 @@ class NodeSnapshots:
         index = node.store.state.applied_index
         return SnapshotFacts(index=index, digest=node.store.digest())
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         name = str(snapshot).partition(":")[2]
         return self._node.store.facts(self._node.disk.read(name))
 

@@ -15,6 +15,7 @@ from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.snapshots import (
     SnapshotError,
     SnapshotFacts,
+    check_snapshot,
     read_facts,
     write_snapshot,
 )
@@ -57,9 +58,44 @@ def reader(path: Path) -> sqlite3.Connection:
 def test_a_snapshot_names_its_cluster_and_index(
     world: FileWorld, tmp_path: Path
 ) -> None:
-    facts = write_snapshot(world.path, tmp_path / "snapshot")
+    """Release 0.1.0 compares its digest, so it is computed while there may be any."""
+    path = tmp_path / "snapshot"
+    facts = write_snapshot(world.path, path)
     expected = SnapshotFacts(index=world.index, digest=world.machine.digest())
-    assert facts == read_facts(tmp_path / "snapshot") == expected
+    assert facts == check_snapshot(path) == read_facts(path) == expected
+
+
+def test_a_snapshot_has_no_digest_where_no_member_compares_it(
+    world: FileWorld, tmp_path: Path
+) -> None:
+    world.handle("raise-feature-level", {"level": "2"})
+    path = tmp_path / "snapshot"
+    facts = write_snapshot(world.path, path)
+    assert facts == check_snapshot(path) == SnapshotFacts(index=world.index)
+    assert read_facts(path).digest == world.machine.digest()
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_snapshot_with_a_spoiled_page_is_refused(
+    world: FileWorld, tmp_path: Path, level: int
+) -> None:
+    """The sender's disk may have spoiled it before it computed the SHA-256."""
+    for number in range(200):
+        world.apply(world.call("create-user", {"name": f"user{number}"}))
+    if level > 1:
+        world.handle("raise-feature-level", {"level": str(level)})
+    path = tmp_path / "snapshot"
+    write_snapshot(world.path, path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'users'"
+        ).fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(bytes(size))
+    with pytest.raises(SnapshotError):
+        check_snapshot(path)
 
 
 def test_a_snapshot_is_one_file_for_its_owner(world: FileWorld, tmp_path: Path) -> None:
@@ -208,6 +244,7 @@ def test_a_snapshot_of_another_version_is_refused(
     world: FileWorld, tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "snapshot"
+    world.handle("raise-feature-level", {"level": "2"})
     write_snapshot(world.path, path)
     if damage == "other version":
         with contextlib.closing(sqlite3.connect(path)) as db:
@@ -215,8 +252,9 @@ def test_a_snapshot_of_another_version_is_refused(
     else:
         data = path.read_bytes()
         path.write_bytes(b"x" * 5000 if damage == "no database" else data[:9000])
-    with pytest.raises(SnapshotError):
-        read_facts(path)
+    for read in (check_snapshot, read_facts):
+        with pytest.raises(SnapshotError):
+            read(path)
 
 
 def test_a_checkpoint_leaves_nothing_to_a_power_cut(

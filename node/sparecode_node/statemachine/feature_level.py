@@ -70,6 +70,9 @@ Each has a share, changes that stop an attack have a reserve, and what was refus
 before it was judged is not remembered.
 """
 
+SNAPSHOTS_WITHOUT_DIGESTS = 2
+"""Members that compare the digest of a snapshot with its manifest are gone."""
+
 DURABLE_ROTATIONS = 2
 """A removal records that the ring's key is due, until a new one is active (P6)."""
 

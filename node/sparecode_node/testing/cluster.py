@@ -43,6 +43,7 @@ from sparecode_node.services.state.state_file import StateFile
 from sparecode_node.services.state.state_process import StateProcesses
 from sparecode_node.services.use_cases import Services, build_services
 from sparecode_node.statemachine.results import BarrierPassed, Result
+from sparecode_node.statemachine.snapshots import write_state_alone, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +186,8 @@ class TestingCluster:
             entropy=entropy,
             refusals=refusals,
             backup_source=BackupSource(
-                write_snapshot=file.write,
-                write_state_alone=file.write,
+                write_whole=lambda target: write_whole(state_path, target),
+                write_state_alone=lambda target: write_state_alone(state_path, target),
                 directory=self._folder,
                 version="testing",
             ),

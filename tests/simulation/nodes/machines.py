@@ -76,8 +76,8 @@ class _TimedSnapshots(NodeSnapshots):
         self._machine.sim.turns.wrote(self._machine.node_id, begin, seconds)
         return facts
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
-        facts = super().read(snapshot)
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
+        facts = super().check_snapshot(snapshot)
         self._spend_on(snapshot)
         return facts
 

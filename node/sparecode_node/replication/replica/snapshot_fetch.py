@@ -62,13 +62,13 @@ class SnapshotFetch:
     def __init__(
         self,
         engine: EngineThread,
-        read: Callable[[Path], SnapshotFacts],
+        check: Callable[[Path], SnapshotFacts],
         channel: Callable[[NodeId], grpc.aio.Channel | None],
         status: Callable[[], ReplicaStatus],
     ) -> None:
-        """*read* reads a whole snapshot, in any thread. *status* is the newest one."""
+        """*check* reads a whole snapshot, in any thread. *status* is the newest one."""
         self._engine = engine
-        self._read = read
+        self._check = check
         self._channel = channel
         self._status = status
         self._source: NodeId | None = None
@@ -96,7 +96,8 @@ class SnapshotFetch:
             self._portion = PORTION_BYTES_MIN
             raise
         manifest = await asyncio.to_thread(store.complete)
-        facts = await asyncio.to_thread(self._read, Path(store.storage.where(RECEIVED)))
+        path = Path(store.storage.where(RECEIVED))
+        facts = await asyncio.to_thread(self._check, path)
         if facts != SnapshotFacts(index=manifest.index, digest=manifest.digest):
             raise BrokenSnapshotError("index or digest differ from the manifest")
         # No bytes may be received into the file while it may be being installed.

@@ -67,7 +67,7 @@ class StateSnapshots(Protocol):
     def write(self, target: Path) -> SnapshotFacts:
         """Copy the state into the new file *target*. Raises `StoppingError`."""
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot. Raises `SnapshotError` and `StoppingError`."""
 
 
@@ -85,7 +85,7 @@ class SnapshotKeeper:
         self._state = state
         self._observer = observer or Unobserved()
         self._fetching = SnapshotFetch(
-            engine, state.read, channel, lambda: self._status
+            engine, state.check_snapshot, channel, lambda: self._status
         )
         self._failures = 0
         """Since something was done."""

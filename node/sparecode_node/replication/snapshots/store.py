@@ -54,6 +54,7 @@ class Manifest:
     configuration: Configuration
     """The members at that index."""
     digest: str
+    """Of the state. Empty from feature level 2 on."""
     length: int
     sha256: bytes
 

@@ -56,7 +56,7 @@ class BackupPiece:
 class BackupSource:
     """The source of backups."""
 
-    write_snapshot: Callable[[Path], SnapshotFacts]
+    write_whole: Callable[[Path], SnapshotFacts]
     """
     Writes the state with all audit events of this node into a new file, and returns its
     index and digest.
@@ -72,7 +72,7 @@ class BackupSource:
     def of(cls, state: Path, processes: StateProcesses, version: str) -> Self:
         """Return a source for the state file *state*; working files are written beside it."""
         return cls(
-            write_snapshot=lambda target: processes.write_whole(state, target),
+            write_whole=lambda target: processes.write_whole(state, target),
             write_state_alone=lambda target: processes.write_state_alone(state, target),
             directory=state.parent,
             version=version,
@@ -146,7 +146,7 @@ class Backups:
         write = (
             self._source.write_state_alone
             if without_sealed_events
-            else self._source.write_snapshot
+            else self._source.write_whole
         )
         return self._pieces(write, recipients, await self._term())
 

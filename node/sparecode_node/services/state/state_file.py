@@ -137,9 +137,9 @@ class StateFile:
         """Write a snapshot of the current state."""
         return self._processes.write(self._path, target)
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot. Raises `SnapshotError`."""
-        return self._processes.read(snapshot)
+        return self._processes.check_snapshot(snapshot)
 
     def read_digest(self) -> tuple[int, str]:
         """Return the applied index and the state's digest at it. Safe in any thread."""

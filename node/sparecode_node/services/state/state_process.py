@@ -22,7 +22,7 @@ from sparecode_node.replication.errors import StoppingError
 from sparecode_node.statemachine.snapshots import (
     SnapshotError,
     SnapshotFacts,
-    read_facts,
+    check_snapshot,
     read_state,
     write_snapshot,
     write_state_alone,
@@ -40,7 +40,7 @@ WORK: dict[str, Callable[..., SnapshotFacts]] = {
     "write": write_snapshot,
     "write-whole": write_whole,
     "write-state-alone": write_state_alone,
-    "read": read_facts,
+    "check": check_snapshot,
     "look": read_state,
 }
 
@@ -79,9 +79,9 @@ class StateProcesses:
         """Copy the state into the new file *target*, without sealed audit events."""
         return self._run("write-state-alone", state, target)
 
-    def read(self, snapshot: Path) -> SnapshotFacts:
+    def check_snapshot(self, snapshot: Path) -> SnapshotFacts:
         """Read a whole snapshot."""
-        return self._run("read", snapshot)
+        return self._run("check", snapshot)
 
     def look(self, state: Path) -> SnapshotFacts:
         """Return the index and digest of the current state."""

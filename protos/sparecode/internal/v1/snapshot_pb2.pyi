@@ -47,7 +47,9 @@ class SnapshotManifest(_message.Message):
     term: _builtins.int
     """The term of that entry."""
     digest: _builtins.str
-    """The hash of the state in hexadecimal digits, as replicas compare it."""
+    """The hash of the state in hexadecimal digits, as replicas compare it. Empty from
+    feature level 2 on.
+    """
     length: _builtins.int
     """The length of the snapshot in bytes."""
     sha256: _builtins.bytes
