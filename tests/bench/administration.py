@@ -8,12 +8,13 @@ import functools
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Self
 
 from local_cluster.cluster import ADMINISTRATOR
 
-from sparecode_client import AsyncAdmin, BulkIssueRow, Overloaded
+from sparecode_client import AsyncAdmin, BulkIssueRow, OutcomeUnknown, Overloaded
 from sparecode_node.services.load.rates import RateLimits
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import ROUNDS, Bench
@@ -157,11 +158,14 @@ async def _policy_change_ms(estate: Estate, field: str, repeats: int) -> float:
         policy = await admin.get_policy()
         as_before = {field: getattr(policy, field) + 1}
         began = time.perf_counter()
+        request_id = str(uuid.uuid4())
         for left in reversed(range(repeats)):
             try:
-                await admin.update_policy(dataclasses.replace(policy, **as_before))
+                await admin.update_policy(
+                    dataclasses.replace(policy, **as_before), request_id=request_id
+                )
                 break
-            except Overloaded:
+            except (Overloaded, OutcomeUnknown):
                 # A count of live codes may take longer than a call; the next one takes it.
                 if not left:
                     raise

@@ -359,6 +359,12 @@ async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
     assert begun == 2, "each change has a count of its own"
 
 
+async def test_a_caller_hears_in_time_that_a_count_goes_on() -> None:
+    """Otherwise it would not know whether the policy was changed."""
+    assert counts.waits_s(60) == 58
+    assert counts.waits_s(4) == 3
+
+
 async def test_a_kept_count_grows_old(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,9 @@ from sparecode_node.statemachine.handlers.policy import USERS_ARRIVE, values_of
 KEEP_S = 60.0
 """How long a count waits for its caller, whose time has ended, to repeat the call."""
 
+ANSWER_S = 2.0
+"""What is kept of a caller's time, at most, so that it hears that the count goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Count:
@@ -63,7 +66,7 @@ class LiveCodeCounts:
             return None
         await self._proposer.confirmed(context, session, deadline)
         try:
-            async with asyncio.timeout(deadline.left_s()):
+            async with asyncio.timeout(waits_s(deadline.left_s())):
                 count = await self._begun(change.version)
                 await asyncio.wait([count.task])
         except TimeoutError:
@@ -94,3 +97,12 @@ class LiveCodeCounts:
             if await live_codes.arrive(transaction):
                 raise Refused(USERS_ARRIVE)
             return await live_codes.count(transaction)
+
+
+def waits_s(left_s: float) -> float:
+    """
+    Return how long a caller with this time left waits for a count.
+
+    A caller whose time has ended would not know whether the policy was changed.
+    """
+    return left_s - min(ANSWER_S, left_s / 4)
