@@ -329,7 +329,7 @@ format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 
 .PHONY: test
 test: $(INSTALLED) ## Set up, then run every test (ARGS="..." goes to pytest)
-	@$(PYTHON) -m pytest -n 2 --dist loadscope $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadscope --durations 25 $(ARGS)
 
 # Neither nodes nor a browser; what measures time is left out, for these run in parallel.
 QUICK := $(addprefix tests/,client console domain queries rpc services statemachine)
