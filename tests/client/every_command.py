@@ -222,6 +222,8 @@ def _write_files(name: str, pki: Pki) -> None:
     if name in INPUT:
         file, content = INPUT[name]
         Path(file).write_text(content)
+    if name == "audit write-archive":
+        Path("archive").mkdir()
     if name == "audit confirm-archive":
         audit_files.write_archive(Path("archive"), 7)
     if name == "audit verify":

@@ -43,7 +43,11 @@ from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segment_holders import SegmentHolders
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.services.error_table import EXCEPTIONS
-from sparecode_node.services.errors import ApprovalNeededError, Refused
+from sparecode_node.services.errors import (
+    ApprovalNeededError,
+    InvalidFieldError,
+    Refused,
+)
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.backup_verification import (
     missing_events,
@@ -175,6 +179,42 @@ async def test_the_seam_is_not_seen(node: OneNode, tmp_path: Path) -> None:
     before = await views(node)
     await discard(node, tmp_path / "local.db")
     assert await views(node) == before
+
+
+async def test_a_checkpoint_is_of_the_end_of_a_segment(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U2) With the time of its last event: there are later events now."""
+    await discard(node, tmp_path / "local.db")
+    node.clock.pass_s(10)
+    call = reading(node, "GetCheckpoint")
+    for number in (1, 2):
+        end = (await node.audit.checkpoint(call, segment=number)).value
+        page = await node.audit.list(
+            reading(node, "ListAuditEvents"),
+            criteria=AuditFilter(),
+            from_sequence=number * EVENTS,
+            page_size=1,
+        )
+        (last,) = page.value.items
+        assert (end.sequence, end.head) == (last.event.sequence, last.hash)
+        assert end.at_ms == last.event.at_ms
+        assert end.at_ms < (await node.audit.checkpoint(call)).value.at_ms
+    for number, words in ((999, "999 is not sealed"), (-1, "must be 0 to")):
+        with pytest.raises(InvalidFieldError, match=words) as raised:
+            await node.audit.checkpoint(call, segment=number)
+        assert raised.value.field == "segment"
+
+
+async def test_an_export_ends_where_it_is_asked_to(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U2) On both sides of the seam."""
+    await discard(node, tmp_path / "local.db")
+    whole = (await exported(node)).splitlines()
+    for first, last in ((1, EVENTS), (EVENTS, EVENTS + 1), (1, len(whole) + 50)):
+        part = await exported(node, after_sequence=first - 1, up_to_sequence=last)
+        assert part.splitlines() == whole[first - 1 : last]
 
 
 # --- Members

@@ -100,7 +100,13 @@ def test_what_a_node_has_archived_is_proved_without_it(
     (machine,) = site.machines.values()
     add_users(site, 20)
     until(lambda: len(list((tmp_path / "archive").glob("*.checkpoint.json"))) >= 2)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    written = site.admin("audit", "write-archive", str(outside))
+    assert written.returncode == 0, written.stderr
     machine.kill()
+    for each in sorted((tmp_path / "archive").glob("*.jsonl"))[:2]:
+        assert (outside / each.name).read_bytes() == each.read_bytes()
     verified = site.admin(
         *("audit", "verify", "--archive", str(tmp_path / "archive")),
         *("--output", "json"),
@@ -110,6 +116,8 @@ def test_what_a_node_has_archived_is_proved_without_it(
     assert answer["first"] == 1
     assert answer["proved_up_to"] >= 20
     assert answer["problem"] is None
+    proved = site.admin("audit", "verify", "--archive", str(outside))
+    assert proved.returncode == 0, proved.stderr
 
 
 def spoil_and_wait(machine: LocalNode) -> None:

@@ -68,6 +68,7 @@ class AuditLog(Caller):
         *,
         form: AuditExportFormat = AuditExportFormat.JSON_LINES,
         after_sequence: int = 0,
+        up_to_sequence: int = 0,
         stale_ok: bool = False,
         progress: Callable[[int, int], object] = lambda _done, _end: None,
         within: timedelta | None = None,
@@ -78,7 +79,7 @@ class AuditLog(Caller):
         If a node breaks off, another one continues with the next event. Only a complete
         export as JSON Lines can be verified. *progress* gets the sequence number that
         was looked at last, and the last one of the export. *within* limits the time
-        without progress.
+        without progress. *up_to_sequence* 0: up to the newest event.
         """
         events, last, searched_to = 0, 0, 0
         has_answer = False
@@ -89,6 +90,7 @@ class AuditLog(Caller):
                 format=enum_out(audit_pb2.AuditExportFormat, form),
                 filter=filter_out(event_filter),
                 after_sequence=max(searched_to, after_sequence),
+                up_to_sequence=up_to_sequence,
                 continued=has_answer,
                 stale_ok=stale_ok,
             )
@@ -111,17 +113,22 @@ class AuditLog(Caller):
         return AuditExport(events=events, last_sequence=last, removed=removed)
 
     async def get_checkpoint(
-        self, *, stale_ok: bool = False, within: timedelta | None = None
+        self,
+        *,
+        segment: int = 0,
+        stale_ok: bool = False,
+        within: timedelta | None = None,
     ) -> Checkpoint:
         """
         Return a checkpoint: the current state of the audit log, signed by the cluster.
 
         Keep it outside the cluster. With it, a later export proves that no event before
-        the checkpoint was changed or removed.
+        the checkpoint was changed or removed. With *segment*, it is the checkpoint of the
+        last event of that sealed segment, as an archive has it.
         """
         answer = await self._client.unary(
             lambda node: node.audit.GetCheckpoint,
-            audit_pb2.GetCheckpointRequest(stale_ok=stale_ok),
+            audit_pb2.GetCheckpointRequest(segment=segment, stale_ok=stale_ok),
             within=within,
         )
         checkpoint = answer.checkpoint

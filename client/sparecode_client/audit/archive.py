@@ -3,7 +3,7 @@
 The archive of the audit log: a folder with a file of events for each sealed segment (U2).
 
 Beside each is the checkpoint of its last event. Nodes write both (`[audit] archive` in
-`node.toml`), and verification needs nothing else.
+`node.toml`), or `sparecode audit write-archive`, and verification needs nothing else.
 """
 
 import re
@@ -14,6 +14,8 @@ from pathlib import Path
 from sparecode_client.audit.checkpoints import AuditFileError
 
 _NAME = re.compile(r"([0-9]{8,18})-[0-9a-f]{16}\.jsonl")
+_HASH_DIGITS = 16
+_CHECKPOINT = ".checkpoint.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +27,25 @@ class ArchivedSegment:
     checkpoint: Path
 
 
-def archived_segments(folder: Path) -> tuple[ArchivedSegment, ...]:
+def files_of(folder: Path, number: int, head: bytes) -> ArchivedSegment:
+    """Return the files of a segment; *head* is the hash of its last event."""
+    events = folder / f"{number:08}-{head.hex()[:_HASH_DIGITS]}.jsonl"
+    return ArchivedSegment(
+        number=number, events=events, checkpoint=events.with_suffix(_CHECKPOINT)
+    )
+
+
+def archived_segments(
+    folder: Path, *, may_be_empty: bool = False
+) -> tuple[ArchivedSegment, ...]:
     """
     Return the segments of an archive, oldest first.
 
     Files of other names are left out: unfinished and damaged ones.
 
     Raises:
-        AuditFileError: The folder cannot be read, has no segment, or has two of a number.
+        AuditFileError: The folder cannot be read, or has two segments of a number, or
+            none unless it *may_be_empty*.
     """
     try:
         names = sorted(each.name for each in folder.iterdir())
@@ -51,9 +64,9 @@ def archived_segments(folder: Path) -> tuple[ArchivedSegment, ...]:
         found[number] = ArchivedSegment(
             number=number,
             events=events,
-            checkpoint=events.with_suffix(".checkpoint.json"),
+            checkpoint=events.with_suffix(_CHECKPOINT),
         )
-    if not found:
+    if not found and not may_be_empty:
         raise AuditFileError(f"{folder}: holds no segment of an audit log")
     return tuple(found[number] for number in sorted(found))
 

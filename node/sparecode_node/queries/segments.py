@@ -119,6 +119,31 @@ async def readable_part(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentEnd:
+    """The last event of a sealed segment."""
+
+    sequence: int
+    hash: bytes
+    at_ms: int
+
+
+async def end_of(transaction: ReadTransaction, number: int) -> SegmentEnd | None:
+    """Return the end of a sealed segment, also of a removed one. None: there is none."""
+    row = await transaction.one(
+        "SELECT last_sequence, hash_after, last_at_ms FROM audit_segments "
+        "WHERE number = :number",
+        number=number,
+    )
+    if row is None:
+        return None
+    return SegmentEnd(
+        sequence=row["last_sequence"],
+        hash=bytes(row["hash_after"]),
+        at_ms=row["last_at_ms"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LostSegment:
     """A segment that no member has; the hash of its last event continues the chain."""
 

@@ -56,6 +56,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
             form=form,
             criteria=_filter(request.filter),
             after_sequence=request.after_sequence,
+            up_to_sequence=request.up_to_sequence,
             continued=request.continued,
             stale_ok=request.stale_ok,
         )
@@ -77,6 +78,7 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
         """Return a signed statement about the log."""
         read = await self._audit.checkpoint(
             calls.session_call(context, "AuditService/GetCheckpoint"),
+            segment=request.segment,
             stale_ok=request.stale_ok,
         )
         signed = read.value

@@ -310,6 +310,7 @@ class ExportAuditEventsRequest(_message.Message):
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     CONTINUED_FIELD_NUMBER: _builtins.int
     STALE_OK_FIELD_NUMBER: _builtins.int
+    UP_TO_SEQUENCE_FIELD_NUMBER: _builtins.int
     format: Global___AuditExportFormat.ValueType
     """The format of the export."""
     after_sequence: _builtins.int
@@ -318,6 +319,8 @@ class ExportAuditEventsRequest(_message.Message):
     """Continues an interrupted export: CSV is written without its header."""
     stale_ok: _builtins.bool
     """Read the local state of the called node without asking the primary."""
+    up_to_sequence: _builtins.int
+    """Only events up to this sequence number. 0: up to the newest at the time of the call."""
     @_builtins.property
     def filter(self) -> Global___AuditFilter:
         """The events to export. Only an export without a filter can be verified."""
@@ -330,10 +333,11 @@ class ExportAuditEventsRequest(_message.Message):
         after_sequence: _builtins.int = ...,
         continued: _builtins.bool = ...,
         stale_ok: _builtins.bool = ...,
+        up_to_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "continued", b"continued", "filter", b"filter", "format", b"format", "stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "continued", b"continued", "filter", b"filter", "format", b"format", "stale_ok", b"stale_ok", "up_to_sequence", b"up_to_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,16 +460,22 @@ class GetCheckpointRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STALE_OK_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
     stale_ok: _builtins.bool
     """Sign the local state of the called node without asking the primary."""
+    segment: _builtins.int
+    """Sign the last event of this sealed segment, with the time of that event. 0: the newest
+    event, with the time of the call.
+    """
     def __init__(
         self,
         *,
         stale_ok: _builtins.bool = ...,
+        segment: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stale_ok", b"stale_ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment", "stale_ok", b"stale_ok"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

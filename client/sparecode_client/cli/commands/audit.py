@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.cli.commands import audit_archive, audit_files, audit_search
+from sparecode_client.cli.commands import (
+    audit_archive,
+    audit_copies,
+    audit_files,
+    audit_search,
+)
 from sparecode_client.cli.commands.audit_files import ExportForm, NewFile
 from sparecode_client.cli.commands.audit_search import Search
 from sparecode_client.cli.terminal.exit_codes import INTERRUPTED
@@ -205,6 +210,11 @@ app.command(
     epilog="Example: sparecode audit archive",
     short_help="Show which archives have the audit log.",
 )(audit_archive.archive)
+app.command(
+    "write-archive",
+    epilog="Example: sparecode audit write-archive /srv/audit-archive",
+    short_help="Copy sealed segments of the audit log to a folder.",
+)(audit_copies.write_archive)
 app.command(
     "confirm-archive",
     epilog="Example: sparecode audit confirm-archive /media/tape --place 'tape 12'",

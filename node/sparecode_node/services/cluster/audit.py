@@ -111,11 +111,14 @@ class Audit:
         form: ExportFormat,
         criteria: AuditFilter,
         after_sequence: int = 0,
+        up_to_sequence: int = 0,
         continued: bool = False,
         stale_ok: bool = False,
     ) -> AsyncIterator[Read[ExportPiece]]:
         """
         Return the pieces of a file, up to the head at the time of the call.
+
+        *up_to_sequence*: up to this event, if the log has it by then; 0: up to the head.
 
         Each piece is read in its own transaction, and the session is checked again: a
         slow reader blocks nothing, and an ended session reads no further. A piece looks
@@ -123,6 +126,7 @@ class Audit:
         """
         _check(criteria)
         _check_sequence("after_sequence", after_sequence)
+        _check_sequence("up_to_sequence", up_to_sequence)
         head = await self._reader.read(context, _head, stale_ok=stale_ok)
 
         async def removed_for(
@@ -136,6 +140,8 @@ class Audit:
 
         async def pieces() -> AsyncIterator[Read[ExportPiece]]:
             end = head.value.sequence
+            if up_to_sequence:
+                end = min(end, up_to_sequence)
             content = b"" if continued else audit_export.header(form)
             yield Read(
                 value=ExportPiece(
@@ -169,13 +175,26 @@ class Audit:
         return pieces()
 
     async def checkpoint(
-        self, context: CallContext, *, stale_ok: bool = False
+        self, context: CallContext, *, segment: int = 0, stale_ok: bool = False
     ) -> Read[Checkpoint]:
-        """Return a signed checkpoint of the audit log (U2)."""
+        """
+        Return a signed checkpoint of the audit log (U2).
+
+        *segment*: of the end of this sealed segment, instead of the newest event. It has
+        the time of that event: signed with the time of the call, it would say that the
+        log has no later events now. Raises `InvalidFieldError` if there is none.
+        """
+        _check_sequence("segment", segment)
 
         async def query(transaction: ReadTransaction, now_ms: int) -> Checkpoint:
-            head = await audit.head(transaction)
-            return checkpoints.sign(self._sealing, head, at_ms=now_ms)
+            if not segment:
+                head = await audit.head(transaction)
+                return checkpoints.sign(self._sealing, head, at_ms=now_ms)
+            end = await segments.end_of(transaction, segment)
+            if end is None:
+                raise InvalidFieldError("segment", f"{segment} is not sealed")
+            head = AuditHead(sequence=end.sequence, hash=end.hash)
+            return checkpoints.sign(self._sealing, head, at_ms=end.at_ms)
 
         return await self._reader.read(context, query, stale_ok=stale_ok)
 
