@@ -137,6 +137,8 @@ BY_CERTIFICATE = agents_pb2.GetAgentResponse(
     )
 )
 """The agent of `agents test`: a RADIUS client needs a RADIUS server."""
+NOTHING_SEALED = cluster_pb2.GetStatusResponse(node_id="n1")
+"""For `audit write-archive`: a random checkpoint is signed wrongly."""
 WITHOUT_QUORUM = {"cluster status", "notices test"}
 """An empty answer means no quorum, or a test that failed, hence this exit code."""
 
@@ -180,6 +182,8 @@ def answer_everything(
     given = dict(ONE_ROW)
     if name == "agents test":
         given["AgentService/GetAgent"] = BY_CERTIFICATE
+    if name == "audit write-archive":
+        given["ClusterService/GetStatus"] = NOTHING_SEALED
     pool = descriptor_pool.Default()
     for file in FILES:
         described = pool.FindFileByName(f"sparecode/v1/{file}.proto")
@@ -223,7 +227,7 @@ def _write_files(name: str, pki: Pki) -> None:
         file, content = INPUT[name]
         Path(file).write_text(content)
     if name == "audit write-archive":
-        Path("archive").mkdir()
+        Path("archive").mkdir(exist_ok=True)
     if name == "audit confirm-archive":
         audit_files.write_archive(Path("archive"), 7)
     if name == "audit verify":
