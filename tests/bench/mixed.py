@@ -7,6 +7,7 @@ tokens, issue codes and change the policy, all nodes take snapshots, and a node 
 a ticket.
 """
 
+import contextlib
 import datetime as dt
 import itertools
 import math
@@ -195,29 +196,35 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
         entries = int(LOG_ENTRIES * seconds / FULL_S)
         recovery.shorten_logs(estate, max(recovery.SHORT_LOG, entries))
     site, streams, since = EstateSite(estate), Streams(), time.time()
-    with bench.no_election(estate, "elections during the mixed load", name="(million)"):
-        joined, began, ended = streams.run(
-            loads_of(estate, max(SLICE_MIN_S, seconds / SLICES)),
-            lambda field: administration.policy_change_ms(
-                estate, field, repeats=CHANGE_REPEATS
-            ),
-            seconds=seconds,
-            pause_s=seconds / CHANGES,
-            beside=lambda: join(
+    with contextlib.ExitStack() as stack:
+
+        def joining() -> Join:
+            joined = join(
                 site,
                 estate.cluster,
                 "joiner",
                 ready_s=JOIN_READY_S,
                 votes_s=JOIN_VOTES_S,
-            ),
-        )
-    try:
+            )
+            stack.callback(remove, site, joined.node)
+            return joined
+
+        with bench.no_election(
+            estate, "elections during the mixed load", name="(million)"
+        ):
+            joined, began, ended = streams.run(
+                loads_of(estate, max(SLICE_MIN_S, seconds / SLICES)),
+                lambda field: administration.policy_change_ms(
+                    estate, field, repeats=CHANGE_REPEATS
+                ),
+                seconds=seconds,
+                pause_s=seconds / CHANGES,
+                beside=joining,
+            )
         lasted = time.time() - since
         _report_streams(bench, streams, lasted)
         _report_join(bench, joined, streams.runs["codes"], began, ended)
         _report_snapshots(bench, [*estate.cluster.nodes, joined.node], since)
-    finally:
-        remove(site, joined.node)
 
 
 def _report_streams(bench: Bench, streams: Streams, lasted_s: float) -> None:

@@ -27,7 +27,11 @@ from sparecode_node.replication.replica.snapshot_fetch import (
     SnapshotFetch,
 )
 from sparecode_node.replication.replica.snapshot_keeper import SnapshotKeeper
-from sparecode_node.replication.snapshots.store import Manifest, SnapshotStore
+from sparecode_node.replication.snapshots.store import (
+    BrokenSnapshotError,
+    Manifest,
+    SnapshotStore,
+)
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from tests.replication.cluster import until
 from tests.replication.test_snapshot_keeper import WAIT_S, Holding, manifest_of
@@ -180,6 +184,25 @@ async def test_a_snapshot_before_a_new_primarys_log_is_given_up_for_its_own() ->
         node.fetch._check = lambda _path: SnapshotFacts(index=8, digest="held")
         assert await node.run() == ("n3", node.second.manifest)
         assert node.engine.installed == [node.second.manifest]
+
+
+@pytest.mark.parametrize(
+    ("digest", "index", "right"),
+    [("held", 7, True), ("", 7, True), ("other", 7, False), ("", 8, False)],
+)
+async def test_the_state_is_the_announced_one(
+    digest: str, index: int, right: bool
+) -> None:
+    """Without a digest it is not compared: another release may have announced one."""
+    async with two_members() as node:
+        assert (node.first.manifest.digest, node.first.manifest.index) == ("held", 7)
+        node.fetch._check = lambda _path: SnapshotFacts(index=index, digest=digest)
+        if right:
+            assert await node.run() == ("n2", node.first.manifest)
+        else:
+            with pytest.raises(BrokenSnapshotError, match="index or digest differ"):
+                await node.run()
+            assert node.engine.installed == []
 
 
 @pytest.mark.parametrize("gone", ["silent", "removed"])
