@@ -29,6 +29,7 @@ os.environ.pop("GRPC_VERBOSITY", None)
 from sparecode_node.config import Config, load_config
 from sparecode_node.config_section import ConfigError
 from sparecode_node.daemon.logs import set_up_logging
+from sparecode_node.daemon.memory import share_arenas
 from sparecode_node.membership import founding_checks, preparation
 from sparecode_node.membership.certificates import CertificatesError, write_certificates
 from sparecode_node.membership.node_file import SYSTEM
@@ -163,6 +164,7 @@ def run_node(node: "Node", config: Config) -> None:
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     raise_open_files()
+    share_arenas()
     # Imported objects stay: examining them for garbage would slow down every call.
     gc.freeze()
     gc.set_threshold(*GARBAGE)
