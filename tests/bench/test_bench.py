@@ -295,7 +295,7 @@ def test_the_policy_is_changed_and_restored_and_elections_are_counted(
     versions = [Policy(**nothing | few)]
     admin = AsyncMock()
     admin.get_policy.side_effect = lambda: versions[-1]
-    admin.update_policy.side_effect = versions.append
+    admin.update_policy.side_effect = lambda policy, **_: versions.append(policy)
 
     @contextlib.asynccontextmanager
     async def signed_in(_: object) -> AsyncIterator[AsyncMock]:
