@@ -58,8 +58,8 @@ def write_whole(state: Path, target: Path) -> SnapshotFacts:
     """
     Copy the state into the new file *target*, with all audit events that this node has.
 
-    Returns facts with a digest. For backups: sealed events are not part of a snapshot once this node's other file has
-    them. Raises as `write_snapshot`.
+    For backups: sealed events are not part of a snapshot once this node's other file has
+    them. Returns facts with a digest. Raises as `write_snapshot`.
     """
     target.touch(mode=0o600)
     try:
@@ -74,8 +74,8 @@ def write_state_alone(state: Path, target: Path) -> SnapshotFacts:
     """
     Copy the state into the new file *target*, without any sealed audit event.
 
-    Returns facts with a digest. For backups whose size does not grow with the audit log.
-    A snapshot may have a part of a segment that is being discarded. Raises as
+    For backups whose size does not grow with the audit log. A snapshot may have a part
+    of a segment that is being discarded. Returns facts with a digest. Raises as
     `write_snapshot`.
     """
     target.touch(mode=0o600)
