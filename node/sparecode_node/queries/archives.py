@@ -110,10 +110,8 @@ async def confirmed(transaction: ReadTransaction, archiver: str) -> frozenset[in
 
 async def hash_after(transaction: ReadTransaction, number: int) -> bytes:
     """Return the hash of the last event of a segment; empty: there is no such segment."""
-    row = await transaction.one(
-        "SELECT hash_after FROM audit_segments WHERE number = :number", number=number
-    )
-    return b"" if row is None else bytes(row["hash_after"])
+    end = await segments.end_of(transaction, number)
+    return b"" if end is None else end.hash
 
 
 async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> int:
