@@ -3,23 +3,29 @@
 Upgrades of a running cluster, one node after the other, under load; and back again.
 
 Real processes of a release and of the tree, side by side. No call fails beyond the
-client's retries, every code is accepted once, and in the end all members have the same
-state. The software that an upgrade leads to is the tree as it is, and the tree made to
-know one feature level more, so that a level is raised whatever the release knows.
+client's retries, every code is accepted once, before, during and after the upgrade of each
+node, and in the end all members have the same state. The software that an upgrade leads to
+is the tree as it is, and the tree made to know one feature level more, so that a level is
+raised whatever the release knows.
 """
 
 import asyncio
-import itertools
+import dataclasses
+import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import pytest
 from local_cluster.cluster import LocalCluster, LocalNode
 from local_cluster.setup import set_up
+from typer.testing import CliRunner
 
+from sparecode_client import AsyncAgent, AuditEvent
+from sparecode_client.audit.checkpoints import checkpoint_text
+from sparecode_client.cli.app import app
 from sparecode_client.errors import SparecodeError
 from tests.compatibility import baseline
 from tests.compatibility.baseline import BASELINES, HistoryMissingError, Release
@@ -29,6 +35,10 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 WORKERS = 3
 CODES = 40
+KEPT = 12
+"""Codes of the release, more than are used later."""
+AFTER_FAILURE_S = 1.2
+"""After one failure, a factor waits for a second, and refuses right codes (L1)."""
 ENTRIES_MAX = 16
 """Entries in a log that is short."""
 SHORT_SEGMENTS = Path(__file__).parent.parent / "system" / "short_segments"
@@ -75,14 +85,19 @@ def cluster(
 
 
 class Load:
-    """People who sign in all the time, and a help desk; all of it is expected to work."""
+    """
+    People who sign in all the time, and a help desk; all of it is expected to work.
+
+    What is accepted is counted for each phase of the upgrade: when it is sent and answered.
+    """
 
     def __init__(self, estate: Estate, holders: list[Holder]) -> None:
         self._estate = estate
         self._holders = holders
         self._done = asyncio.Event()
-        self.accepted: dict[str, list[str]] = {each.serial: [] for each in holders}
-        self.changes = 0
+        self._phase = "before"
+        self.accepted: dict[str, list[str]] = {self._phase: []}
+        """Phase -> the users whose codes were accepted, in their order."""
 
     async def __aenter__(self) -> Self:
         self._group = asyncio.TaskGroup()
@@ -96,31 +111,65 @@ class Load:
         self._done.set()
         await self._group.__aexit__(*of)
 
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Check that codes are accepted while the body runs."""
+        self._phase, self.accepted[phase] = phase, []
+        yield
+        assert self.accepted[phase], f"no code was accepted while {phase}"
+
+    async def goes_on(self, phase: str) -> None:
+        """Return when every user, and one of the help desk's, has signed in from now on."""
+        with self.during(phase):
+            async with asyncio.timeout(120):
+                while not self._all_signed_in(phase):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+    def _all_signed_in(self, phase: str) -> bool:
+        users = set(self.accepted[phase])
+        old = {each.username for each in self._holders}
+        return old <= users and any(each.startswith("new-") for each in users)
+
+    async def spend(
+        self, username: str, code: str, agent: AsyncAgent | None = None
+    ) -> None:
+        """Sign in with a code, by *agent* or any node: it is accepted once, and not again."""
+        phase, anywhere = self._phase, self._estate.any_agent
+        answer = await (agent or anywhere).authenticate(username, PIN + code)
+        assert answer.accepted, f"a code of {username} was refused while {phase}"
+        self.accepted[phase].append(username)
+        again = await anywhere.authenticate(username, PIN + code)
+        assert not again.accepted, f"a code of {username} was accepted twice"
+        await asyncio.sleep(AFTER_FAILURE_S)
+
     async def _sign_in(self, holder: Holder) -> None:
-        """Try every code twice, over and over: once in all it is accepted."""
-        for code in itertools.cycle(holder.codes):
-            for _ in range(2):
-                answer = await self._estate.any_agent.authenticate(
-                    holder.username, PIN + code
-                )
-                if answer.accepted:
-                    self.accepted[holder.serial].append(code)
-            if self._done.is_set():
-                return
+        """Use one code after the other, and then a new set."""
+        codes = holder.codes
+        while True:
+            for code in codes:
+                await self.spend(holder.username, code)
+                if self._done.is_set():
+                    return
+            issued = await self._estate.admin.issue_tokencodes(
+                holder.serial, count=CODES
+            )
+            codes = tuple(each.code for each in issued.codes)
 
     async def _help(self) -> None:
         """
-        Change what the earlier release can change, too.
+        Change what the earlier release can change, too, and use a code that is issued.
 
         A refusal and a re-issue leave words in the audit log: nodes of both releases
         must write the same ones, or their digests differ.
         """
+        number, admin = 0, self._estate.admin
         while not self._done.is_set():
-            self.changes += 1
-            holder = await self._estate.holder(f"new-{self.changes}", codes=2)
-            await self._estate.admin.issue_tokencodes(holder.serial, count=2)
+            number += 1
+            holder = await self._estate.holder(f"new-{number}", codes=2)
+            issued = await admin.issue_tokencodes(holder.serial, count=2)
             with suppress(SparecodeError):
-                await self._estate.admin.create_user(holder.username)
+                await admin.create_user(holder.username)
+            await self.spend(holder.username, issued.codes[0].code)
 
 
 async def put(cluster: LocalCluster, node: LocalNode, python: str) -> None:
@@ -135,48 +184,152 @@ async def level_of(estate: Estate) -> int:
     return (await estate.admin.get_status()).feature_level
 
 
+class Kept:
+    """Codes that the release has issued, each used once on a node, some time later."""
+
+    def __init__(self, estate: Estate, load: Load, holder: Holder) -> None:
+        self._estate, self._load, self._holder = estate, load, holder
+        self._live = iter(holder.codes)
+        self._spent: list[str] = []
+
+    async def spend_on(self, *nodes: LocalNode) -> None:
+        """Use a code on each of these nodes."""
+        for node in nodes:
+            code = next(self._live)
+            agent = self._estate.agents[node.node_id]
+            await self._load.spend(self._holder.username, code, agent)
+            self._spent.append(code)
+
+    async def stay_spent(self) -> None:
+        """See that none of them is accepted again."""
+        username, agent = self._holder.username, self._estate.any_agent
+        assert self._spent
+        for code in self._spent:
+            assert not (await agent.authenticate(username, PIN + code)).accepted
+            await self._estate.admin.unlock_user(username)
+
+
 async def test_rolling_upgrade_under_load_and_the_way_back(
-    cluster: LocalCluster, release: Release, target: Release
+    cluster: LocalCluster, release: Release, target: Release, tmp_path: Path
 ):
     """
     Node by node there, and back if the level stays the same.
 
     The level of the cluster is raised when the last node is upgraded, not before. A
-    release that does not know the state refuses it, in one line, and changes nothing.
+    release that does not know the state refuses it, in one line, and changes nothing. Each
+    node accepts codes of the release after each step, and shows its events as they were.
     """
+    raised = target.level > release.level
     async with Estate(cluster) as estate:
         holders = [
             await estate.holder(f"user-{number}", codes=CODES)
             for number in range(WORKERS)
         ]
-        async with Load(estate, holders) as load:
+        load = Load(estate, holders)
+        kept = Kept(estate, load, await estate.holder("kept", codes=KEPT))
+        log = AuditLog(estate, tmp_path)
+        await log.keep()
+        async with load:
             for node in cluster.nodes:
-                if target.level > release.level:
+                if raised:
                     assert await level_of(estate) <= release.level
-                await put(cluster, node, target.python)
+                with load.during(f"{node.node_id} is upgraded"):
+                    await put(cluster, node, target.python)
+                await kept.spend_on(node)
             async with asyncio.timeout(120):
                 while await level_of(estate) != target.level:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-            before = load.changes
-            if target.level == release.level:
-                for node in cluster.nodes:
-                    await put(cluster, node, release.python)
-            else:
-                await refused_by(release, cluster, cluster.nodes[0], target)
+            await load.goes_on("all nodes are upgraded")
+            await kept.spend_on(*cluster.nodes)
+            if raised:
+                node = cluster.nodes[0]
+                with load.during(f"the release refuses the state of {node.node_id}"):
+                    await refused_by(release, cluster, node, target)
                 for node in cluster.nodes:
                     await until_sealed(node)
-            async with asyncio.timeout(120):
-                while load.changes < before + 2:  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
+            else:
+                for node in cluster.nodes:
+                    with load.during(f"{node.node_id} goes back"):
+                        await put(cluster, node, release.python)
+            await load.goes_on("all of it is over")
+            await kept.spend_on(*cluster.nodes)
+        await kept.stay_spent()
         await estate.until_equal()
-        if target.level > release.level:
-            verdict = await estate.admin.verify_chain()
-            assert (verdict.broken_sequence, verdict.problem) == (0, "")
-            oldest = await estate.admin.list_audit_events(from_sequence=1, page_size=5)
-            assert [each.sequence for each in oldest.items] == [1, 2, 3, 4, 5]
-    for codes in load.accepted.values():
-        assert codes
-        assert len(set(codes)) == len(codes)
+        await log.check(answers=sum(map(len, load.accepted.values())))
+
+
+class AuditLog:
+    """The audit log as the release had it, compared with what is left of it."""
+
+    def __init__(self, estate: Estate, folder: Path) -> None:
+        self._admin, self._cluster = estate.admin, estate.cluster
+        self._folder = folder
+        self._released: list[AuditEvent] = []
+        self._checkpoints: list[Path] = []
+
+    async def keep(self) -> None:
+        """Keep the events of the release, and a checkpoint that it has signed."""
+        self._released = await self._events()
+        await self._keep_checkpoint()
+
+    async def check(self, *, answers: int) -> None:
+        """
+        Check that the events are those of the release, and as many sign-ins as *answers*.
+
+        The nodes verify the chain, and so does an operator who has the checkpoints.
+        """
+        events = await self._events()
+        known = len(self._released)
+        assert [_content(each) for each in events[:known]] == [
+            _content(each) for each in self._released
+        ]
+        accepted = [
+            each
+            for each in events
+            if (each.action, each.outcome) == ("Authenticate", "accepted")
+        ]
+        assert len(accepted) == answers
+        verdict = await self._admin.verify_chain()
+        assert (verdict.broken_sequence, verdict.problem) == (0, "")
+        await self._keep_checkpoint()
+        exported = self._folder / "log.jsonl"
+        with exported.open("wb") as file:
+            await self._admin.export_audit_events(file.write)
+        assert self._proved(exported) >= events[-1].sequence
+
+    def _proved(self, exported: Path) -> int:
+        """Return the last event that `sparecode audit verify` proves."""
+        files = [
+            word for each in self._checkpoints for word in ("--checkpoint", str(each))
+        ]
+        keys = str(self._cluster.certificates / "audit.pem")
+        command = ["audit", "verify", str(exported), *files, "--public-key", keys]
+        done = CliRunner().invoke(app, [*command, "--output", "json"])
+        assert done.exit_code == 0, done.output
+        return int(json.loads(done.stdout)["proved_up_to"])
+
+    async def _keep_checkpoint(self) -> None:
+        path = self._folder / f"checkpoint-{len(self._checkpoints)}.json"
+        path.write_text(checkpoint_text(await self._admin.get_checkpoint()))
+        self._checkpoints.append(path)
+
+    async def _events(self) -> list[AuditEvent]:
+        """Return all events, oldest first."""
+        events: list[AuditEvent] = []
+        token = ""
+        while True:
+            page = await self._admin.list_audit_events(
+                from_sequence=1, page_size=500, page_token=token
+            )
+            events += page.items
+            token = page.next_page_token
+            if not token:
+                return events
+
+
+def _content(event: AuditEvent) -> AuditEvent:
+    """Return an event without the field that release 0.1.0 does not show."""
+    return dataclasses.replace(event, authentication_id="")
 
 
 async def until_sealed(node: LocalNode) -> None:
