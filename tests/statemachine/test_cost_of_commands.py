@@ -119,7 +119,8 @@ SMALL = dict.fromkeys(
         *("authority_keys", "authority_successors", "due_authorities", "join_tickets"),
         *("member_keys", "nodes", "ring_keys", "segment_holders"),
         *("lost_segments", "skip_statements", "skipped_entries"),
-        *("archive_places", "channels", "move_administrators", "moves", "notices"),
+        *("archive_places", "channels", "move_administrators", "moved_slots", "moves"),
+        *("notices",),
     ),
     "it has rows for administrators, members or operators, or a bound",
 )

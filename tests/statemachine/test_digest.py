@@ -146,6 +146,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
         "x'07', 1, x'07', 1, x'07', 0, 1, 7, 7, 'a', 0, 0)"
     )
     db.execute("INSERT INTO move_administrators VALUES ('m1', 'root')")
+    db.execute("INSERT INTO moved_slots VALUES (1, 1)")
     db.execute("INSERT INTO audit_segments VALUES (1, 1, 1, 7, 7, x'07', x'07')")
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
     db.execute(

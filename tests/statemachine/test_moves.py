@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moves of users that never began here."""
+"""Moves of users: which one decides for a slot, and what they cost."""
+
+import random
 
 import pytest
 
+from sparecode_node.domain.moves import ELSEWHERE, OPEN, Move, MoveState, MoveTicket
+from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.users import fold
 from sparecode_node.statemachine.handlers import moves, reclaimed_users
@@ -36,16 +40,90 @@ def test_the_number_of_moves_that_never_began_is_limited(
     assert move_tables.count_never(world.db) == 2
 
 
-def test_no_call_walks_the_moves_that_never_began(world: World) -> None:
-    statements: list[str] = []
-    world.db.set_trace_callback(statements.append)
-    move_tables.newest_of(world.db, 7)
-    move_tables.overlapping(world.db, 0, 7)
-    world.db.set_trace_callback(None)
-    assert len(statements) == 2
-    for statement in statements:
-        plan = world.db.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
-        assert [row[-1] for row in plan] == ["SCAN moves USING INDEX moves_that_decide"]
+def move_of(
+    number: int, first: int, last: int, state: MoveState = MoveState.GONE
+) -> Move:
+    """Return a move from this cluster."""
+    ticket = MoveTicket(
+        move_id=f"m{number}",
+        first_slot=first,
+        last_slot=last,
+        source="c1",
+        target="c2",
+        source_key_id=1,
+        public_key=b"",
+        activated_lock=b"",
+        canceled_lock=b"",
+    )
+    return Move(ticket=ticket, state=state, began_at_ms=1, ended_at_ms=2, key_id=1)
+
+
+SERVED, MOVED = 0, 1
+"""A slot that never moved, and one that left by the first of all moves."""
+MOVES_MAX = 4_000
+
+
+def add_moves(world: World, count: int) -> None:
+    """Move single slots, many of them several times."""
+    for number in range(count):
+        slot = MOVED + (number and 1 + number % 1_000)
+        move_tables.begin(world.db, move_of(number, slot, slot))
+
+
+def test_looking_a_slot_up_costs_the_same_with_any_number_of_moves() -> None:
+    """Every node looks up the slot of each sign-in while it applies it."""
+
+    def cost(slot: int, count: int) -> int:
+        world = World()
+        add_moves(world, count)
+        found = move_tables.newest_of(world.db, slot)
+        assert (found is not None) is (slot == MOVED)
+        return steps(world.db, lambda: move_tables.newest_of(world.db, slot))
+
+    assert cost(SERVED, 0) == cost(SERVED, 1) == cost(SERVED, MOVES_MAX)
+    assert cost(MOVED, 1) == cost(MOVED, MOVES_MAX)
+
+
+@pytest.mark.parametrize("slot", [SERVED, MOVED], ids=["served", "moved"])
+def test_a_sign_in_costs_the_same_with_any_number_of_moves(slot: int) -> None:
+    def cost(count: int) -> int:
+        world = with_users(slot, 1)
+        add_moves(world, count)
+        [name] = names_in(slot, 1)
+        call = world.call("authenticate", {"user": name, "serial": "1000", "step": "9"})
+        results: list[object] = []
+        taken = steps(world.db, lambda: results.append(world.apply(call)))
+        assert isinstance(results[0], Rejected) is (slot == MOVED)
+        return taken
+
+    assert cost(1) == cost(MOVES_MAX)
+
+
+def test_the_newest_move_decides_for_each_slot(world: World) -> None:
+    """A move that never began decides for none."""
+    rng = random.Random(7)
+    began: list[Move] = []
+    for number in range(300):
+        first = rng.randrange(40)
+        state = rng.choice([*OPEN, *ELSEWHERE, MoveState.RETURNED, MoveState.NEVER])
+        move = move_of(number, first, rng.randrange(first, 40), state)
+        if state is MoveState.NEVER:
+            move_tables.save(world.db, move)
+        else:
+            move_tables.begin(world.db, move)
+            began.append(move)
+    deciding: dict[int, Move] = {}
+    for move in began:
+        slots = range(move.ticket.first_slot, move.ticket.last_slot + 1)
+        deciding |= dict.fromkeys(slots, move)
+    for slot in range(42):
+        assert move_tables.newest_of(world.db, slot) == deciding.get(slot)
+    kept = [move for move in reversed(began) if move in deciding.values()]
+    assert move_tables.newest_of_each(world.db, 0, 41) == kept
+    for move in began:
+        owned = [slot for slot in sorted(deciding) if deciding[slot] == move]
+        ranges = move_tables.slots_of(world.db, move)
+        assert [slot for each in ranges for slot in each] == owned
 
 
 def names_in(slot: int, count: int) -> list[str]:

@@ -65,7 +65,7 @@ def prepare_move(applying: Applying, command: PrepareMove) -> Rejected | None:
         return wrong_slots(
             f"{in_words(first, last)} already have users in this cluster"
         )
-    for move in move_tables.overlapping(db, first, last):
+    for move in move_tables.newest_of_each(db, first, last):
         words = in_words(move.ticket.first_slot, move.ticket.last_slot)
         if move.state in OPEN:
             return wrong_slots(f"{words} are in a move already: {move.ticket.move_id}")
@@ -91,7 +91,7 @@ def prepare_move(applying: Applying, command: PrepareMove) -> Rejected | None:
         canceled_lock=command.canceled_lock,
         same_administrators=command.same_administrators,
     )
-    move_tables.save(
+    move_tables.begin(
         db,
         Move(
             ticket=ticket,
@@ -144,7 +144,7 @@ def freeze_users(applying: Applying, command: FreezeUsers) -> Rejected | None:
             f"{in_words(first, last)} are not all served here: see the move "
             f"{other.ticket.move_id}"
         )
-    move_tables.save(
+    move_tables.begin(
         db,
         Move(
             ticket=ticket,

@@ -147,6 +147,7 @@ DROP TABLE due_authorities;
 DROP TABLE authority_successors;
 DROP TABLE member_keys;
 DROP TABLE move_administrators;
+DROP TABLE moved_slots;
 DROP TABLE moves;
 DROP TABLE seed_fingerprints;
 DROP TABLE notices;

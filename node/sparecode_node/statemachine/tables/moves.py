@@ -9,7 +9,7 @@ from sparecode_node.statemachine.tables.rows import Row, upsert
 
 MOVE_TABLES = """
 CREATE TABLE moves (                    -- of users to or from another cluster
-    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order: the newest decides for a slot
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- order
     move_id TEXT NOT NULL UNIQUE,    -- never used again
     state TEXT NOT NULL,             -- see domain/moves.py
     first_slot INTEGER NOT NULL,
@@ -41,8 +41,10 @@ CREATE TABLE move_administrators (      -- target: who counts by name while user
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX move_administrators_by_name ON move_administrators (administrator);
 
-CREATE INDEX moves_that_decide ON moves (number, first_slot, last_slot)
-    WHERE state != 'never';
+CREATE TABLE moved_slots (              -- slots that have ever been in a move
+    slot INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL REFERENCES moves (number)   -- the newest one, which decides
+) STRICT;
 """
 
 SLOT_INDEX = """
@@ -55,10 +57,15 @@ COLUMNS = (
     "began_at_ms, ended_at_ms, done_name, canceled, same_administrators"
 )
 
-_NEWEST = f"""
-SELECT {COLUMNS} FROM moves
-WHERE first_slot <= ? AND last_slot >= ? AND state != 'never'
-ORDER BY number DESC LIMIT 1
+_NEWEST = f"SELECT {COLUMNS} FROM moved_slots JOIN moves USING (number) WHERE slot = ?"
+
+_DECIDES = """
+WITH RECURSIVE slots (slot) AS (
+    SELECT :first UNION ALL SELECT slot + 1 FROM slots WHERE slot < :last
+)
+INSERT INTO moved_slots (slot, number)
+SELECT slot, number FROM slots, moves WHERE move_id = :move_id
+ON CONFLICT (slot) DO UPDATE SET number = excluded.number
 """
 
 ANY_ARRIVING = "SELECT 1 FROM moves WHERE state = 'arriving' LIMIT 1"
@@ -67,11 +74,9 @@ NOBODY = (-1, "")
 """Before the first user of the first slot."""
 
 OF_MOVE = """
-FROM users WHERE slot BETWEEN :first AND :last AND NOT EXISTS (
-    SELECT 1 FROM moves AS later WHERE later.state != 'never'
-    AND later.number > (SELECT number FROM moves WHERE move_id = :move_id)
-    AND users.slot BETWEEN later.first_slot AND later.last_slot
-)
+FROM moved_slots CROSS JOIN users USING (slot)
+WHERE slot BETWEEN :first AND :last
+    AND number = (SELECT number FROM moves WHERE move_id = :move_id)
 """
 """The users of a move's slots, but for slots that a later move has brought back."""
 
@@ -105,8 +110,15 @@ def move_of(row: Row) -> Move:
     )
 
 
+def begin(db: sqlite3.Connection, move: Move) -> None:
+    """Save a new move: from now on it decides whether its slots are served."""
+    save(db, move)
+    slots = {"first": move.ticket.first_slot, "last": move.ticket.last_slot}
+    db.execute(_DECIDES, {**slots, "move_id": move.ticket.move_id})
+
+
 def save(db: sqlite3.Connection, move: Move) -> None:
-    """Save a move."""
+    """Save a move that has begun, or one that never began here."""
     ticket = move.ticket
     upsert(
         db,
@@ -202,31 +214,25 @@ def any_move(db: sqlite3.Connection) -> bool:
 
 def newest_of(db: sqlite3.Connection, slot: int) -> Move | None:
     """Return the move that decides whether a slot is served; None: it never moved."""
-    row = db.execute(_NEWEST, (slot, slot)).fetchone()
+    row = db.execute(_NEWEST, (slot,)).fetchone()
     return move_of(row) if row else None
 
 
-def overlapping(db: sqlite3.Connection, first: int, last: int) -> list[Move]:
-    """Return the moves of some of these slots, the newest first."""
+def newest_of_each(db: sqlite3.Connection, first: int, last: int) -> list[Move]:
+    """Return the moves that decide whether these slots are served, the newest first."""
     rows = db.execute(
-        f"SELECT {COLUMNS} FROM moves WHERE first_slot <= ? AND last_slot >= ? "
-        "AND state != 'never' ORDER BY number DESC",
-        (last, first),
+        f"SELECT {COLUMNS} FROM moves WHERE number IN ("
+        "SELECT number FROM moved_slots WHERE slot BETWEEN ? AND ?"
+        ") ORDER BY number DESC",
+        (first, last),
     )
     return [move_of(row) for row in rows]
 
 
 def not_served(db: sqlite3.Connection, first: int, last: int) -> Move | None:
     """Return a move because of which one of these slots is not served; None: all are."""
-    decided: set[int] = set()
-    for move in overlapping(db, first, last):
-        own = range(
-            max(first, move.ticket.first_slot), min(last, move.ticket.last_slot) + 1
-        )
-        if move.state in OPEN | ELSEWHERE and not decided.issuperset(own):
-            return move
-        decided.update(own)
-    return None
+    moves = newest_of_each(db, first, last)
+    return next((move for move in moves if move.state in OPEN | ELSEWHERE), None)
 
 
 def has_users(db: sqlite3.Connection, first: int, last: int) -> bool:
@@ -239,20 +245,17 @@ def has_users(db: sqlite3.Connection, first: int, last: int) -> bool:
 
 def slots_of(db: sqlite3.Connection, move: Move) -> list[range]:
     """Return the slots of a move that no later move has, as ranges in their order."""
-    later = db.execute(
-        "SELECT first_slot, last_slot FROM moves WHERE state != 'never' "
-        "AND number > (SELECT number FROM moves WHERE move_id = ?) "
-        "AND first_slot <= ? AND last_slot >= ? ORDER BY first_slot",
-        (move.ticket.move_id, move.ticket.last_slot, move.ticket.first_slot),
+    rows = db.execute(
+        "SELECT slot FROM moved_slots WHERE slot BETWEEN ? AND ? "
+        "AND number = (SELECT number FROM moves WHERE move_id = ?) ORDER BY slot",
+        (move.ticket.first_slot, move.ticket.last_slot, move.ticket.move_id),
     )
     found: list[range] = []
-    begin, behind = move.ticket.first_slot, move.ticket.last_slot + 1
-    for first, last in later:
-        if first > begin:
-            found.append(range(begin, first))
-        begin = max(begin, last + 1)
-    if begin < behind:
-        found.append(range(begin, behind))
+    for (slot,) in rows:
+        if found and found[-1].stop == slot:
+            found[-1] = range(found[-1].start, slot + 1)
+        else:
+            found.append(range(slot, slot + 1))
     return found
 
 
