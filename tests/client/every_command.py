@@ -85,7 +85,7 @@ INPUT = {
     "audit verify": ("log", ""),
     "cluster import-users load": (
         "users.export",
-        "sparecode moved users 1\n\0\0\0\4\n\2m1",
+        "sparecode moved users 1\n\0\0\0\6\n\2m1 \1",
     ),
 }
 """The file that a command reads: its name, and its content if it is not made below."""

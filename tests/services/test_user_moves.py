@@ -281,6 +281,48 @@ async def test_a_piece_that_a_node_did_not_expect_has_no_rows(
         assert bool(command.rows) is has_rows
 
 
+def written(
+    move: Move, number: int, *, last: bool, chain: bytes = NO_PIECES
+) -> SealedPiece:
+    """Return a piece of another export that the source has written."""
+    assert move.ticket is not None
+    piece: SealedPiece = move.east.user_moves._seals.seal_piece(
+        move.ticket, b"[]", number=number, chain=next_chain(chain, b"[]"), last=last
+    )
+    return piece
+
+
+async def test_no_other_export_passes_for_one_that_is_imported(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its operator would go on to activate, and give up users who are not here."""
+    await export_in_pieces(move, monkeypatch)
+    for imported in (move.pieces[:-1], move.pieces[-1:]):
+        await move.load(*imported)
+        newest = imported[-1]
+        shorter = written(move, 0, last=True)
+        equal = written(move, newest.number, last=newest.last)
+        for other in (shorter, equal):
+            assert await refused(move.load(other)) is Reason.MOVE_EXPORT
+    longer = written(move, newest.number + 1, last=True, chain=newest.chain)
+    assert await refused(move.load(longer)) is Reason.MOVE_EXPORT
+    await move.load()
+    await move.activate()
+
+
+async def test_a_forged_piece_does_not_pass_for_one_that_is_imported(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await export_in_pieces(move, monkeypatch)
+    await move.load()
+    for piece in move.pieces:
+        for forged in (
+            dataclasses.replace(piece, sealed=b"another"),
+            dataclasses.replace(piece, signature=bytes(64)),
+        ):
+            assert await refused(move.load(forged)) is Reason.MOVE_EXPORT
+
+
 async def test_a_name_that_folds_otherwise_here_is_refused(move: Move) -> None:
     """Clusters of two releases may have different Unicode tables."""
     await move.prepare()

@@ -2,14 +2,18 @@
 """Moves of users: which one decides for a slot, and what they cost."""
 
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sparecode_node.domain.moves import ELSEWHERE, OPEN, Move, MoveState, MoveTicket
-from sparecode_node.domain.outcomes import Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.users import fold
+from sparecode_node.statemachine.commands.moves import ImportMovedUsers
 from sparecode_node.statemachine.handlers import moves, reclaimed_users
+from sparecode_node.statemachine.results import Applied
 from sparecode_node.statemachine.tables import moves as move_tables
 from tests.statemachine.steps import steps
 from tests.statemachine.world import World
@@ -124,6 +128,33 @@ def test_the_newest_move_decides_for_each_slot(world: World) -> None:
         owned = [slot for slot in sorted(deciding) if deciding[slot] == move]
         ranges = move_tables.slots_of(world.db, move)
         assert [slot for each in ranges for slot in each] == owned
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"number": 0, "chain": b"chain 0", "last": False}, None),
+        ({"number": 1, "chain": b"chain 1", "last": False}, None),
+        ({"number": 0, "chain": b"chain 0", "last": True}, Reason.MOVE_EXPORT),
+        ({"number": 1, "chain": b"chain 1", "last": True}, Reason.MOVE_EXPORT),
+        ({"number": 1, "chain": b"another", "last": False}, Reason.MOVE_EXPORT),
+    ],
+)
+def test_a_piece_of_another_export_is_not_taken_for_an_imported_one(
+    world: World, changed: dict[str, Any], reason: Reason | None
+) -> None:
+    """A node that is behind sends what it has not compared."""
+    world.handle("prepare-move", {"move": "in"})
+    for number in ("0", "1"):
+        world.handle("import-moved", {"move": "in", "number": number, "more": "yes"})
+    call = world.call("import-moved", {"move": "in"})
+    assert isinstance(call.command, ImportMovedUsers)
+    result = world.apply(replace(call, command=replace(call.command, **changed)))
+    if reason is None:
+        assert isinstance(result, Applied)
+    else:
+        assert isinstance(result, Rejected)
+        assert result.reason is reason
 
 
 def names_in(slot: int, count: int) -> list[str]:

@@ -27,6 +27,11 @@ def move_of(piece: bytes) -> str:
     return _piece(piece).move_id
 
 
+def is_last(piece: bytes) -> bool:
+    """Return whether an export ends with this piece."""
+    return _piece(piece).last
+
+
 def _piece(piece: bytes) -> moves_pb2.SealedPiece:
     try:
         return moves_pb2.SealedPiece.FromString(piece)

@@ -26,6 +26,12 @@ WORDS_DIGITS: Final = 16
 NO_PIECES: Final = bytes(32)
 """The chain of an import that has not begun."""
 
+OTHER_EXPORT: Final = (
+    "this export differs from the one whose import has begun: go on with that file, or "
+    "cancel the move"
+)
+"""What an operator reads who loads two exports of one move."""
+
 
 class MoveState(enum.StrEnum):
     """What became of a move. The values are in the state: never reuse one."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sparecode_client.admin.moves import move_of
+from sparecode_client.admin.moves import is_last, move_of
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.move_files import (
     MoveId,
@@ -138,15 +138,17 @@ def load(
     """
     settings, count, sent, move = settings_of(context), 0, 0, ""
     imported: dict[str, int] = {}
+    ended = False
     with settings.admin() as admin:
         try:
             with path.open("rb") as file:
                 for piece in pieces_in(file):
                     if not count:
                         imported = {each.id: each.pieces for each in admin.list_moves()}
-                    move = move_of(piece)
-                    # The last imported one again: then a move that is over says so.
-                    if count >= imported.get(move, 0) - 1:
+                    move, ended = move_of(piece), is_last(piece)
+                    # The last imported one again, and the end of this file: then a move
+                    # that is over says so, and another export is refused.
+                    if ended or count >= imported.get(move, 0) - 1:
                         admin.import_moved_users(piece)
                         sent += 1
                     count += 1
@@ -156,6 +158,8 @@ def load(
             raise UsageError(f"{path}: {error}") from None
     if not count:
         raise UsageError(f"{path}: the export is empty: write it again")
+    if not ended:
+        raise UsageError(f"{path}: the export ends too early: write it again")
     if settings.output.is_json:
         settings.output.json(
             {"file": str(path), "pieces": count, "sent": sent, "move_id": move}

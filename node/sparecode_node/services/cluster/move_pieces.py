@@ -11,7 +11,13 @@ from dataclasses import replace
 from typing import Final
 
 from sparecode_node.domain.ids import KeyId
-from sparecode_node.domain.moves import NO_PIECES, Move, MoveState, MoveTicket
+from sparecode_node.domain.moves import (
+    NO_PIECES,
+    OTHER_EXPORT,
+    Move,
+    MoveState,
+    MoveTicket,
+)
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
 from sparecode_node.queries.moves import Row, UserRows, policy_words
@@ -100,8 +106,8 @@ def import_of(
     """
     Open a piece, and return its import, sealed for this cluster's ring.
 
-    It has no rows if the piece is not the next one of the move: apply answers what it
-    is. Raises `Refused` (`MOVE_EXPORT`).
+    It has no rows if the piece is not the next one of the move: apply compares it with
+    those that are imported. Raises `Refused` (`MOVE_EXPORT`) and `UnknownKeyError`.
     """
     key_id = seals.active_key
     command = ImportMovedUsers(
@@ -112,18 +118,18 @@ def import_of(
         key_id=key_id,
         rows=b"",
     )
-    if piece.number != move.pieces or move.state is not MoveState.ARRIVING:
-        # If it is the next piece meanwhile, this runs again.
-        return command
+    if move.state is not MoveState.ARRIVING:
+        return command  # Apply answers that the move is over.
     try:
+        if piece.number != move.pieces:
+            seals.verify_piece(move.ticket, piece, source_key=move.source_key)
+            # If it is the next piece meanwhile, this runs again.
+            return command
         content = seals.open_piece(
             move.ticket, piece, key_id=KeyId(move.key_id), source_key=move.source_key
         )
         if next_chain(move.chain, content) != piece.chain:
-            raise _refused(
-                "this export differs from the one whose import has begun: go on "
-                "with that file, or cancel the move"
-            )
+            raise _refused(OTHER_EXPORT)
         rows = rows_in(content)
         if piece.number == 0:
             _check_source(rows, _header(profile, policy))

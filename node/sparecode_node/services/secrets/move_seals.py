@@ -109,6 +109,25 @@ class MoveSeals(Sealing):
             signature=self._signing_key(KeyId(ticket.source_key_id)).sign(signed),
         )
 
+    def verify_piece(
+        self, ticket: MoveTicket, piece: SealedPiece, *, source_key: bytes
+    ) -> None:
+        """
+        Check that the source has written a piece for this move.
+
+        The signature covers all of it but the content, which is encrypted: the number,
+        the chain, and whether it is the last one. Raises `BrokenPieceError`.
+        """
+        signed = _signed(
+            ticket, piece.number, piece.chain, piece.sealed, last=piece.last
+        )
+        try:
+            Ed25519PublicKey.from_public_bytes(source_key).verify(
+                piece.signature, signed
+            )
+        except (InvalidSignature, ValueError):
+            raise _broken(piece) from None
+
     def open_piece(
         self,
         ticket: MoveTicket,
@@ -118,19 +137,12 @@ class MoveSeals(Sealing):
         source_key: bytes,
     ) -> bytes:
         """Return the content of a piece. Raises `BrokenPieceError`, `UnknownKeyError`."""
-        signed = _signed(
-            ticket, piece.number, piece.chain, piece.sealed, last=piece.last
-        )
+        self.verify_piece(ticket, piece, source_key=source_key)
         key = self._export_key(ticket.move_id, key_id)
         try:
-            Ed25519PublicKey.from_public_bytes(source_key).verify(
-                piece.signature, signed
-            )
             return _SUITE.decrypt(piece.sealed, key, _bound(ticket, piece.number))
-        except (InvalidSignature, InvalidTag, ValueError):
-            raise BrokenPieceError(
-                f"piece {piece.number} is not of this move, or was altered"
-            ) from None
+        except (InvalidTag, ValueError):
+            raise _broken(piece) from None
 
     def hash_in(
         self, verifier: bytes, key_id: KeyId, secret: Secret, *belongs_to: str
@@ -159,6 +171,10 @@ class MoveSeals(Sealing):
         return Ed25519PrivateKey.from_private_bytes(
             self.ring.subkey(key_id, SIGNATURE)[:KEY_BYTES]
         )
+
+
+def _broken(piece: SealedPiece) -> BrokenPieceError:
+    return BrokenPieceError(f"piece {piece.number} is not of this move, or was altered")
 
 
 def _bound(ticket: MoveTicket, number: int) -> bytes:

@@ -16,6 +16,7 @@ from sparecode_node.domain.moves import (
     ELSEWHERE,
     NO_PIECES,
     OPEN,
+    OTHER_EXPORT,
     Move,
     MoveState,
     MoveTicket,
@@ -191,10 +192,12 @@ def import_moved_users(
         return wrong_step(f"the move is over: it is {move.state}")
     if not keys.takes(applying, command.key_id):
         return Rejected(Reason.STALE_PARAMETERS)
+    if not _is_of_import(move, command):
+        return Rejected(Reason.MOVE_EXPORT, OTHER_EXPORT)
     if command.number < move.pieces:
         applying.detail = f"piece {command.number} again"
         return None
-    if move.complete or command.number != move.pieces:
+    if command.number != move.pieces:
         return Rejected(
             Reason.MOVE_EXPORT,
             f"the next piece is {move.pieces}, and this is {command.number}",
@@ -223,6 +226,20 @@ def import_moved_users(
     )
     applying.detail = f"piece {command.number}, {plural(users, 'user')} so far"
     return None
+
+
+def _is_of_import(move: Move, command: ImportMovedUsers) -> bool:
+    """
+    Return whether a piece may be of the export whose import has begun.
+
+    The node has verified its signature, which covers its chain. The chain of the newest
+    piece covers the contents of all pieces up to it; earlier ones are not kept.
+    """
+    if command.number >= move.pieces:
+        return not move.complete
+    if command.number == move.pieces - 1:
+        return (command.chain, command.last) == (move.chain, move.complete)
+    return not command.last
 
 
 def activate_move(applying: Applying, command: ActivateMove) -> Rejected | None:
