@@ -2,10 +2,12 @@
 """
 Where the processor time of a call goes: `make bench-profile`.
 
-Three nodes with cheap hashing, and 64 clients. The kernel tells the processor time and
-the context switches of each thread, exactly. py-spy tells what the threads that run
-Python do, by samples, and slows them down by some percent. It needs root, or the same
-user and ptrace (ptrace(2)).
+Three nodes with cheap hashing, and 64 clients. The kernel tells the processor time of each
+thread, how long it was ready and waited for a core, and its context switches, exactly.
+Each node counts what its garbage collector takes. py-spy tells what the threads that run
+Python do, by samples. It slows them down, so it runs beside another load of the same
+kind, and only the shares are taken from that. It needs root, or the same user and ptrace
+(ptrace(2)).
 """
 
 import argparse
@@ -27,6 +29,8 @@ from local_cluster.cluster import LocalNode
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import CALLS_PER_S
 from tests.bench.load import WARM_UP
+from tests.bench.node_numbers.sitecustomize import COLLECTOR
+from tests.bench.numbers import NodeNumbers, counted
 from tests.bench.population import CODES_EACH, Population
 
 SAMPLES_PER_S = 100
@@ -35,6 +39,7 @@ BEFORE_S = 1.0
 """Until py-spy has read the libraries of a node."""
 
 PARTS = (
+    ("JSON", ("/json/",)),
     ("hashing, and its queue", ("services/secrets/kdf", "services/load/fair_queue")),
     ("commands to bytes and back", ("replication/codec",)),
     ("journal and its sync", ("replication/log/",)),
@@ -70,6 +75,10 @@ class Thread:
 
     name: str
     cpu_s: float = 0.0
+    waited_s: float = 0.0
+    """Ready to run, but without a core (`run_delay`, sched-stats in Linux's documents)."""
+    turns: int = 0
+    """Times that it got a core."""
     switches: int = 0
     """Voluntary: it waited for another thread, a message or the disk."""
     preempted: int = 0
@@ -81,23 +90,31 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=64)
     arguments = parser.parse_args()
     spy = py_spy()
-    calls = int((arguments.seconds + BEFORE_S + WARM_UP_S) * CALLS_PER_S)
+    loads = 2 * arguments.seconds + BEFORE_S + WARM_UP_S
+    calls = 3 * arguments.clients + int(loads * CALLS_PER_S)
     with (
         tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name,
         Estate(
             Path(name) / "three",
             Population(users=calls // CODES_EACH * 4 // 3 + 64, profile="testing"),
         ) as estate,
+        counted(estate.cluster.nodes, COLLECTOR) as numbers,
     ):
+        estate.stop()
+        estate.start()
         _load(estate, arguments.clients, WARM_UP_S)
         primary = estate.primary().node_id
-        before = {node.node_id: threads_of(node, spy) for node in estate.cluster.nodes}
-        run, samples = _sampled(estate, spy, arguments.clients, arguments.seconds)
-        after = {node.node_id: threads_of(node, spy) for node in estate.cluster.nodes}
-    calls = round(sum(run.measured.codes.values()) / (1 - WARM_UP))
+        before = _threads(estate, spy)
+        numbers.clear()
+        run = _load(estate, arguments.clients, arguments.seconds)
+        garbage = garbage_of(numbers, estate)
+        after = _threads(estate, spy)
+        sampled, samples = _sampled(estate, spy, arguments.clients, arguments.seconds)
+    calls = calls_of(run)
     sys.stdout.write(
         f"{arguments.clients} clients: {run.measured.per_s:.0f} calls a second, "
-        f"{calls / max(1, run.entries):.1f} calls in an entry of the log\n\n"
+        f"{calls / max(1, run.entries):.1f} calls in an entry of the log "
+        f"({sampled.measured.per_s:.0f} a second while py-spy samples)\n\n"
     )
     spent = {
         node: {
@@ -107,8 +124,31 @@ def main() -> int:
         for node, threads in after.items()
     }
     sys.stdout.write("\n".join(thread_table(spent, primary, calls)) + "\n\n")
-    sys.stdout.write("\n".join(part_table(spent, samples, calls)) + "\n")
+    sys.stdout.write("\n".join(part_table(spent, samples, calls)) + "\n\n")
+    sys.stdout.write("\n".join(garbage_table(garbage, spent, primary, calls)) + "\n")
     return 0
+
+
+def calls_of(run: Run) -> int:
+    """Return how many calls a load has made, its warm-up included."""
+    return round(sum(run.measured.codes.values()) / (1 - WARM_UP))
+
+
+def _threads(estate: Estate, spy: str) -> dict[str, dict[str, Thread]]:
+    return {node.node_id: threads_of(node, spy) for node in estate.cluster.nodes}
+
+
+Garbage = Mapping[str, Mapping[str, float]]
+"""Node -> what it has counted about its garbage collector."""
+
+
+def garbage_of(numbers: NodeNumbers, estate: Estate) -> Garbage:
+    """Return what the nodes have counted. Raises `RuntimeError` if one has not."""
+    found = {each.node_id: numbers.of(each.node_id) for each in estate.cluster.nodes}
+    for node, counts in found.items():
+        if not counts["collections"]:
+            raise RuntimeError(f"{node} has not counted its garbage collector")
+    return found
 
 
 def py_spy() -> str:
@@ -200,14 +240,18 @@ def threads_of(node: LocalNode, spy: str) -> dict[str, Thread]:
     found = {}
     for folder in Path(f"/proc/{node.pid}/task").iterdir():
         try:
-            cpu_ns = int((folder / "schedstat").read_text().split()[0])
+            ran_ns, waited_ns, turns = map(
+                int, (folder / "schedstat").read_text().split()
+            )
             status = (folder / "status").read_text()
         except FileNotFoundError:  # It has ended.
             continue
         values = dict(line.split(":", 1) for line in status.splitlines())
         found[folder.name] = Thread(
             name=names.get(folder.name, NATIVE),
-            cpu_s=cpu_ns / 1e9,
+            cpu_s=ran_ns / 1e9,
+            waited_s=waited_ns / 1e9,
+            turns=turns,
             switches=int(values["voluntary_ctxt_switches"]),
             preempted=int(values["nonvoluntary_ctxt_switches"]),
         )
@@ -220,6 +264,8 @@ def since(before: Thread | None, after: Thread) -> Thread:
     return Thread(
         name=after.name,
         cpu_s=after.cpu_s - earlier.cpu_s,
+        waited_s=after.waited_s - earlier.waited_s,
+        turns=after.turns - earlier.turns,
         switches=after.switches - earlier.switches,
         preempted=after.preempted - earlier.preempted,
     )
@@ -233,24 +279,48 @@ def thread_table(spent: Spent, primary: str, calls: int) -> Iterable[str]:
     """Yield the lines of the table of threads."""
     yield (
         "| threads | primary, us of a call | replicas together, us of a call "
+        "| wait for a core: primary | replicas together | of one turn, us "
         "| switches of all nodes, of a call | preempted |"
     )
-    yield "| --- | ---: | ---: | ---: | ---: |"
+    yield "| --- " + "| ---: " * 7 + "|"
     kinds: dict[str, list[float]] = {}
     for node, threads in spent.items():
         for each in threads.values():
-            sums = kinds.setdefault(each.name, [0.0, 0.0, 0.0, 0.0])
-            sums[0 if node == primary else 1] += each.cpu_s * 1e6 / calls
-            sums[2] += each.switches / calls
-            sums[3] += each.preempted / calls
+            sums = kinds.setdefault(each.name, [0.0] * 7)
+            replica = node != primary
+            sums[replica] += each.cpu_s * 1e6 / calls
+            sums[2 + replica] += each.waited_s * 1e6 / calls
+            for at, count in (4, each.turns), (5, each.switches), (6, each.preempted):
+                sums[at] += count / calls
     total = [sum(column) for column in zip(*kinds.values(), strict=True)]
     ranked = sorted(kinds.items(), key=lambda each: -sum(each[1][:2]))
     for name, sums in (*ranked, ("all", total)):
         if sum(sums[:2]) >= 1:
-            yield (
-                f"| {name} | {sums[0]:.0f} | {sums[1]:.0f} "
-                f"| {sums[2]:.2f} | {sums[3]:.2f} |"
-            )
+            of_one = (sums[2] + sums[3]) / sums[4] if sums[4] else 0.0
+            cells = [f"{each:.0f}" for each in (*sums[:4], of_one)]
+            cells += [f"{each:.2f}" for each in sums[5:]]
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
+def garbage_table(
+    garbage: Garbage, spent: Spent, primary: str, calls: int
+) -> Iterable[str]:
+    """Yield the lines of the table of the garbage collector, whose time is in all parts."""
+    yield (
+        "| garbage collector, in the times above | us of a call | share of the node "
+        "| runs of 1,000 calls | full ones | longest, ms |"
+    )
+    yield "| --- " + "| ---: " * 5 + "|"
+    for node, counts in sorted(garbage.items(), key=lambda each: each[0] != primary):
+        took_s = counts["collecting_s"]
+        cpu_s = sum(each.cpu_s for each in spent[node].values())
+        yield (
+            f"| {'primary' if node == primary else 'replica'} "
+            f"| {took_s * 1e6 / calls:.1f} | {took_s / cpu_s:.1%} "
+            f"| {counts['collections'] * 1000 / calls:.1f} "
+            f"| {counts['full_collections']:.0f} "
+            f"| {counts['longest_collection_s'] * 1000:.1f} |"
+        )
 
 
 def part_table(
