@@ -19,11 +19,23 @@ from tests.bench.harness import (
     Bench,
 )
 from tests.bench.load import must_have_lasted
+from tests.bench.node_numbers.sitecustomize import LATENESS
+from tests.bench.numbers import NodeNumbers, counted
 from tests.bench.probes import NOTE_MS, steps_of, watch_steps
 
 SUSTAINED_S = 60
 BUSY = 2 * CORES
 """Programs that take processor time from the nodes."""
+LONGEST = {
+    "tick_s": "between_two_ticks_of_the_engine",
+    "beat_s": "between_two_beats_of_the_event_loop",
+    "sync_s": "of_a_sync",
+    "silence_s": "without_a_message_of_the_primary",
+}
+"""
+How late nodes are. On time, an engine ticks every 20 ms, a loop beats every 50 ms, and a
+replica hears the primary every 100 ms; after 400 ms of silence it may campaign.
+"""
 STEP_MS_MAX = 5.0
 """The longest allowed step of the event loop: longer work belongs in a thread."""
 
@@ -74,9 +86,8 @@ def starved(bench: Bench, estate: Estate, seconds: float = SUSTAINED_S) -> None:
     whatever its threads' priorities are.
     """
     words = f"production hashing, separate sessions, {BUSY} busy programs beside"
-    with busy_programs():
-        calls = 3 * MANY + int(seconds * HASHED_PER_S)
-        _sustain(bench, estate, seconds, calls, words, patient=True)
+    calls = 3 * MANY + int(seconds * HASHED_PER_S)
+    _sustain(bench, estate, seconds, calls, words, patient=True, beside=busy_programs())
 
 
 @contextlib.contextmanager
@@ -104,23 +115,47 @@ def _sustain(
     words: str,
     *,
     patient: bool = False,
+    beside: contextlib.AbstractContextManager[None] | None = None,
 ) -> None:
-    with bench.no_election(
-        estate, f"elections, {words}, {MANY} clients for {seconds:g} s"
-    ):
-        run = estate.authenticate(
-            clients=MANY, seconds=seconds, calls=calls, patient=patient
-        )
-        bench.report.add_load(
-            f"authenticate, codes, {words}, for {seconds:g} s",
-            run.measured,
-            run.cpu_ms,
-            clients=MANY,
-        )
-        must_have_lasted(run.measured, seconds)
+    with counted(estate.cluster.nodes, LATENESS) as numbers:
+        estate.stop()
+        estate.start()
+        with (
+            beside or contextlib.nullcontext(),
+            bench.no_election(
+                estate, f"elections, {words}, {MANY} clients for {seconds:g} s"
+            ),
+        ):
+            numbers.clear()
+            run = estate.authenticate(
+                clients=MANY, seconds=seconds, calls=calls, patient=patient
+            )
+            _report_lateness(bench, numbers, f"{words}, {seconds:g} s")
+            bench.report.add_load(
+                f"authenticate, codes, {words}, for {seconds:g} s",
+                run.measured,
+                run.cpu_ms,
+                clients=MANY,
+            )
+            must_have_lasted(run.measured, seconds)
     bench.report.add(
         f"longest time without an answer in {seconds:g} s, {words}, in s",
         seconds=round(run.measured.longest_gap_s, 2),
+    )
+
+
+def _report_lateness(bench: Bench, numbers: NodeNumbers, words: str) -> None:
+    """
+    Report how late the latest node was: no election says little if none was late.
+
+    Raises `RuntimeError` if the nodes have not recorded it.
+    """
+    longest = {name: numbers.highest(name) for name in LONGEST}
+    if not all(longest.values()):
+        raise RuntimeError(f"nodes have not recorded how late they are: {longest}")
+    bench.report.add(
+        f"how late a node was at most, {words}, in s",
+        **{name: round(longest[field], 2) for field, name in LONGEST.items()},
     )
 
 

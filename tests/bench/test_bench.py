@@ -22,6 +22,7 @@ from tests.bench.estate import Estate, Run
 from tests.bench.harness import ROUNDS, Bench, ratio
 from tests.bench.limits import Limits
 from tests.bench.load import Clients, Load, answered, longest_gap, percentile
+from tests.bench.node_numbers.sitecustomize import TO, Numbers
 from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.probes import NOTE_MS, Syncs, syncs_in
 from tests.bench.recovery import first_kept, must_fall_within
@@ -332,13 +333,28 @@ MINUTES = [
 ]
 
 
-def crowded(lasted_s: float) -> Mock:
-    """Return an estate whose load lasts this long, with two elections."""
+LATE = {"tick_s": 0.5, "beat_s": 0.25, "sync_s": 0.04, "silence_s": 0.75}
+
+
+def crowded(lasted_s: float, late: dict[str, float] = LATE) -> Mock:
+    """Return an estate whose load lasts this long, with two elections and a late node."""
     estate, clients = Mock(), Clients(LOAD)
     clients.record(ended=lasted_s, took_s=1, code="OK")
-    estate.authenticate.return_value = Run(
-        measured=clients.measured(begin=0), cpu_ms={}, entries=0
-    )
+    nodes = [Mock(node_id=name, environment={}) for name in ("n1", "n2")]
+    estate.cluster.nodes = nodes
+
+    def record(times: float) -> None:
+        if TO in nodes[1].environment:
+            numbers = Numbers(Path(nodes[1].environment[TO]))
+            for field, seconds in late.items():
+                numbers[field] = seconds * times
+
+    def load(**_: object) -> Run:
+        record(1)
+        return Run(measured=clients.measured(begin=0), cpu_ms={}, entries=0)
+
+    estate.authenticate.side_effect = load
+    estate.start.side_effect = lambda: record(9)  # Not during the load.
     estate.term.side_effect = [3, 5]
     return estate
 
@@ -361,6 +377,24 @@ def test_elections_within_a_minute_are_counted(
     minute(measuring, crowded(60))
     (target,) = measuring.report.targets
     assert (target.name, target.value, target.holds) == ("(4)", 2, False)
+
+
+@pytest.mark.parametrize("minute", MINUTES)
+def test_a_minute_tells_how_late_the_latest_node_was(
+    tmp_path: Path, minute: Callable[[Bench, Estate], None]
+) -> None:
+    """No election shows little where no node was late. The start does not count."""
+    measuring, estate = bench(tmp_path), crowded(60)
+    minute(measuring, estate)
+    (row,) = (r for r in measuring.report.results if r["name"].startswith("how late"))
+    assert list(row.values())[1:] == [*LATE.values()]
+    assert [node.environment for node in estate.cluster.nodes] == [{}, {}]
+
+
+def test_nodes_that_do_not_record_how_late_they_are_are_refused(tmp_path: Path) -> None:
+    measuring = bench(tmp_path)
+    with pytest.raises(RuntimeError, match="not recorded how late"):
+        overload.starved(measuring, crowded(60, LATE | {"silence_s": 0.0}))
 
 
 def test_elections_are_counted_after_all_nodes_have_started(
