@@ -18,7 +18,7 @@ from sparecode_client.audit.archive import archived_segments
 from sparecode_client.audit.checkpoints import read_checkpoint, signature_is_right
 from sparecode_client.audit.verification import verify_files
 from sparecode_node.services.cluster import archive as archiving
-from sparecode_node.services.cluster import archive_files, checkpoints
+from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.services.files.guarded_files import create
 from sparecode_node.statemachine import audit, sealed_events
@@ -66,9 +66,7 @@ def archive_of(
         folder=folder,
         state=state,
         node_id=node_id,
-        sign=lambda head: checkpoints.sign(
-            node.sealing, head, at_ms=node.clock.now_ms()
-        ),
+        sealing=node.sealing,
     )
 
 
@@ -112,6 +110,69 @@ async def test_an_archive_is_proved_without_a_node(
     assert {name: after[name] for name in after if name.endswith(".jsonl")} == {
         name: before[name] for name in before if name.endswith(".jsonl")
     }
+
+
+async def test_a_checkpoint_says_when_its_segment_ended(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U2) Signed at a later time, it would say that the log had no more events then."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    first = named(folder, "*.checkpoint.json")[0]
+    right = first.read_bytes()
+    (segment, *_) = segments.all_sealed(node.local_db)
+    assert json.loads(right)["at_ms"] == segment.last_at_ms
+    first.write_bytes(b"{}")
+    archive._read_again = 0
+    with pytest.raises(SegmentError, match="the checkpoint is damaged"):
+        await archive.read_again()
+    node.clock.pass_s(3600)
+    await archive.step()
+    assert first.read_bytes() == right
+
+
+async def test_a_long_step_ends_so_that_others_are_done(
+    node: OneNode, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails comes last, and takes no time from the rest."""
+    monkeypatch.setattr(archiving, "ROUND_S", 0.0)
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    (first, *_) = archive._look()
+    files = archive_files.ArchivedFiles.of(folder, first)
+    files.events.with_name(f".{files.events.name}.n1.part").mkdir()
+    with pytest.raises(OSError, match=r"Is a directory|Operation not permitted"):
+        await archive.step()
+    for number in (2, 3):
+        await archive.step()
+        assert archive.holding.held == ((2, number),)
+
+
+async def test_a_quiet_archive_is_looked_at_once_a_minute(
+    node: OneNode, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look costs the more, the older the log is."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    looks = []
+    look = archive._look
+
+    def counted() -> Any:
+        looks.append(1)
+        return look()
+
+    monkeypatch.setattr(archive, "_look", counted)
+    await archive._step_if_due()
+    assert len(looks) == 2
+    await archive._step_if_due()
+    assert len(looks) == 3
+    for _ in range(5):
+        await archive._step_if_due()
+    assert len(looks) == 3
+    await add_users(node, *(f"more{number}" for number in range(EVENTS)))
+    await archive._step_if_due()
+    assert archive.holding.held == ((1, 4),)
+    monkeypatch.setattr(archiving, "LOOK_S", 0.0)
+    await archive._step_if_due()
+    assert len(looks) == 6
 
 
 async def test_a_repeated_step_writes_nothing(
@@ -204,9 +265,34 @@ async def test_each_call_of_the_disk_may_fail(
         for segment in lacking:
             files = archive_files.ArchivedFiles.of(folder, segment)
             if files.name in names:
-                archive_files.prove(files, segment)
+                archive._prove(segment)
     assert failed == times
     assert proved(folder) == 3 * EVENTS
+
+
+async def test_a_file_is_synced_before_it_gets_its_name(
+    node: OneNode, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U2) A power cut takes what is not synced, whatever its name is."""
+    did: list[str] = []
+
+    def noted(what: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any, **more: Any) -> Any:
+            did.append(what)
+            return call(*arguments, **more)
+
+        return noting
+
+    monkeypatch.setattr(archive_files.os, "fsync", noted("sync", os.fsync))
+    monkeypatch.setattr(Path, "replace", noted("name", Path.replace))
+    synced = noted("sync folder", archive_files.sync_directory)
+    monkeypatch.setattr(archive_files, "sync_directory", synced)
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    archive._write(archive._look()[0])
+    file = ["sync", "name", "sync folder"]
+    assert [each for each in did if each != "sync"] == [*file[1:], *file[1:]]
+    assert did[:2] == file[:2]
+    assert did[did.index("sync folder") :].count("sync") >= 1
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".checkpoint.json"])
@@ -243,13 +329,15 @@ async def test_a_checkpoint_of_another_segment_is_found(
     assert proved(folder) == 3 * EVENTS
 
 
-async def test_one_flipped_bit_of_an_event_is_found(
-    node: OneNode, tmp_path: Path, folder: Path
+@pytest.mark.parametrize("suffix", [".jsonl", ".checkpoint.json"])
+async def test_one_flipped_bit_is_found(
+    node: OneNode, tmp_path: Path, folder: Path, suffix: str
 ) -> None:
+    """(U2) Also in the signature, and in the time that it covers."""
     archive = archive_of(node, tmp_path / "local.db", folder)
     await archive.step()
-    rotten = named(folder, "*.jsonl")[0]
-    for place in (40, 400, -70):
+    rotten = named(folder, f"*{suffix}")[0]
+    for place in (40, 130, 200, 230, 330, -70, -30):
         content = bytearray(rotten.read_bytes())
         content[place] ^= 1
         rotten.write_bytes(content)
@@ -258,6 +346,20 @@ async def test_one_flipped_bit_of_an_event_is_found(
             await archive.read_again()
         await archive.step()
         assert proved(folder) == 3 * EVENTS
+
+
+async def test_a_rotten_event_keeps_no_other_segment_waiting(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U2) Bytes that are no UTF-8 are rot as any other."""
+    node.local_db.execute(
+        "UPDATE audit_events SET detail = CAST(x'ff' AS TEXT) WHERE sequence = 3"
+    )
+    node.local_db.commit()
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    with pytest.raises(SegmentError):
+        await archive.step()
+    assert archive.holding.held == ((2, 3),)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".checkpoint.json"])

@@ -120,6 +120,8 @@ async def age(node: OneNode, archive: SegmentArchive, others: int = 0) -> None:
     if others:
         confirm_as(node, N2, others)
     await retention_of(node, archive).step()
+    await archive.step()  # What may be removed is read before it is confirmed again.
+    await retention_of(node, archive).step()
     node.replicator.leads = True
     await retention_of(node, archive).step()
     await node.login()
@@ -312,6 +314,75 @@ async def test_a_node_says_again_what_it_still_reads(
     node.clock.pass_s(DAY_MS / 1000)
     await retention_of(node, archive).step()
     assert archives.said_ms(node.local_db, "node:n1") >= before_ms + DAY_MS
+
+
+async def test_a_copy_is_read_again_before_it_lets_events_go(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) A file that has rotted since is there by its name."""
+    archive = await confirm(node, tmp_path / "local.db")
+    retention = retention_of(node, archive)
+    node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
+    (first, *_) = named(tmp_path / "archive", "*.jsonl")
+    first.write_bytes(b"{}\n")
+    before_ms = archives.said_ms(node.local_db, "node:n1")
+    await retention.step()
+    assert archives.said_ms(node.local_db, "node:n1") == before_ms
+    with pytest.raises(SegmentError, match="segment 1 is damaged in the archive"):
+        await archive.step()
+    await retention.step()
+    assert confirmed(node) == {2, 3}
+    confirm_as(node, N2, 3)
+    node.replicator.leads = True
+    await retention.step()
+    assert archives.removed(node.local_db).through == 0
+    await archive.step()  # It is written again, and so it was read.
+    await retention.step()
+    assert archives.removed(node.local_db).through > 0
+
+
+async def test_what_was_read_a_week_ago_is_read_again(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Removal may wait for another archive, for as long as it takes."""
+    archive = await confirm(node, tmp_path / "local.db")
+    await age(node, archive)
+    node.clock.pass_s(6 * DAY_MS / 1000)
+    said_ms = archives.said_ms(node.local_db, "node:n1")
+    await retention_of(node, archive).step()
+    assert archives.said_ms(node.local_db, "node:n1") > said_ms
+    node.clock.pass_s(2 * DAY_MS / 1000)
+    said_ms = archives.said_ms(node.local_db, "node:n1")
+    await retention_of(node, archive).step()
+    assert archives.said_ms(node.local_db, "node:n1") == said_ms
+    await archive.step()
+    await retention_of(node, archive).step()
+    assert archives.said_ms(node.local_db, "node:n1") > said_ms
+
+
+async def test_the_last_copy_of_removed_events_is_read_from_time_to_time(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) The nodes have these events no longer: an operator has to act."""
+    archive = await confirm(node, tmp_path / "local.db")
+    confirm_as(node, N2, 2)
+    await age(node, archive, 2)
+    assert archives.removed(node.local_db).through == 2
+    await archive.step()
+    (_, second, *_) = named(tmp_path / "archive", "*.jsonl")
+    whole = second.read_bytes()
+    second.write_bytes(b"{}\n")
+    archive._read_again = 0
+    await archive.read_again()
+    with pytest.raises(SegmentError, match="take it from another archive"):
+        await archive.read_again()
+    assert archive.waiting == 1
+    assert second.read_bytes() == b"{}\n"
+    second.write_bytes(whole)
+    archive._read_again = 1
+    await archive.read_again()
+    await archive.step()
+    assert archive.waiting == 0
 
 
 async def test_a_lost_segment_that_is_stored_here_is_archived(

@@ -163,6 +163,35 @@ def test_a_policy_that_keeps_less_waits_for_days(
     assert "applied" in remove(world, 2)
 
 
+def test_a_node_must_speak_after_a_policy_that_keeps_less(world: World) -> None:
+    """(U4) It reads what may be removed before it speaks, and judges by the policy."""
+    world.handle("update-policy", {"audit_retention_ms": "200d"})
+    archive(world, "n1", 2)
+    archive(world, "n2", 2)
+    wait(world, 150)
+    world.handle("sign-in", {"session": "s2"})
+    world.handle("update-policy", {"audit_retention_ms": "100d", "session": "s2"})
+    for _ in range(4):
+        world.handle("wait", {"1d": ""})
+    archive(world, "n1", 2)
+    assert "segment 1 is not in enough archives" in remove(world, 2)
+    archive(world, "n2", 2)
+    assert "applied" in remove(world, 2)
+
+
+def test_the_record_of_a_removal_names_archives_that_counted(world: World) -> None:
+    """(U4) Readers are sent there."""
+    for node in ("n1", "n2", "n3"):
+        archive(world, node, 2)
+    for _ in range(RETENTION_DAYS + 1):
+        world.handle("wait", {"1d": ""})
+    archive(world, "n1", 2)
+    archive(world, "n2", 2)
+    assert "applied" in remove(world, 2)
+    copies = archives.copies_in(archives.removed(world.db).archives)
+    assert [each.archiver for each in copies] == ["node:n1", "node:n2"]
+
+
 def test_a_longer_retention_needs_no_wait(world: World) -> None:
     archive(world, "n1", 2)
     archive(world, "n2", 2)

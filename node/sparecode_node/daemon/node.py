@@ -69,7 +69,6 @@ from sparecode_node.services.access.packet_counts import PacketCounts
 from sparecode_node.services.access.refusals import Refusals
 from sparecode_node.services.access.security_log import SecurityLog
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.cluster import checkpoints
 from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
@@ -427,9 +426,7 @@ class Node:
                 folder=self._config.audit_archive,
                 state=self._config.node.data_dir / STATE,
                 node_id=self._config.node.id,
-                sign=lambda head: checkpoints.sign(
-                    Sealing(key_holder.ring), head, at_ms=self._clock.now_ms()
-                ),
+                sealing=Sealing(key_holder.ring),
             )
             yield self._archive.run(), "archive"
         retention = Retention(

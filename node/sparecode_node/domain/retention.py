@@ -24,6 +24,27 @@ def fresh_since_ms(now_ms: int) -> int:
     return now_ms - FRESH_MS
 
 
+def counts_since_ms(now_ms: int, shortened_ms: int) -> int:
+    """
+    Return the time since which a node must have spoken for a removal.
+
+    Before it confirms, a node reads what may be removed while the confirmation counts.
+    It judges by the policy, so it must have spoken since the last one that keeps less.
+    """
+    return max(fresh_since_ms(now_ms), shortened_ms + 1)
+
+
+def read_before_ms(policy: Policy, now_ms: int) -> int:
+    """
+    Return the time before which a node reads archived segments before it confirms them.
+
+    They may be removed while that confirmation counts; 0: none.
+    """
+    if policy.audit_retention_ms is None:
+        return 0
+    return max(0, now_ms + FRESH_MS - policy.audit_retention_ms)
+
+
 def takes_evidence(before: Policy, after: Policy) -> bool:
     """Return whether a policy keeps audit events for less time, or in fewer archives."""
     kept, keeps = before.audit_retention_ms, after.audit_retention_ms

@@ -5,7 +5,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sparecode_node.domain.retention import (
+    counts_since_ms,
     fresh_since_ms,
+    read_before_ms,
     removable_before_ms,
     removal_begins_ms,
 )
@@ -121,7 +123,8 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
     At most *most* segments more than before.
     """
     policy = await policies.current(transaction)
-    limit_ms = removable_before_ms(policy, now_ms, await _shortened_ms(transaction))
+    shortened_ms = await _shortened_ms(transaction)
+    limit_ms = removable_before_ms(policy, now_ms, shortened_ms)
     if not limit_ms:
         return 0
     removed = (await segments.removed(transaction)).through
@@ -135,7 +138,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
         removed=removed,
         most=most,
         limit=limit_ms,
-        since=fresh_since_ms(now_ms),
+        since=counts_since_ms(now_ms, shortened_ms),
     )
     exempt = await _gone(transaction)
     through = 0
@@ -144,6 +147,30 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
             break
         through = row["number"]
     return through
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoonRemovable:
+    """Segments that may be removed while what a node says now still counts."""
+
+    numbers: frozenset[int]
+    since_ms: int
+    """A node must have read them since then, to confirm them."""
+
+
+async def soon_removable(transaction: ReadTransaction, now_ms: int) -> SoonRemovable:
+    """Return what a node reads before it confirms its archive."""
+    policy = await policies.current(transaction)
+    rows = await transaction.all(
+        "SELECT number FROM audit_segments WHERE number > :removed "
+        "AND last_at_ms < :limit",
+        removed=(await segments.removed(transaction)).through,
+        limit=read_before_ms(policy, now_ms),
+    )
+    return SoonRemovable(
+        numbers=frozenset(row["number"] for row in rows),
+        since_ms=counts_since_ms(now_ms, await _shortened_ms(transaction)),
+    )
 
 
 async def said_ms(transaction: ReadTransaction, archiver: str) -> int:

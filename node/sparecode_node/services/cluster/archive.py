@@ -10,10 +10,11 @@ file of the archive, and does not make the folder: a mount that is missing is a 
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
@@ -27,9 +28,10 @@ from sparecode_node.domain.segments import (
 )
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.audit import AuditHead
-from sparecode_node.services.cluster import archive_files
+from sparecode_node.services.cluster import archive_files, checkpoints
 from sparecode_node.services.cluster.archive_files import ArchivedFiles
 from sparecode_node.services.cluster.checkpoints import Checkpoint
+from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.sealed_events import lines_of, open_log
 from sparecode_node.statemachine.segment_chain import SegmentError, event_in
 from sparecode_node.statemachine.tables import archives, segments
@@ -38,10 +40,14 @@ from sparecode_node.statemachine.tables.segments import Segment
 log = logging.getLogger(__name__)
 
 PAUSE_S = 2.0
+LOOK_S = 60.0
+"""Between two looks at the files of the archive, if nothing is sealed meanwhile."""
 RETRY_S = 30.0
 """After a failure, such as a full disk."""
 READ_AGAIN_S = 60.0
 """Between two archived segments that are read again."""
+ROUND_S = 10.0
+"""A step works for no longer: what was sealed or damaged meanwhile is seen in the next one."""
 REST = 2.0
 """After the work on a segment, as a multiple of its duration."""
 PART_EVENTS = 200
@@ -59,17 +65,20 @@ class SegmentArchive:
         folder: Path,
         state: Path,
         node_id: str,
-        sign: Callable[[AuditHead], Checkpoint],
+        sealing: Sealing,
     ) -> None:
         """Copy to *folder* what the state's database *state* and its file have."""
         self.folder = folder
         self._state = state
         self._node_id = node_id
-        self._sign = sign
+        self._sealing = sealing
         self._turn = threading.Event()
         self._read_again = 0
         self.waiting = 0
-        """Sealed segments that are not in the archive, as of the last look."""
+        """
+        Sealed segments that are not in the archive, as of the last look; also removed ones
+        whose copy there is damaged.
+        """
         self.holding = Holding()
         """What the archive has, as of the last look."""
         self.proved: Ranges | None = None
@@ -81,17 +90,48 @@ class SegmentArchive:
         """The files that were not read again after they were written, or not rightly."""
         self._proved: set[str] = set()
         """The files that were read since the start of this node."""
+        self._rotten: set[int] = set()
+        """Removed segments whose copy here is damaged: it cannot be written again."""
+        self._kept: Ranges = ()
+        """Removed segments that the archive has, as of the last look."""
+        self._failed: dict[int, int] = {}
+        """Segments whose files could not be written or read, by the order of these attempts."""
+        self._failure_numbers = itertools.count(1)
+        self._due: frozenset[int] = frozenset()
+        """Segments that are to be read again before this node confirms them again."""
+        self._read_ms: dict[int, int] = {}
+        """When a segment was last read, since the start of this node."""
+        self._now_ms = 0
+        self._is_idle = False
+        """Whether the last step found nothing to do."""
+        self._seen: tuple[object, ...] = ()
+        self._looked_s = 0.0
 
     async def run(self) -> None:
         """Work until cancelled."""
         loop = asyncio.get_running_loop()
         due = loop.time() + READ_AGAIN_S
         while True:
-            done = await self._logged("write", self.step)
+            done = await self._logged("write", self._step_if_due)
             if loop.time() >= due:
                 done = await self._logged("read", self.read_again) and done
                 due = loop.time() + READ_AGAIN_S
             await asyncio.sleep(PAUSE_S if done else RETRY_S)
+
+    async def _step_if_due(self) -> None:
+        """Do a step, unless nothing has changed: a look at all files costs the more the older the log is."""
+        now = asyncio.get_running_loop().time()
+        seen = await asyncio.to_thread(self._news)
+        if self._is_idle and seen == self._seen and now - self._looked_s < LOOK_S:
+            return
+        await self.step()
+        self._seen, self._looked_s = seen, now
+
+    def _news(self) -> tuple[object, ...]:
+        with contextlib.closing(open_log(self._state)) as db:
+            last, removed = segments.last_sealed(db), archives.removed(db).through
+            (stored,) = db.execute("SELECT count(*) FROM stored_segments").fetchone()
+            return last, removed, segments.lost(db), stored, self.confirmed, self._due
 
     async def step(self) -> None:
         """
@@ -102,29 +142,53 @@ class SegmentArchive:
         `OSError`.
         """
         lacking = await asyncio.to_thread(self._look)
-        failure: SegmentError | OSError | None = None
-        loop = asyncio.get_running_loop()
-        for segment in lacking:
-            began = loop.time()
-            try:
-                await asyncio.to_thread(self._write, segment)
-            except (SegmentError, OSError) as error:
-                failure = failure or error
-            else:
-                log.info("segment_archived", extra={"segment": segment.number})
-            await asyncio.sleep(REST * (loop.time() - began))
+        failure = await self._each(lacking, self._write_and_tell)
         unread = await asyncio.to_thread(self._unread)
-        for segment in unread:
-            began = loop.time()
-            try:
-                await asyncio.to_thread(self._prove, segment)
-            except (SegmentError, OSError) as error:
-                failure = failure or error
-            await asyncio.sleep(REST * (loop.time() - began))
+        failure = await self._each(unread, self._prove) or failure
+        self._is_idle = not (lacking or unread)
         if lacking or unread:
             await asyncio.to_thread(self._look)
         if failure is not None:
             raise failure
+
+    async def _each(
+        self, each: Sequence[Segment], work: Callable[[Segment], None]
+    ) -> SegmentError | OSError | None:
+        """Run *work* in a thread for each segment, for some seconds; return the first failure."""
+        failure: SegmentError | OSError | None = None
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + ROUND_S
+        # What has failed comes last: it must not take the time of the others.
+        for segment in sorted(each, key=lambda one: self._failed.get(one.number, 0)):
+            began = loop.time()
+            try:
+                await asyncio.to_thread(work, segment)
+                self._failed.pop(segment.number, None)
+            except (SegmentError, OSError) as error:
+                self._failed[segment.number] = next(self._failure_numbers)
+                failure = failure or error
+            await asyncio.sleep(REST * (loop.time() - began))
+            if loop.time() >= ends:
+                break
+        return failure
+
+    def _write_and_tell(self, segment: Segment) -> None:
+        self._write(segment)
+        log.info("segment_archived", extra={"segment": segment.number})
+
+    def has_read(self, numbers: frozenset[int], *, now_ms: int, since_ms: int) -> bool:
+        """
+        Return whether all these segments were read back since a moment; if not, read them.
+
+        Those that the archive lacks by now are left out.
+        """
+        self._now_ms = now_ms
+        self._due = frozenset(
+            number
+            for number in numbers & numbers_of(self.holding.held)
+            if self._read_ms.get(number, 0) < since_ms
+        )
+        return not self._due
 
     async def read_again(self) -> None:
         """Prove the next archived segment; put a damaged one aside. Raises as `step`."""
@@ -147,7 +211,8 @@ class SegmentArchive:
         """Return the segments that the archive lacks, without lost ones, oldest first."""
         with contextlib.closing(open_log(self._state)) as db:
             removed = archives.removed(db).through
-            sealed = [each for each in segments.all_sealed(db) if each.number > removed]
+            every = segments.all_sealed(db)
+            sealed = [each for each in every if each.number > removed]
             stored = dict(db.execute("SELECT number, hash FROM stored_segments"))
             # This node may have found one again.
             declared = frozenset(segments.lost(db))
@@ -171,16 +236,25 @@ class SegmentArchive:
                     proved.append(each.number)
             elif each.number not in lost:
                 lacking.append(each)
-        self.holding, self.waiting = holding_of(archived), len(lacking)
+        kept = [
+            each.number
+            for each in every[: len(every) - len(sealed)]
+            if ArchivedFiles.of(self.folder, each).name in there
+        ]
+        self._kept = ranges_of(kept)
+        self._rotten.intersection_update(kept)
+        self.holding = holding_of(archived)
+        self.waiting = len(lacking) + len(self._rotten)
         self.proved = None if self.confirmed is None else ranges_of(proved)
         return tuple(lacking)
 
     def _unread(self) -> tuple[Segment, ...]:
-        """Return what is in the archive by its name alone, oldest first."""
+        """Return what is in the archive by its name alone, or is due; oldest first."""
         if self.proved is None:
             return ()  # The state may say that this node has read them before.
-        known = subtract(self.holding.held, self.proved)
-        numbers = numbers_of(known)
+        numbers = numbers_of(subtract(self.holding.held, self.proved)) | self._due
+        if not numbers:
+            return ()
         with contextlib.closing(open_log(self._state)) as db:
             return tuple(
                 each for each in segments.all_sealed(db) if each.number in numbers
@@ -188,19 +262,32 @@ class SegmentArchive:
 
     def _write(self, segment: Segment) -> None:
         files = ArchivedFiles.of(self.folder, segment)
-        head = AuditHead(sequence=segment.last_sequence, hash=segment.hash_after)
         self._unproved.add(files.name)
         archive_files.write(
             files,
             segment,
             self._events(segment),
-            self._sign(head),
+            self._signed(segment),
             node_id=self._node_id,
+            is_signed=self._is_signed,
         )
         reach(Point.ARCHIVE_WRITTEN)
-        archive_files.prove(files, segment)
+        archive_files.prove(files, segment, self._is_signed)
         self._unproved.discard(files.name)
         self._proved.add(files.name)
+        self._read_ms[segment.number] = self._now_ms
+
+    def _signed(self, segment: Segment) -> Checkpoint:
+        """
+        Return a checkpoint of the segment's end, at the time of its last event.
+
+        With the time of now it would say that the log has no later events.
+        """
+        head = AuditHead(sequence=segment.last_sequence, hash=segment.hash_after)
+        return checkpoints.sign(self._sealing, head, at_ms=segment.last_at_ms)
+
+    def _is_signed(self, checkpoint: Checkpoint) -> bool:
+        return checkpoints.is_signed(self._sealing, checkpoint)
 
     def _events(self, segment: Segment) -> Iterator[AuditEvent]:
         skip = 0
@@ -220,7 +307,7 @@ class SegmentArchive:
             return number <= archives.removed(db).through
 
     def _prove_next(self) -> None:
-        held = self.holding.held
+        held = (*self._kept, *self.holding.held)
         if not held:
             return
         after = self._read_again
@@ -234,12 +321,16 @@ class SegmentArchive:
     def _prove(self, segment: Segment) -> None:
         files, number = ArchivedFiles.of(self.folder, segment), segment.number
         try:
-            archive_files.prove(files, segment)
+            archive_files.prove(files, segment, self._is_signed)
             self._proved.add(files.name)
+            self._read_ms[number] = self._now_ms
+            self._rotten.discard(number)
         except (SegmentError, OSError) as error:
             self._unproved.add(files.name)
             self._proved.discard(files.name)
             if self._is_removed(number):  # It cannot be written again.
+                self._rotten.add(number)
+                self._look()
                 raise SegmentError(
                     f"segment {number} is damaged in the archive, and retention has "
                     f"removed it: take it from another archive: {error}"

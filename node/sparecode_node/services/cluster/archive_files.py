@@ -13,11 +13,13 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.ids import KeyId
 from sparecode_node.durable_files import sync_directory
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.audit import AuditRecord
@@ -86,6 +88,7 @@ def write(
     checkpoint: Checkpoint,
     *,
     node_id: str,
+    is_signed: Callable[[Checkpoint], bool],
 ) -> None:
     """
     Write the files of a segment, durably, each completely or not at all.
@@ -95,20 +98,26 @@ def write(
     else of that name is put aside. Raises `SegmentError` if these are not its events,
     and `OSError`.
     """
-    if not _is_there(files.events, segment, _prove_events):
+    if not _is_there(files.events, lambda: _prove_events(files.events, segment)):
         _write(files.events, _lines(segment, events), node_id)
-    if not _is_there(files.checkpoint, segment, _prove_checkpoint):
+    if not _is_there(
+        files.checkpoint,
+        lambda: _prove_checkpoint(files.checkpoint, segment, is_signed),
+    ):
         _write(files.checkpoint, [_text(checkpoint)], node_id)
 
 
-def prove(files: ArchivedFiles, segment: Segment) -> None:
+def prove(
+    files: ArchivedFiles, segment: Segment, is_signed: Callable[[Checkpoint], bool]
+) -> None:
     """
     Read the files of a segment. Raises `SegmentError`, and `OSError`.
 
-    The signature of the checkpoint is for verifiers: here the state says what is right.
+    The state says which events are right. *is_signed* says it of the checkpoint, which
+    verifiers need when the state is gone.
     """
     _prove_events(files.events, segment)
-    _prove_checkpoint(files.checkpoint, segment)
+    _prove_checkpoint(files.checkpoint, segment, is_signed)
 
 
 def put_aside(files: ArchivedFiles) -> None:
@@ -117,14 +126,12 @@ def put_aside(files: ArchivedFiles) -> None:
     _put_aside(files.events)
 
 
-def _is_there(
-    path: Path, segment: Segment, prove: Callable[[Path, Segment], None]
-) -> bool:
+def _is_there(path: Path, prove: Callable[[], None]) -> bool:
     """Return whether a file is there and right; put aside what is wrong."""
     if not os.path.lexists(path):
         return False
     try:
-        prove(path, segment)
+        prove()
     except (SegmentError, OSError) as error:
         _put_aside(path)
         log.warning(
@@ -155,19 +162,22 @@ def _prove_events(path: Path, segment: Segment) -> None:
             raise SegmentError("a line is not as it was written")
 
 
-def _prove_checkpoint(path: Path, segment: Segment) -> None:
+def _prove_checkpoint(
+    path: Path, segment: Segment, is_signed: Callable[[Checkpoint], bool]
+) -> None:
     with open(path, "rb", opener=open_regular) as file:
         content = file.read(_CHECKPOINT_BYTES_MAX)
     try:
-        checkpoint = json.loads(content)
-        same = (
-            checkpoint["sequence"] == segment.last_sequence
-            and checkpoint["head"] == segment.hash_after.hex()
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        checkpoint = _checkpoint_in(json.loads(content))
+        if _text(checkpoint) != content:
+            raise SegmentError("the checkpoint is not as it was written")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SegmentError("the checkpoint is damaged") from error
-    if not same:
+    end = (segment.last_sequence, segment.hash_after)
+    if (checkpoint.sequence, checkpoint.head) != end:
         raise SegmentError("the checkpoint is of other events")
+    if not is_signed(checkpoint):
+        raise SegmentError("the checkpoint has not the cluster's signature")
 
 
 def _lines(segment: Segment, events: Iterable[AuditEvent]) -> Iterator[bytes]:
@@ -203,6 +213,18 @@ def _read_lines(path: Path) -> Iterator[bytes]:
     with open(path, "rb", opener=open_regular) as file:
         while line := file.readline(_EVENT_BYTES_MAX):
             yield line
+
+
+def _checkpoint_in(content: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(
+        cluster_id=content["cluster_id"],
+        sequence=content["sequence"],
+        head=bytes.fromhex(content["head"]),
+        at_ms=content["at_ms"],
+        key_id=KeyId(content["key_id"]),
+        public_key=base64.b64decode(content["public_key"], validate=True),
+        signature=base64.b64decode(content["signature"], validate=True),
+    )
 
 
 def _text(checkpoint: Checkpoint) -> bytes:

@@ -10,6 +10,7 @@ with the CA's certificate.
 import json
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -50,6 +51,30 @@ def sign(sealing: Sealing, head: AuditHead, *, at_ms: int) -> Checkpoint:
         public_key=key.public_key().public_bytes_raw(),
         signature=key.sign(message),
     )
+
+
+def is_signed(sealing: Sealing, checkpoint: Checkpoint) -> bool:
+    """
+    Return whether a key that the ring holds, or held, has signed a checkpoint.
+
+    It may name another cluster: the one from whose backup this one began.
+    """
+    public_key = sealing.checkpoint_public_key(checkpoint.key_id)
+    if public_key is None or public_key != checkpoint.public_key:
+        return False
+    message = signed_bytes(
+        cluster_id=checkpoint.cluster_id,
+        head=AuditHead(sequence=checkpoint.sequence, hash=checkpoint.head),
+        at_ms=checkpoint.at_ms,
+        key_id=checkpoint.key_id,
+    )
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(
+            checkpoint.signature, message
+        )
+    except InvalidSignature:
+        return False
+    return True
 
 
 def signed_bytes(

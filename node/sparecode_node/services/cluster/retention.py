@@ -95,8 +95,12 @@ class Retention:
         new = sorted(proved - confirmed)[:NOTED_MAX]
         holding = holding_of((proved & confirmed) | set(new))
         told = numbers_of(holding.held)
-        is_due = bool(told) and self._clock.now_ms() - said_ms >= RENEW_MS
+        now_ms = self._clock.now_ms()
+        is_due = bool(told) and now_ms - said_ms >= RENEW_MS
         if told == confirmed and not is_due:
+            return
+        # A confirmation counts for all, and for days. What it lets go is read before.
+        if not confirmed - told and not await self._has_read(archive, now_ms):
             return
         async with self._state.transaction() as transaction:
             hash_after = await archives.hash_after(transaction, holding.through)
@@ -108,6 +112,11 @@ class Retention:
             hash_after=hash_after,
         )
         await self._propose(command)
+
+    async def _has_read(self, archive: SegmentArchive, now_ms: int) -> bool:
+        async with self._state.transaction() as transaction:
+            soon = await archives.soon_removable(transaction, now_ms)
+        return archive.has_read(soon.numbers, now_ms=now_ms, since_ms=soon.since_ms)
 
     def _is_member(self) -> bool:
         members = {each.node_id for each in self._replicator.members()}

@@ -11,7 +11,7 @@ from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.retention import (
     RENEW_MS,
-    fresh_since_ms,
+    counts_since_ms,
     removable_before_ms,
 )
 from sparecode_node.domain.segments import gone, in_words, ranges_of
@@ -175,15 +175,14 @@ def remove_segments(applying: Applying, command: RemoveSegments) -> Rejected | N
     if segment.last_at_ms >= limit_ms:
         return _stale("the policy keeps these segments")
     first = before.through + 1
-    copies = archives.copies(
-        db, first, segment.number, since_ms=fresh_since_ms(applying.now_ms)
-    )
+    since_ms = counts_since_ms(applying.now_ms, shortened_ms)
+    copies = archives.copies(db, first, segment.number, since_ms=since_ms)
     # What was declared lost may have been found again, and is then like any other.
     exempt = gone(segments.lost(db), segments.holdings(db).values())
     for number in range(first, segment.number + 1):
         if number not in exempt and copies.get(number, 0) < policy.audit_archive_copies:
             return _stale(f"segment {number} is not in enough archives")
-    places = archives.places(db, first, segment.number)
+    places = archives.places(db, first, segment.number, since_ms=since_ms)
     archives.remove(db, segment.number, applying.now_ms, places)
     fewest = min(
         (

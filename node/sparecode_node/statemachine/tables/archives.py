@@ -296,13 +296,19 @@ def short(
     ).fetchall()
 
 
-def places(db: sqlite3.Connection, first: int, last: int) -> tuple[Copy, ...]:
-    """Return the archivers that have some of these segments, each with its place."""
+def places(
+    db: sqlite3.Connection, first: int, last: int, *, since_ms: int
+) -> tuple[Copy, ...]:
+    """
+    Return the archivers that have some of these segments, each with its place.
+
+    Nodes count that have spoken since *since_ms*.
+    """
     rows = db.execute(
         "SELECT DISTINCT archiver, place FROM archived_segments "
-        "JOIN archive_places USING (archiver) WHERE number BETWEEN ? AND ? "
-        "ORDER BY archiver",
-        (first, last),
+        "JOIN archive_places USING (archiver) "
+        f"WHERE number BETWEEN :first AND :last AND {FRESH} ORDER BY archiver",
+        {"first": first, "last": last, "since": since_ms},
     )
     return tuple(Copy(archiver=archiver, place=place) for archiver, place in rows)
 
