@@ -339,6 +339,40 @@ async def test_the_newest_missing_segment_is_fetched_first(
     assert list(dict.fromkeys(numbers)) == [3, 2, 1]
 
 
+async def test_a_long_fetch_does_not_keep_new_events_waiting(
+    node: OneNode,
+    whole: SegmentKeeper,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All voters wait with the discard of what this node has not stored."""
+    monkeypatch.setattr(keeping, "ROUND_S", 0.0)
+    asked: list[int] = []
+
+    class WithoutTheNewest(NoSegments):
+        def lend(
+            self, number: int, hash_after: bytes, *, skip: int, most: int
+        ) -> bytes:
+            asked.append(number)
+            if number == 3:
+                raise SegmentNotHeldError("not now")
+            return whole.lend(number, hash_after, skip=skip, most=most)
+
+    async with (
+        joined(node, tmp_path) as path,
+        kept(path) as keeper,
+        linked(keeper.exchange, n2=WithoutTheNewest()),
+    ):
+        with pytest.raises(SegmentNotHeldError):
+            await keeper.step()
+        assert asked == [3], "a step ends after some seconds"
+        await add_users(node, *(f"later{number}" for number in range(EVENTS)))
+        await keeper.step()
+        assert stored_numbers(path) == [2, 4], "what was not sent comes last"
+        await keeper.step()
+        assert stored_numbers(path) == [1, 2, 4]
+
+
 async def test_a_node_fetches_nothing_before_it_serves(
     node: OneNode, whole: SegmentKeeper, tmp_path: Path
 ) -> None:
@@ -407,13 +441,16 @@ async def test_a_gap_between_events_of_the_state_is_told(node: OneNode) -> None:
         await shown(node)
 
 
+@pytest.mark.parametrize("text", ["'x'", "CAST(x'ff' AS TEXT)"])
 async def test_a_rotten_own_event_comes_from_another_member(
-    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path, text: str
 ) -> None:
     """The state's database may be damaged where the digest no longer looks."""
     path = tmp_path / "local.db"
     before = await views(node)
-    node.local_db.execute("UPDATE audit_events SET detail = 'x' WHERE sequence = 3")
+    node.local_db.execute(
+        f"UPDATE audit_events SET detail = {text} WHERE sequence = 3"  # noqa: S608
+    )
     node.local_db.commit()
     async with kept(path) as keeper:
         with pytest.raises(SegmentNotHeldError):
@@ -485,6 +522,39 @@ async def test_a_backup_has_every_event_and_a_member_that_lacks_one_makes_none(
         opened = open_backup(tmp_path / "c.backup", tmp_path / "part.db", [secret])
     assert opened.manifest.audit_sequence > signed.manifest.audit_sequence
     assert whole.missing == ()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE audit_events SET detail = 'another' WHERE sequence = 3",
+        "UPDATE audit_events SET detail = CAST(x'ff' AS TEXT) WHERE sequence = 3",
+        "DELETE FROM audit_events WHERE sequence = 3",
+    ],
+)
+async def test_no_backup_has_a_rotten_event(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path, damage: str
+) -> None:
+    """(E1) It could never be restored. The segment is fetched again at once."""
+    _, public = age_files.new_identity()
+    await name_recipients(node, public)
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    async with kept(path) as keeper:
+        await keeper.step()
+        node.backups._source = dataclasses.replace(
+            node.backups._source,
+            write_whole=lambda target: write_whole(path, target),
+            rotten=keeper.suspect,
+        )
+        with contextlib.closing(sqlite3.connect(file_of(path))) as db, db:
+            db.execute(damage)
+        with pytest.raises(MissingSegmentError, match=f"1 to {EVENTS}"):
+            await write(node, tmp_path / "a.backup")
+        async with linked(keeper.exchange, n2=whole):
+            await keeper.step()
+        assert keeper.missing == ()
+        await write(node, tmp_path / "b.backup")
 
 
 async def test_a_backup_without_sealed_events_has_the_state_alone(
@@ -894,10 +964,57 @@ async def test_rot_is_looked_for_while_another_segment_is_missing(
     )
 
 
-async def test_a_damaged_file_stays_marked_although_the_disk_was_full(
+def zero_page_of(path: Path, sequence: int) -> None:
+    """Overwrite the page of the sealed file with an event, as a bad disk does."""
+    file = file_of(path)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (page_size,) = db.execute("PRAGMA page_size").fetchone()
+        (found,) = db.execute(
+            "SELECT hash FROM audit_events WHERE sequence = ?", (sequence,)
+        ).fetchone()
+    content = bytearray(file.read_bytes())
+    page = content.index(found) // page_size * page_size
+    content[page : page + page_size] = bytes(page_size)
+    with file.open("r+b") as opened:
+        opened.write(content)
+
+
+async def test_a_damaged_file_is_replaced_while_the_node_runs(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) What it still has is kept, the rest is fetched, and readers see both."""
+    path, other = tmp_path / "local.db", tmp_path / "other.db"
+    stored: list[Any] = []
+    await add_users(node, *(f"more{number}" for number in range(8 * EVENTS)))
+    write_snapshot(path, other)
+    sealed_events.create(other)
+    before = await shown(node)
+    await discard(node, path)
+    numbers = stored_numbers(path)
+    zero_page_of(path, 3)
+    async with kept(path, stored.append) as keeper, kept(other) as whole:
+        keeper.on_replaced = node.state.reopen
+        await whole.step()
+        await keeper.step()
+        with pytest.raises(SegmentError, match="segment 1 is damaged"):
+            await keeper.read_again()
+        async with linked(keeper.exchange, n2=whole):
+            with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+                await keeper.step()
+            await keeper.step()
+        assert keeper.missing == ()
+        assert stored_numbers(path) == numbers
+    assert None in stored, "meanwhile nothing was discarded"
+    assert (await shown(node))[-len(before) :] == before
+    (aside,) = sealed_events.put_aside_files(path)
+    assert aside.name == "local-audit.db.damaged-1"
+
+
+async def test_a_damaged_file_is_replaced_when_a_full_disk_lets_it(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(U1) Nothing is discarded, the metric tells of it, and the mark is made later."""
+    """(U1) Nothing is discarded, and the metric tells of it."""
     path = tmp_path / "local.db"
     stored: list[Any] = []
     full = True
@@ -905,9 +1022,9 @@ async def test_a_damaged_file_stays_marked_although_the_disk_was_full(
     def failing(state: Path) -> None:
         if full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        sealed_events.mark(state)
+        sealed_events.create(state)
 
-    monkeypatch.setattr(keeping, "mark", failing)
+    monkeypatch.setattr(keeping, "create", failing)
     async with kept(path, stored.append) as keeper:
         await keeper.step()
         assert stored[-1] is not None
@@ -921,12 +1038,14 @@ async def test_a_damaged_file_stays_marked_although_the_disk_was_full(
         assert keeper.holding == Holding()
         counts = EventCounts(path)
         counts.take()
-        assert counts.missing_segments == 0, "it is not marked yet"
-        full = False
-        with pytest.raises(SegmentError, match="page 3 is damaged"):
-            await keeper.step()
-        counts.take()
         assert counts.missing_segments == 3
+        with pytest.raises(OSError, match="No space left"):
+            await keeper.step()
+        full = False
+        await keeper.step()
+        counts.take()
+        assert counts.missing_segments == 0
+        assert stored[-1] is not None
 
 
 async def test_events_after_a_gap_in_the_state_are_shown_when_they_are_found(
@@ -973,7 +1092,8 @@ async def test_a_recovery_tells_which_older_events_this_node_lacks(
     assert "n2 has told that it has segments 2." in words
     assert "n3 has told" not in words
     assert "state-audit.db.damaged-101" in words
-    sealed_events.mark(path)
+    sealed_events.put_aside(path)
+    sealed_events.create(path)
     assert missing_segments(path, own.node_id).ranges == ((1, 3),)
 
 

@@ -374,23 +374,29 @@ def test_a_segment_that_the_disk_cannot_read_counts_as_missing(
     store_all(world, file)
     (segment, *_) = sealed(world)
 
-    def fails_with(code: int) -> Callable[..., None]:
+    def fails_with(error: sqlite3.DatabaseError, code: int) -> Callable[..., None]:
         def read(*_: object) -> None:
-            error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorcode = code
             raise error
 
         return read
 
-    monkeypatch.setattr(sealed_events, "_verify", fails_with(sqlite3.SQLITE_FULL))
+    full = fails_with(sqlite3.OperationalError("disk is full"), sqlite3.SQLITE_FULL)
+    monkeypatch.setattr(sealed_events, "prove", full)
     with pytest.raises(sqlite3.OperationalError):
         file.verify(segment)
     assert segment.number in file.stored()
-    unreadable = fails_with(sqlite3.SQLITE_IOERR_READ)
-    monkeypatch.setattr(sealed_events, "_verify", unreadable)
-    with pytest.raises(SegmentError, match="cannot read"):
+    for error, code in (
+        (sqlite3.OperationalError("disk I/O error"), sqlite3.SQLITE_IOERR_READ),
+        # Inside SQLite: SQLITE_IOERR_CORRUPTFS.
+        (sqlite3.DatabaseError("image is malformed"), sqlite3.SQLITE_CORRUPT),
+    ):
+        monkeypatch.setattr(sealed_events, "prove", fails_with(error, code))
+        with pytest.raises(SegmentError, match="cannot read"):
+            file.verify(segment)
+        assert segment.number not in file.stored()
+        monkeypatch.undo()
         file.verify(segment)
-    assert segment.number not in file.stored()
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,7 @@ class Node:
         await replicator.start()
         cleanup.push_async_callback(replicator.stop)
         state = await LocalState.open(config.node.data_dir / STATE)
+        self._segments.on_replaced = state.reopen
         cleanup.push_async_callback(state.close)
         condition = observe(
             config,
@@ -250,7 +251,7 @@ class Node:
             cleanup,
         )
         backup_source = BackupSource.of(
-            config.node.data_dir / STATE, processes, VERSION
+            config.node.data_dir / STATE, processes, VERSION, self._segments.suspect
         )
         await asyncio.to_thread(backup_source.remove_leftovers)
         services = build_services(

@@ -8,6 +8,7 @@ which. To see recent commits, pass the read barrier first (`services/reading.py`
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,8 @@ __all__ = ["LocalState", "ReadTransaction"]
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 
 class LocalState:
     """
@@ -33,10 +36,15 @@ class LocalState:
     Batched reads share one more connection, see `at_once`.
     """
 
-    def __init__(self, small_reads: BatchedReads, search: SearchIndex) -> None:
+    def __init__(
+        self, path: Path, small_reads: BatchedReads, search: SearchIndex
+    ) -> None:
+        self._path = path
         self._small_reads = small_reads
         self.search = search
-        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._idle: asyncio.Queue[tuple[int, aiosqlite.Connection]] = asyncio.Queue()
+        """Each with the generation of the files that it has open."""
+        self._generation = 0
         self._size = 0
         self._returning: set[asyncio.Future[None]] = set()
 
@@ -44,10 +52,10 @@ class LocalState:
     async def open(cls, path: Path, *, connections: int = 4) -> Self:
         """Open *path*, which the state machine has created."""
         search = SearchIndex(path.with_name(f"{path.stem}-search.db"))
-        state = cls(BatchedReads(await asyncio.to_thread(_open, path)), search)
+        state = cls(path, BatchedReads(await asyncio.to_thread(_open, path)), search)
         try:
             for _ in range(connections):
-                state._idle.put_nowait(await _connect(path))
+                state._idle.put_nowait((0, await _connect(path)))
                 state._size += 1
         except BaseException:
             await state.close()
@@ -57,10 +65,17 @@ class LocalState:
     async def close(self) -> None:
         """Close the connections, each after its reader has finished."""
         for _ in range(self._size):
-            connection = await self._idle.get()
+            _, connection = await self._idle.get()
             await connection.close()
         await self._small_reads.close()
         await self.search.close()
+
+    async def reopen(self) -> None:
+        """Open the files again, because one was replaced; each connection after its reader."""
+        self._generation += 1
+        for _ in range(self._size):
+            async with self.transaction():
+                pass  # It is opened again when it comes back.
 
     async def at_once(self, query: Query[T]) -> T:
         """
@@ -75,7 +90,7 @@ class LocalState:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[ReadTransaction]:
         """Lend a connection, inside a read transaction."""
-        connection = await self._idle.get()
+        generation, connection = await self._idle.get()
         try:
             await connection.execute("BEGIN")
             yield ReadTransaction(
@@ -86,17 +101,33 @@ class LocalState:
         finally:
             # The reader may be canceled above, and again here. The connection must
             # come back in any case.
-            returning = asyncio.ensure_future(self._give_back(connection))
+            returning = asyncio.ensure_future(self._give_back(generation, connection))
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
             await asyncio.shield(returning)
 
-    async def _give_back(self, connection: aiosqlite.Connection) -> None:
+    async def _give_back(
+        self, generation: int, connection: aiosqlite.Connection
+    ) -> None:
         """End the transaction, if any, and make the connection available again."""
         try:
             await connection.rollback()
+            if generation != self._generation:
+                generation, connection = await self._renewed(generation, connection)
         finally:
-            self._idle.put_nowait(connection)
+            self._idle.put_nowait((generation, connection))
+
+    async def _renewed(
+        self, generation: int, connection: aiosqlite.Connection
+    ) -> tuple[int, aiosqlite.Connection]:
+        newest = self._generation
+        try:
+            opened = await _connect(self._path)
+        except (sqlite3.Error, OSError) as error:  # It is tried after the next reader.
+            log.warning("state_not_opened", extra={"cause": str(error)})
+            return generation, connection
+        await connection.close()
+        return newest, opened
 
 
 def _open(path: Path) -> sqlite3.Connection:

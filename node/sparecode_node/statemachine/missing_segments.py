@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.segments import Ranges, common, ranges_of
-from sparecode_node.statemachine.sealed_events import is_marked, open_log
+from sparecode_node.statemachine.sealed_events import open_log
 from sparecode_node.statemachine.tables import archives, segments
 
 
@@ -51,8 +51,6 @@ def missing_segments(state: Path, own: NodeId) -> MissingSegments:
     with contextlib.closing(open_log(state)) as db:
         db.execute("BEGIN")
         stored = dict(db.execute("SELECT number, hash FROM stored_segments").fetchall())
-        if is_marked(state):
-            stored = {}
         passed_over = segments.lost(db)
         removed = archives.removed(db).through
         missing = [

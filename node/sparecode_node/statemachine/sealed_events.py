@@ -38,6 +38,8 @@ from sparecode_node.statemachine.tables.schema import (
 from sparecode_node.statemachine.tables.segments import Segment
 
 FORMAT = 1
+_PRIMARY = 0xFF
+"""The part of an error code of SQLite that names its kind."""
 COLUMNS = "sequence, at_ms, actor, node, action, target, outcome, reason, detail, hash"
 
 _TABLES = f"""
@@ -121,9 +123,7 @@ def create(state: Path) -> None:
     readable and on no disk. Raises `sqlite3.Error` and `OSError`.
     """
     file = file_of(state)
-    if is_marked(state):
-        put_aside(state)
-    elif (log := file.with_name(f"{file.name}-wal")).exists():
+    if (log := file.with_name(f"{file.name}-wal")).exists():
         write_again(log)
     try:
         _open(file).close()
@@ -134,16 +134,8 @@ def create(state: Path) -> None:
         _open(file).close()
 
 
-def _mark_of(state: Path) -> Path:
-    return file_of(state).with_name(f"{file_of(state).name}-is-damaged")
-
-
 def find_damage(state: Path) -> str:
-    """
-    Check the whole file; return its damage, empty: none.
-
-    A damaged file is put aside at the next start, because readers have it open (`mark`).
-    """
+    """Check the whole file; return its damage, empty: none."""
     try:
         uri = read_only_uri(file_of(state))
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
@@ -155,22 +147,12 @@ def find_damage(state: Path) -> str:
         return str(error)
 
 
-def mark(state: Path) -> None:
-    """Let the next start put the damaged file aside. Raises `OSError`: a full disk."""
-    if not is_marked(state):
-        _mark_of(state).touch(mode=0o600)
-
-
-def is_marked(state: Path) -> bool:
-    """Return whether the file is damaged: nothing in it counts as stored."""
-    return _mark_of(state).exists()
-
-
 def put_aside(state: Path) -> None:
     """
     Rename a damaged file; what it had comes from other members again.
 
-    A node that is alone has no other copy, so nothing of it is deleted.
+    A node that is alone has no other copy, so nothing of it is deleted. Readers that have
+    the file open go on with it.
     """
     file = file_of(state)
     number = 1
@@ -181,7 +163,6 @@ def put_aside(state: Path) -> None:
         file.with_name(f"{file.name}-wal").rename(f"{damaged}-wal")
     with contextlib.suppress(FileNotFoundError):
         file.rename(damaged)
-    _mark_of(state).unlink(missing_ok=True)
 
 
 def put_aside_files(state: Path) -> list[Path]:
@@ -217,6 +198,7 @@ class SealedEvents:
         """Open the file of the state's database *state*; `create` has made it."""
         self._db = _open(file_of(state))
         self._log = open_log(state, any_thread=True)
+        self._log.text_factory = _text
         self._stored: dict[int, bytes] | None = None
         self._segments: tuple[Segment, ...] = ()
 
@@ -331,9 +313,9 @@ class SealedEvents:
         copy. Raises `SegmentError`.
         """
         try:
-            _verify(self._db, segment, pace)
-        except (SegmentError, sqlite3.OperationalError) as error:
-            if not (isinstance(error, SegmentError) or _is_unreadable(error)):
+            prove(self._db, segment, pace)
+        except (SegmentError, sqlite3.DatabaseError) as error:
+            if not is_of_rot(error):
                 raise
             with self._transaction():
                 self._uncount(segment)
@@ -392,6 +374,7 @@ def lines_of(
     not know the segment. Whether events are missing shows where they are verified.
     """
     with contextlib.closing(open_log(state)) as log:
+        log.text_factory = _text
         log.execute("BEGIN")
         segment = segments.find(log, number)
         if segment is None or segment.hash_after != hash_after or skip < 0:
@@ -407,15 +390,30 @@ def lines_of(
         return b"".join(canonical(_event(row)) + b"\n" for row in rows)
 
 
-def _is_unreadable(error: sqlite3.OperationalError) -> bool:
-    """Return whether the disk has failed to read: a full one only fails to write."""
-    return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_READ
+def is_of_rot(error: SegmentError | sqlite3.DatabaseError) -> bool:
+    """
+    Return whether reading events has failed because of them: a full disk is no rot.
+
+    SQLite reports a bad sector as damage of the file (`SQLITE_IOERR_CORRUPTFS` inside),
+    and a value of another type as a violation of the table's.
+    """
+    if isinstance(error, SegmentError):
+        return True
+    return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_READ or (
+        error.sqlite_errorcode & _PRIMARY
+    ) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT)
 
 
-def _verify(db: sqlite3.Connection, segment: Segment, pace: Pace) -> None:
-    # What readers see is compared, also the stored hashes, which exports show.
+def prove(db: sqlite3.Connection, segment: Segment, pace: Pace = iter) -> None:
+    """
+    Compare the events of a segment in `main.audit_events` with the state's hashes.
+
+    What readers see is compared, also the stored hashes, which exports show. Raises
+    `SegmentError`, and `sqlite3.Error`.
+    """
+    db.text_factory = _text
     rows = db.execute(
-        f"SELECT {COLUMNS} FROM audit_events WHERE sequence BETWEEN ? AND ? "
+        f"SELECT {COLUMNS} FROM main.audit_events WHERE sequence BETWEEN ? AND ? "
         "ORDER BY sequence",
         (segment.first_sequence, segment.last_sequence),
     ).fetchall()

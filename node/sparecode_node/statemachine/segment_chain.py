@@ -26,6 +26,16 @@ class SegmentError(Exception):
     """The events of a segment are not those that the state knows, or not all of them."""
 
 
+class RottenSegmentError(Exception):
+    """What a node's file has of a segment that counts as stored is damaged."""
+
+    def __init__(self, number: int, first: int, last: int) -> None:
+        super().__init__(
+            f"the audit events {first} to {last} are damaged in this node's file"
+        )
+        self.number, self.first, self.last = number, first, last
+
+
 class SegmentChain:
     """Takes the events of a segment, one after the other."""
 

@@ -59,7 +59,8 @@ def write_whole(state: Path, target: Path) -> SnapshotFacts:
     Copy the state into the new file *target*, with all audit events that this node has.
 
     For backups: sealed events are not part of a snapshot once this node's other file has
-    them. Returns facts with a digest. Raises as `write_snapshot`.
+    them. Returns facts with a digest. Raises as `write_snapshot`, and
+    `RottenSegmentError`.
     """
     target.touch(mode=0o600)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sparecode_node.domain.policy import MINUTE_MS
 from sparecode_node.services.ambient import Clock, SystemClock
 from sparecode_node.statemachine.missing_segments import kept_in_state
-from sparecode_node.statemachine.sealed_events import is_marked, open_log
+from sparecode_node.statemachine.sealed_events import open_log
 from sparecode_node.statemachine.short_segments import short_segments
 
 _WORD = re.compile(r"[A-Za-z_]{0,40}")
@@ -30,12 +30,10 @@ class Queue:
     """When the oldest waiting event happened; 0: none waits."""
 
 
-_SEALED = """
+_MISSING = """
 SELECT count(*) FROM audit_segments AS sealed
 WHERE number NOT IN (SELECT number FROM lost_segments)
 AND number > (SELECT coalesce(max(through), 0) FROM removed_segments)
-"""
-_NOT_STORED = """
 AND NOT EXISTS (
     SELECT 1 FROM stored_segments AS stored
     WHERE stored.number = sealed.number AND stored.hash = sealed.hash_after
@@ -91,8 +89,7 @@ class EventCounts:
                 "SELECT count(*) FROM "
                 "(SELECT DISTINCT authority, fingerprint FROM due_authorities)"
             ).fetchone()
-            missing = _SEALED if is_marked(self._path) else f"{_SEALED} {_NOT_STORED}"
-            (self.missing_segments,) = db.execute(missing).fetchone()
+            (self.missing_segments,) = db.execute(_MISSING).fetchone()
             self.segments_in_state = len(kept_in_state(db))
             self._count_short(db)
             (self.entry_skipped_ms,) = db.execute(

@@ -17,6 +17,7 @@ from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries import segments
+from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
@@ -32,6 +33,7 @@ from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import CreateBackup, NoteBackup
 from sparecode_node.statemachine.handlers.cluster import NO_RECIPIENT
 from sparecode_node.statemachine.handlers.epochs import FIRST_EPOCH
+from sparecode_node.statemachine.segment_chain import RottenSegmentError
 from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
@@ -63,17 +65,29 @@ class BackupSource:
     """
     write_state_alone: Callable[[Path], SnapshotFacts]
     """The same without sealed audit events."""
+    rotten: Callable[[int], object] = lambda _: None
+    """
+    Called with the number of a segment of the audit log that was found rotten, from any
+    thread.
+    """
     directory: Path
     """A folder of this node alone: unencrypted files stay in it."""
     version: str
     """The version of the software."""
 
     @classmethod
-    def of(cls, state: Path, processes: StateProcesses, version: str) -> Self:
+    def of(
+        cls,
+        state: Path,
+        processes: StateProcesses,
+        version: str,
+        rotten: Callable[[int], object],
+    ) -> Self:
         """Return a source for the state file *state*; working files are written beside it."""
         return cls(
             write_whole=lambda target: processes.write_whole(state, target),
             write_state_alone=lambda target: processes.write_state_alone(state, target),
+            rotten=rotten,
             directory=state.parent,
             version=version,
         )
@@ -123,7 +137,7 @@ class Backups:
         when the last piece was read. Raises `InvalidFieldError`,
         `NotSignedInError`, `NotPermittedError`, `Refused`, `ProposeError`, and
         `MissingSegmentError` if another member has audit events that this one lacks;
-        the pieces raise `StoppingError`.
+        the pieces raise `StoppingError`, and `MissingSegmentError` for rotten events.
         """
         deadline = self._proposer.deadline(context)
         session = await self._proposer.begin(context, deadline)
@@ -186,7 +200,11 @@ class Backups:
     ) -> SignedManifest:
         """Write a snapshot, encrypt it, and sign its manifest. Runs in a thread."""
         plain = folder / "state.db"
-        facts = write(plain)
+        try:
+            facts = write(plain)
+        except RottenSegmentError as error:
+            self._source.rotten(error.number)
+            raise MissingSegmentError(error.first, error.last) from error
         reach(Point.BACKUP_COPIED)
         manifest = describe(
             plain,

@@ -37,11 +37,12 @@ from sparecode_node.services.cluster.segment_plan import (
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
+    create,
     events_in,
     file_of,
     find_damage,
     lines_of,
-    mark,
+    put_aside,
     put_aside_files,
 )
 from sparecode_node.statemachine.segment_chain import (
@@ -60,6 +61,8 @@ PAUSE_S = 1.0
 """Between two looks at the state."""
 RETRY_S = 10.0
 """After a failure, such as a full disk, or segments that no member has."""
+ROUND_S = 10.0
+"""A step fetches for no longer: what was sealed meanwhile is stored in the next one."""
 REST = 2.0
 """After the work on a segment, as a multiple of its duration."""
 TURN_EVENTS = 50
@@ -110,13 +113,18 @@ class SegmentKeeper:
         One that stalls costs minutes. It is asked after the others from then on, and not
         first for each of a thousand segments.
         """
+        self._not_held: dict[int, int] = {}
+        """Segments that no member has sent, by the order of these attempts: last next time."""
         self._failure_numbers = itertools.count(1)
         self._causes: dict[str, str] = {}
         """Why the last step of each kind failed."""
         self._agreed: Ranges = ()
         self._found: Ranges = ()
         self._read_again = 0
-        self._damage = ""
+        self._suspects: set[int] = set()
+        self._is_damaged = self._is_replaced = False
+        self.on_replaced: Callable[[], Awaitable[None]] | None = None
+        """Called after a damaged file was replaced: readers have it open."""
         self._sealed: tuple[Segment, ...] | None = None
         self._stored: dict[int, bytes] | None = None
         self._seen: tuple[object, ...] = ()
@@ -131,6 +139,10 @@ class SegmentKeeper:
         *found*: segments that were declared lost, and that another member has.
         """
         self._agreed, self._found = agreed, found
+
+    def suspect(self, number: int) -> None:
+        """Read a segment again in the next step: it was found rotten. Any thread may call it."""
+        self._suspects.add(number)
 
     async def run(self) -> None:
         """Store, fetch and read again until cancelled."""
@@ -152,6 +164,14 @@ class SegmentKeeper:
 
         Raises `SegmentError`, `SegmentNotHeldError`, `sqlite3.Error` and `OSError`.
         """
+        if self._is_replaced and self.on_replaced is not None:
+            await self.on_replaced()
+            self._is_replaced = False
+        while self._suspects:
+            try:
+                await self._verify(self._suspects.pop())
+            except SegmentError as error:  # It is missing now, as the plan says.
+                log.warning("segment_is_rotten", extra={"cause": str(error)})
         plan = await asyncio.to_thread(self._plan)
         if plan.removed > self._deleted:
             plan = await self._delete_removed()
@@ -163,19 +183,34 @@ class SegmentKeeper:
                 failure = error
         if not self._serves():
             plan = replace(plan, missing=(), found=())  # A join comes first.
-        for segment in plan.missing:
-            try:
-                await self._fetch(segment)
-            except SegmentNotHeldError as error:
-                failure = error
-        for segment in plan.found:
-            # Without an error: the declaration lets readers go on without it.
-            with contextlib.suppress(SegmentNotHeldError):
-                await self._fetch(segment)
-        if plan.missing or plan.found:
-            await asyncio.to_thread(self._plan)
+        failure = await self._fetch_some(plan) or failure
         if failure is not None:
             raise failure
+
+    async def _fetch_some(self, plan: Plan) -> SegmentNotHeldError | None:
+        """Fetch what is missing, for some seconds; return the last failure."""
+        failure: SegmentNotHeldError | None = None
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + ROUND_S
+        declared = {segment.number for segment in plan.found}
+        # What no member has sent comes last: it must not take the time of the others.
+        for segment in sorted(
+            (*plan.missing, *plan.found),
+            key=lambda each: self._not_held.get(each.number, 0),
+        ):
+            try:
+                await self._fetch(segment)
+                self._not_held.pop(segment.number, None)
+            except SegmentNotHeldError as error:
+                self._not_held[segment.number] = next(self._failure_numbers)
+                if segment.number not in declared:
+                    # A declaration lets readers go on without the segment.
+                    failure = error
+            if loop.time() >= ends:
+                break
+        if plan.missing or plan.found:
+            await asyncio.to_thread(self._plan)
+        return failure
 
     async def read_again(self) -> None:
         """
@@ -189,6 +224,9 @@ class SegmentKeeper:
         held, after = holding.held, self._read_again
         number = next((max(a, after + 1) for a, b in held if b > after), held[0][0])
         self._read_again = number
+        await self._verify(number)
+
+    async def _verify(self, number: int) -> None:
         try:
             await self._work(lambda file: file.verify_number(number, self._in_turns))
         except SegmentError as error:
@@ -213,9 +251,8 @@ class SegmentKeeper:
         with self._working:
             if self._closed:
                 raise SegmentError("the file is closed")
-            if self._damage:
-                mark(self._state)  # The disk may have been full when it was found.
-                raise SegmentError(self._damage)
+            if self._is_damaged:
+                self._replace()  # The disk may have been full when it was found.
             try:
                 if self._file is None:
                     self._file = SealedEvents(self._state)
@@ -227,15 +264,30 @@ class SegmentKeeper:
                 raise
 
     def _look_for_damage(self) -> None:
-        """Stop counting on a damaged file: the next start fetches its events again."""
+        """Stop counting on a damaged file, and begin another."""
         if damage := find_damage(self._state):
-            self._damage = (
-                f"{file_of(self._state)} is damaged ({damage}): restart this node, which "
-                "then fetches the events from the other members"
+            log.error(
+                "segments_put_aside",
+                extra={"file": str(file_of(self._state)), "cause": damage},
             )
+            self._is_damaged = True
             self.holding = Holding()
             self._on_stored(None)
-            mark(self._state)
+            self._replace()
+
+    def _replace(self) -> None:
+        """
+        Put the damaged file aside.
+
+        Segments that it still has are proved, and stored in the new one; the others come
+        from other members. Raises `OSError` and `sqlite3.Error`.
+        """
+        if self._file is not None:
+            self._file.close()
+        self._file = self._stored = None
+        put_aside(self._state)
+        create(self._state)
+        self._is_damaged, self._is_replaced = False, True
 
     def _close(self) -> None:
         with self._working:

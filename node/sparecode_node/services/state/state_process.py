@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sparecode_node.replication.errors import StoppingError
+from sparecode_node.statemachine.segment_chain import RottenSegmentError
 from sparecode_node.statemachine.snapshots import (
     SnapshotError,
     SnapshotFacts,
@@ -35,6 +36,8 @@ NICE = 15
 """As for issuing: answers, heartbeats and passcodes have priority."""
 EXIT_REFUSED = 3
 """The process has printed the reason."""
+EXIT_ROTTEN = 4
+"""The process has printed which segment of the audit log is rotten: JSON."""
 
 WORK: dict[str, Callable[..., SnapshotFacts]] = {
     "write": write_snapshot,
@@ -72,7 +75,11 @@ class StateProcesses:
         return self._run("write", state, target)
 
     def write_whole(self, state: Path, target: Path) -> SnapshotFacts:
-        """Copy the state into the new file *target*, with all audit events."""
+        """
+        Copy the state into the new file *target*, with all audit events.
+
+        Raises `RottenSegmentError`, too.
+        """
         return self._run("write-whole", state, target)
 
     def write_state_alone(self, state: Path, target: Path) -> SnapshotFacts:
@@ -96,6 +103,8 @@ class StateProcesses:
             return SnapshotFacts(**json.loads(output))
         if process.returncode == EXIT_REFUSED:
             raise SnapshotError(output.strip())
+        if process.returncode == EXIT_ROTTEN:
+            raise RottenSegmentError(**json.loads(output))
         if self._closed:
             raise StoppingError
         last = (errors.strip().splitlines() or ["it printed nothing"])[-1]
@@ -138,6 +147,12 @@ def main() -> int:
     except SnapshotError as error:
         sys.stdout.write(f"{error}\n")
         return EXIT_REFUSED
+    except RottenSegmentError as error:
+        json.dump(
+            {"number": error.number, "first": error.first, "last": error.last},
+            sys.stdout,
+        )
+        return EXIT_ROTTEN
     sys.stdout.write(json.dumps(dataclasses.asdict(facts)))
     return 0
 
