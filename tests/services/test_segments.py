@@ -318,6 +318,72 @@ async def test_a_node_that_joined_fetches_what_it_lacks(
     assert EXCEPTIONS[MissingSegmentError].reason == "AUDIT_SEGMENT_MISSING"
 
 
+async def test_a_read_waits_for_what_it_needs(
+    node: OneNode,
+    whole: SegmentKeeper,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(U1) A node that joined shows the whole log at once, and fetches in this order."""
+    monkeypatch.setattr(keeping, "PAUSE_S", 3600.0)
+    monkeypatch.setattr(keeping, "RETRY_S", 3600.0)
+    before = await shown(node, from_sequence=1), await exported(node)
+    asked: list[int] = []
+    serves = False
+
+    class Counting(NoSegments):
+        def lend(
+            self, number: int, hash_after: bytes, *, skip: int, most: int
+        ) -> bytes:
+            asked.append(number)
+            return whole.lend(number, hash_after, skip=skip, most=most)
+
+    async with (
+        joined(node, tmp_path) as path,
+        kept(path, serves=lambda: serves) as keeper,
+        linked(keeper.exchange, n2=Counting()),
+    ):
+        node.audit._reader._fetch_segment = keeper.fetch
+        await keeper.step()
+        assert [each.number for each in keeper.missing] == [3, 2, 1]
+        asleep, sleep = asyncio.Event(), keeper._wanted.sleep
+
+        async def noted(seconds: float) -> None:
+            asleep.set()
+            await sleep(seconds)
+
+        monkeypatch.setattr(keeper._wanted, "sleep", noted)
+        running = asyncio.create_task(keeper.run())
+        await asleep.wait()
+        serves = True
+        assert await keeper.fetch(1, 60.0)
+        assert asked[0] == 1, "not the newest"
+        assert (await shown(node, from_sequence=1), await exported(node)) == before
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_read_does_not_wait_beyond_its_deadline(
+    node: OneNode, whole: SegmentKeeper, tmp_path: Path
+) -> None:
+    """It is refused in time, so that its caller asks another node."""
+    assert whole.missing == ()
+    async with joined(node, tmp_path) as path, kept(path) as keeper:
+        with pytest.raises(SegmentNotHeldError):
+            await keeper.step()
+        node.audit._reader._fetch_segment = keeper.fetch
+        context = dataclasses.replace(reading(node, "ListAuditEvents"), deadline_s=1.05)
+        with pytest.raises(MissingSegmentError):
+            await node.audit.list(context, criteria=AuditFilter(), from_sequence=1)
+        # One that no member has is told at once.
+        reader = asyncio.create_task(shown(node, from_sequence=1))
+        running = asyncio.create_task(keeper.run())
+        with pytest.raises(MissingSegmentError):
+            await reader
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_the_newest_missing_segment_is_fetched_first(
     node: OneNode, whole: SegmentKeeper, tmp_path: Path
 ) -> None:

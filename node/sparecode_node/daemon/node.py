@@ -263,6 +263,7 @@ class Node:
             entropy=self._entropy,
             refusals=self._refusals,
             backup_source=backup_source,
+            fetch_segment=self._segments.fetch,
             limits=rate_limits(config),
             packet_counts=self._radius_packets,
             delivery_counts=self._deliveries,

@@ -60,6 +60,7 @@ class MissingSegmentError(Exception):
 
     def __init__(self, first: int, last: int) -> None:
         super().__init__(f"this node lacks the audit events {first} to {last}")
+        self.first = first
 
 
 async def removed(transaction: ReadTransaction) -> Removed:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from sparecode_node.queries.pages import PageTokenError
+from sparecode_node.queries.segments import MissingSegmentError
 from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Replicator
@@ -23,6 +24,15 @@ SessionQuery = Callable[[ReadTransaction, int, Session], Awaitable[T]]
 """Reads what depends on the calling session, too."""
 
 
+FetchSegment = Callable[[int, float], Awaitable[bool]]
+"""
+Fetches the segment of the audit log with an event, for at most some seconds; returns
+whether this node has it now.
+"""
+ANSWER_S = 1.0
+"""What is left of a caller's time after a fetch."""
+
+
 class Reader:
     """Reads for administrators: linearizable, or stale if the caller allows it (P2)."""
 
@@ -33,7 +43,9 @@ class Reader:
         state: LocalState,
         authorization: Authorization,
         clock: Clock,
+        fetch_segment: FetchSegment | None = None,
     ) -> None:
+        self._fetch_segment = fetch_segment
         self._replicator = replicator
         self._state = state
         self._authorization = authorization
@@ -87,26 +99,52 @@ class Reader:
         stale_ok: bool,
         counted: bool = False,
     ) -> Read[T]:
-        """Return what *query* returns for the calling session. Raises as `read`."""
+        """
+        Return what *query* returns for the calling session. Raises as `read`.
+
+        Older audit events that this node lacks are fetched first, if there is time.
+        """
         deadline = Deadline.of(context, self._clock)
         if stale_ok:
             now_ms = self._clock.now_ms()
         else:
             passed = await self._replicator.read_barrier(timeout_s=deadline.left_s())
             now_ms = passed.at_ms
+        while True:
+            try:
+                return await self._read_once(
+                    context, query, deadline, now_ms, stale=stale_ok, counted=counted
+                )
+            except MissingSegmentError as error:
+                timeout_s = deadline.left_s() - ANSWER_S
+                fetch = self._fetch_segment
+                if fetch is None or not await fetch(error.first, timeout_s):
+                    raise
+                counted = True
+
+    async def _read_once(
+        self,
+        context: CallContext,
+        query: SessionQuery[T],
+        deadline: Deadline,
+        now_ms: int,
+        *,
+        stale: bool,
+        counted: bool,
+    ) -> Read[T]:
         try:
             async with (
                 asyncio.timeout(deadline.left_s()),
                 self._state.transaction() as transaction,
             ):
                 session = await self._authorization.check(
-                    transaction, context, now_ms, stale=stale_ok, counted=counted
+                    transaction, context, now_ms, stale=stale, counted=counted
                 )
                 return Read(
                     value=await query(transaction, now_ms, session),
                     node_id=self._replicator.node_id,
                     applied_index=transaction.applied_index,
-                    stale=stale_ok,
+                    stale=stale,
                 )
         except PageTokenError:
             raise InvalidFieldError(

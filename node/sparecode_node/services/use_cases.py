@@ -58,7 +58,7 @@ from sparecode_node.services.people.second_factors import SecondFactors
 from sparecode_node.services.people.sessions import Sessions
 from sparecode_node.services.people.users import Users
 from sparecode_node.services.proposing import Proposer
-from sparecode_node.services.reading import Reader
+from sparecode_node.services.reading import FetchSegment, Reader
 from sparecode_node.services.secrets.alarm_seals import AlarmSeals
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from sparecode_node.services.secrets.kdf import Kdf
@@ -130,6 +130,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
     entropy: Entropy,
     refusals: Refusals,
     backup_source: BackupSource,
+    fetch_segment: FetchSegment | None = None,
     limits: RateLimits = DEFAULT_LIMITS,
     authorities: Callable[[], tuple[bytes, ...]] = tuple,
     successors: Callable[[], tuple[Successor, ...]] = tuple,
@@ -162,7 +163,11 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
         clock=clock,
     )
     reader = Reader(
-        replicator=replicator, state=state, authorization=authorization, clock=clock
+        replicator=replicator,
+        state=state,
+        authorization=authorization,
+        clock=clock,
+        fetch_segment=fetch_segment,
     )
     passkey_checks = PasskeyChecks(
         sealing=sealing, clock=clock, entropy=entropy, consoles=consoles.values()

@@ -34,6 +34,7 @@ from sparecode_node.services.cluster.segment_plan import (
     Plan,
     plan_of,
 )
+from sparecode_node.services.cluster.wanted_segments import WantedSegments
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
@@ -122,6 +123,7 @@ class SegmentKeeper:
         self._found: Ranges = ()
         self._read_again = 0
         self._suspects: set[int] = set()
+        self._wanted = WantedSegments()
         self._is_damaged = self._is_replaced = False
         self.on_replaced: Callable[[], Awaitable[None]] | None = None
         """Called after a damaged file was replaced: readers have it open."""
@@ -144,6 +146,24 @@ class SegmentKeeper:
         """Read a segment again in the next step: it was found rotten. Any thread may call it."""
         self._suspects.add(number)
 
+    async def fetch(self, sequence: int, timeout_s: float) -> bool:
+        """
+        Fetch the segment with an event before all others; return whether it is here now.
+
+        A read waits for it, for at most *timeout_s*.
+        """
+        number = next(
+            (
+                each.number
+                for each in self.missing
+                if each.first_sequence <= sequence <= each.last_sequence
+            ),
+            0,
+        )
+        if not number or timeout_s <= 0:
+            return False
+        return await self._wanted.wait_for(number, timeout_s=timeout_s)
+
     async def run(self) -> None:
         """Store, fetch and read again until cancelled."""
         loop = asyncio.get_running_loop()
@@ -154,7 +174,7 @@ class SegmentKeeper:
                 if loop.time() >= due:  # Also while another segment is missing.
                     done = await self._logged(self.read_again) and done
                     due = loop.time() + READ_AGAIN_S
-                await asyncio.sleep(PAUSE_S if done else RETRY_S)
+                await self._wanted.sleep(PAUSE_S if done else RETRY_S)
         finally:
             await asyncio.shield(asyncio.to_thread(self._close))
 
@@ -194,18 +214,27 @@ class SegmentKeeper:
         ends = loop.time() + ROUND_S
         declared = {segment.number for segment in plan.found}
         # What no member has sent comes last: it must not take the time of the others.
-        for segment in sorted(
+        left = sorted(
             (*plan.missing, *plan.found),
             key=lambda each: self._not_held.get(each.number, 0),
-        ):
+        )
+        while left:
+            segment = next(
+                (each for each in left if each.number in self._wanted), left[0]
+            )
+            left.remove(segment)
+            fetched = False
             try:
                 await self._fetch(segment)
+                fetched = True
                 self._not_held.pop(segment.number, None)
             except SegmentNotHeldError as error:
                 self._not_held[segment.number] = next(self._failure_numbers)
                 if segment.number not in declared:
                     # A declaration lets readers go on without the segment.
                     failure = error
+            finally:
+                self._wanted.tell(segment.number, fetched=fetched)
             if loop.time() >= ends:
                 break
         if plan.missing or plan.found:
