@@ -3,21 +3,26 @@
 What a link between two nodes costs: a gRPC stream beside a TLS socket of asyncio.
 
 `make bench-links`. Two processes send a message of the size of a small entry of the log,
-and its acknowledgement. Nothing is computed or stored. Both kinds use mutual TLS and
-uvloop, as nodes do, and take turns.
+and its acknowledgement: one message after the other, and with many in flight, so that
+messages share packets. Nothing is computed or stored. Both kinds use mutual TLS and
+uvloop, as nodes do, and take turns, in reverse order every second round.
 """
 
 import argparse
 import asyncio
+import collections
 import contextlib
+import itertools
 import ssl
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -30,13 +35,17 @@ from rich.table import Table
 from tests.bench import paired
 from tests.bench.estate import cpu_s
 from tests.bench.limits import channel, serve_method, server
+from tests.bench.report import Report
+from tests.results import ROOT
 
 MESSAGE, ACKNOWLEDGEMENT = bytes(1024), bytes(64)
 METHOD = "/sparecode.bench.Link/Carry"
 KINDS = ("gRPC stream", "TLS socket")
+IN_FLIGHT = (1, 64)
+"""Messages that are sent and not acknowledged: a lone client's, and those of many."""
 ROUNDS = 12
 TIMES = 1000
-"""Messages of a round, one after the other."""
+"""Messages of a round and a number in flight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,37 +55,97 @@ class RoundTrip:
     p50_ms: float
     cpu_us: float
     """Of both processes together."""
+    per_s: float
 
 
-async def measured(
-    cluster: LocalCluster, kind: str, address: str, pid: int, times: int
-) -> RoundTrip:
-    """Send messages one after the other."""
-    took = []
-    connect = _over_grpc if kind == KINDS[0] else _over_tls
-    async with contextlib.aclosing(connect(cluster.certificates, address)) as link:
-        await anext(link)
-        cpu = time.process_time() + cpu_s(pid)
+Seen = dict[tuple[str, int], list[RoundTrip]]
+"""Kind and messages in flight -> what each round has measured."""
+FIGURES: dict[str, Callable[[RoundTrip], float]] = {
+    "p50, ms": lambda each: each.p50_ms,
+    "processor time of both, us": lambda each: each.cpu_us,
+    "messages a second": lambda each: each.per_s,
+}
+
+
+class Link(Protocol):
+    """An open link."""
+
+    async def send(self) -> None:
+        """Send a message."""
+
+    async def receive(self) -> None:
+        """Return when the next acknowledgement has come."""
+
+
+async def measured(link: Link, pid: int, times: int, in_flight: int) -> RoundTrip:
+    """Send messages over a link whose other end is a process; at most so many at once."""
+    took: list[float] = []
+    sent: collections.deque[float] = collections.deque()
+    room = asyncio.Semaphore(in_flight)
+
+    async def send() -> None:
         for _ in range(times):
-            began = time.perf_counter()
-            await anext(link)
-            took.append(time.perf_counter() - began)
-        cpu = time.process_time() + cpu_s(pid) - cpu
+            await room.acquire()
+            sent.append(time.perf_counter())
+            await link.send()
+
+    async def receive() -> None:
+        for _ in range(times):
+            await link.receive()
+            took.append(time.perf_counter() - sent.popleft())
+            room.release()
+
+    began, cpu = time.perf_counter(), time.process_time() + cpu_s(pid)
+    if in_flight == 1:  # Without another task for each message, as one would do it.
+        for _ in range(times):
+            sent.append(time.perf_counter())
+            await link.send()
+            await link.receive()
+            took.append(time.perf_counter() - sent.popleft())
+    else:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(send())
+            both.create_task(receive())
+    lasted_s = time.perf_counter() - began
+    cpu = time.process_time() + cpu_s(pid) - cpu
     return RoundTrip(
-        p50_ms=statistics.median(took) * 1000, cpu_us=cpu * 1e6 / len(took)
+        p50_ms=statistics.median(took) * 1000,
+        cpu_us=cpu * 1e6 / times,
+        per_s=times / lasted_s,
     )
 
 
-async def _over_grpc(certificates: Path, address: str) -> AsyncIterator[None]:
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    call: "grpc.aio.StreamStreamCall[bytes, bytes]"
+
+    async def send(self) -> None:
+        await self.call.write(MESSAGE)
+
+    async def receive(self) -> None:
+        await self.call.read()
+
+
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self) -> None:
+        self.writer.write(MESSAGE)
+
+    async def receive(self) -> None:
+        await self.reader.readexactly(len(ACKNOWLEDGEMENT))
+
+
+@asynccontextmanager
+async def _over_grpc(certificates: Path, address: str) -> AsyncIterator[Link]:
     async with channel(certificates, address) as opened:
-        call = opened.stream_stream(METHOD)()
-        while True:
-            await call.write(MESSAGE)
-            await call.read()
-            yield
+        yield _Stream(opened.stream_stream(METHOD)())
 
 
-async def _over_tls(certificates: Path, address: str) -> AsyncIterator[None]:
+@asynccontextmanager
+async def _over_tls(certificates: Path, address: str) -> AsyncIterator[Link]:
     context = ssl.create_default_context(cafile=certificates / "members-ca.pem")
     context.load_cert_chain(
         certificates / f"{AGENT}.pem", certificates / f"{AGENT}.key"
@@ -84,10 +153,7 @@ async def _over_tls(certificates: Path, address: str) -> AsyncIterator[None]:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
     try:
-        while True:
-            writer.write(MESSAGE)
-            await reader.readexactly(len(ACKNOWLEDGEMENT))
-            yield
+        yield _Socket(reader, writer)
     finally:
         writer.close()
 
@@ -128,9 +194,9 @@ async def serve_tls(certificates: Path, member: str) -> None:
 
 async def compare(
     cluster: LocalCluster, rounds: int = ROUNDS, times: int = TIMES
-) -> dict[str, list[RoundTrip]]:
-    """Measure both kinds in turn."""
-    seen: dict[str, list[RoundTrip]] = {kind: [] for kind in KINDS}
+) -> Seen:
+    """Measure both kinds in turn, with each number of messages in flight."""
+    seen: Seen = {each: [] for each in itertools.product(KINDS, IN_FLIGHT)}
     with contextlib.ExitStack() as servers:
         member = cluster.nodes[0].node_id
         addresses = {
@@ -145,32 +211,56 @@ async def compare(
             )
             for kind in KINDS
         }
-        for _ in range(rounds):
-            for kind, (address, pid) in addresses.items():
-                trip = await measured(cluster, kind, address, pid, times)
-                seen[kind].append(trip)
+        for kind, in_flight in turns(rounds):
+            address, pid = addresses[kind]
+            connect = _over_grpc if kind == KINDS[0] else _over_tls
+            async with connect(cluster.certificates, address) as link:
+                await link.send()
+                await link.receive()
+                trip = await measured(link, pid, times, in_flight)
+            seen[kind, in_flight].append(trip)
     return seen
 
 
-def table(seen: dict[str, list[RoundTrip]]) -> Table:
-    """Return the medians, and the socket as a multiple of the stream, with 95 % interval."""
-    rows = Table("a message and its acknowledgement", *KINDS, "socket to stream (95 %)")
-    for words, of in (
-        ("p50, ms", lambda each: each.p50_ms),
-        ("processor time of both, us", lambda each: each.cpu_us),
-    ):
-        stream, socket = ([of(each) for each in seen[kind]] for kind in KINDS)
+def turns(rounds: int) -> Iterator[tuple[str, int]]:
+    """Yield what is measured next: every second round in reverse."""
+    loads = list(itertools.product(KINDS, IN_FLIGHT))
+    for number in range(rounds):
+        yield from loads[:: -1 if number % 2 else 1]
+
+
+def add_results(report: Report, seen: Seen) -> None:
+    """Add each figure of both kinds, and the ratio within the rounds."""
+    for in_flight, (words, of) in itertools.product(IN_FLIGHT, FIGURES.items()):
+        stream, socket = (
+            [of(each) for each in seen[kind, in_flight]] for kind in KINDS
+        )
         ratio = paired.ratio(socket, stream)
+        report.add(
+            f"a message and its acknowledgement, {in_flight} in flight: {words}",
+            grpc_stream=statistics.median(stream),
+            tls_socket=statistics.median(socket),
+            socket_to_stream=ratio.median,
+            interval=[ratio.low, ratio.high],
+        )
+
+
+def table(report: Report) -> Table:
+    """Return the medians, and the socket as a multiple of the stream, with 95 % interval."""
+    rows = Table("figure", *KINDS, "socket to stream (95 %)")
+    for each in report.results:
+        low, high = each["interval"]
         rows.add_row(
-            words,
-            *(f"{statistics.median(each):.3g}" for each in (stream, socket)),
-            f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+            each["name"],
+            *(f"{each[kind]:.3g}" for kind in ("grpc_stream", "tls_socket")),
+            f"{each['socket_to_stream']:.2f} ({low:.2f} to {high:.2f})",
         )
     return rows
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.links")
+    parser = argparse.ArgumentParser(prog="make bench-links")
+    parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-links.json")
     parser.add_argument("--serve", choices=KINDS, help="acknowledge until killed")
     parser.add_argument("certificates", type=Path, nargs="?")
     parser.add_argument("member", nargs="?")
@@ -179,9 +269,12 @@ def main() -> int:
         serve = serve_grpc if arguments.serve == KINDS[0] else serve_tls
         uvloop.run(serve(arguments.certificates, arguments.member))
         return 0
+    report = Report(path=arguments.out, command="make bench-links")
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name:
         cluster = set_up(Path(name) / "certificates")
-        Console().print(table(uvloop.run(compare(cluster))))
+        add_results(report, uvloop.run(compare(cluster)))
+    report.write()
+    Console().print(table(report))
     return 0
 
 
