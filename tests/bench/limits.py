@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from nacl.pwhash import argon2id
 from tests.bench.load import Load, Measurement, do
 
 ECHO = "/sparecode.bench.Echo/Echo"
+ECHO_STREAM = "/sparecode.bench.Echo/EchoStream"
+"""Answers each message of a stream, in their order."""
 REQUEST_BYTES = 110
 """The size of an authentication request."""
 
@@ -90,16 +92,22 @@ def median_of(measure_once: Callable[[], Measurement], times: int = 3) -> Measur
 
 @contextlib.contextmanager
 def echo_server(
-    cluster: LocalCluster, *, beyond: str = "", journal: Path | None = None
+    cluster: LocalCluster,
+    *,
+    beyond: str = "",
+    streams: bool = False,
+    journal: Path | None = None,
 ) -> Iterator[str]:
     """
     Serve the echo in a separate process; yield its address.
 
-    With *beyond*, the address of another echo, it calls that one before it answers. With
-    *journal*, a file, it appends the request and syncs it meanwhile.
+    With *beyond*, the address of another echo, it asks that one before it answers: by a
+    call for each request, or else over one stream. With *journal*, a file, it appends the
+    request and syncs it meanwhile.
     """
     arguments = [str(cluster.certificates), cluster.nodes[0].node_id]
     arguments += ["--beyond", beyond] if beyond else []
+    arguments += ["--streams"] if streams else []
     arguments += ["--journal", str(journal)] if journal else []
     with server("tests.bench.limits", *arguments) as (address, _):
         yield address
@@ -118,22 +126,32 @@ def server(module: str, *arguments: str) -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def bare_commit(cluster: LocalCluster, directory: Path) -> Iterator[str]:
+def bare_commit(
+    cluster: LocalCluster, directory: Path, *, streams: bool
+) -> Iterator[str]:
     """
     Serve the messages and the syncs of a commit by three nodes; yield the address.
 
-    Nothing is computed. The called server calls a second one, for the primary, which
-    syncs while it calls a third one, for a follower, which syncs. A sign-in takes at least
-    this long if each message is a unary call.
+    Nothing is computed. The called server asks a second one, for the primary, which
+    syncs while it asks a third one, for a follower, which syncs. A sign-in takes at least
+    this long if each message is a unary call, or else goes over *streams*, which stay
+    open as the links of nodes do.
     """
     with contextlib.ExitStack() as servers:
         follower = servers.enter_context(
             echo_server(cluster, journal=directory / "follower")
         )
         primary = servers.enter_context(
-            echo_server(cluster, beyond=follower, journal=directory / "primary")
+            echo_server(
+                cluster,
+                beyond=follower,
+                streams=streams,
+                journal=directory / "primary",
+            )
         )
-        yield servers.enter_context(echo_server(cluster, beyond=primary))
+        yield servers.enter_context(
+            echo_server(cluster, beyond=primary, streams=streams)
+        )
 
 
 def call_echo(
@@ -155,9 +173,29 @@ def call_echo(
     )
 
 
-async def serve(certificates: Path, member: str, beyond: str, journal: str) -> None:
-    """Serve the echo: each answer is its request."""
-    ask = channel(certificates, beyond).unary_unary(ECHO) if beyond else None
+class Stream:
+    """A stream to another echo, which answers in the order of the requests."""
+
+    def __init__(self, call: "grpc.aio.StreamStreamCall[bytes, bytes]") -> None:
+        self._call = call
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, request: bytes) -> object:
+        async with self._turn:
+            await self._call.write(request)
+            return await self._call.read()
+
+
+async def serve(
+    certificates: Path, member: str, beyond: str, journal: str, *, streams: bool
+) -> None:
+    """Serve the echo, by calls and by streams: each answer is its request."""
+    ask: Callable[[bytes], Awaitable[object]] | None = None
+    if beyond:
+        opened = channel(certificates, beyond)
+        ask = opened.unary_unary(ECHO)
+        if streams:
+            ask = Stream(opened.stream_stream(ECHO_STREAM)())
     disk = ThreadPoolExecutor(1)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     file = os.open(journal, flags, 0o600) if journal else -1
@@ -175,22 +213,34 @@ async def serve(certificates: Path, member: str, beyond: str, journal: str) -> N
             await synced
         return request
 
-    handler = grpc.unary_unary_rpc_method_handler(echo)
-    await serve_method(certificates, member, ECHO, handler)
+    async def echo_stream(
+        requests: AsyncIterator[bytes], context: object
+    ) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield await echo(request, context)
+
+    await serve_methods(
+        certificates,
+        member,
+        {
+            ECHO: grpc.unary_unary_rpc_method_handler(echo),
+            ECHO_STREAM: grpc.stream_stream_rpc_method_handler(echo_stream),
+        },
+    )
 
 
-async def serve_method(
+async def serve_methods(
     certificates: Path,
     member: str,
-    path: str,
-    handler: "grpc.RpcMethodHandler[bytes, bytes]",
+    handlers: "Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]",
 ) -> None:
-    """Serve one method with mutual TLS, and print the address."""
+    """Serve methods by their paths with mutual TLS, and print the address."""
     server = grpc.aio.server()
-    service, method = path.strip("/").split("/")
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {method: handler}),)
-    )
+    for path, handler in handlers.items():
+        service, method = path.strip("/").split("/")
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {method: handler}),)
+        )
     pair = (
         (certificates / f"{member}.key").read_bytes(),
         (certificates / f"{member}.pem").read_bytes(),
@@ -301,6 +351,9 @@ def main() -> None:
     parser.add_argument("certificates", type=Path)
     parser.add_argument("member")
     parser.add_argument("--beyond", default="", help="address of another echo")
+    parser.add_argument(
+        "--streams", action="store_true", help="ask that one over a stream"
+    )
     parser.add_argument("--journal", default="", help="file that each request goes to")
     asyncio.run(serve(**vars(parser.parse_args())))
 

@@ -34,7 +34,7 @@ from rich.table import Table
 
 from tests.bench import paired
 from tests.bench.estate import cpu_s
-from tests.bench.limits import channel, serve_method, server
+from tests.bench.limits import channel, serve_methods, server
 from tests.bench.report import Report
 from tests.results import ROOT
 
@@ -44,7 +44,7 @@ KINDS = ("gRPC stream", "TLS socket")
 IN_FLIGHT = (1, 64)
 """Messages that are sent and not acknowledged: a lone client's, and those of many."""
 ROUNDS = 12
-TIMES = 1000
+TIMES = 2000
 """Messages of a round and a number in flight."""
 
 
@@ -168,7 +168,7 @@ async def serve_grpc(certificates: Path, member: str) -> None:
             yield ACKNOWLEDGEMENT
 
     handler = grpc.stream_stream_rpc_method_handler(carry)
-    await serve_method(certificates, member, METHOD, handler)
+    await serve_methods(certificates, member, {METHOD: handler})
 
 
 async def serve_tls(certificates: Path, member: str) -> None:
