@@ -500,6 +500,10 @@ bench-notices: $(INSTALLED) ## Compare sign-ins without channels and while all o
 bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in three nodes: 4 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.hashing
 
+.PHONY: bench-shed
+bench-shed: $(INSTALLED) ## Compare how soon shed callers hear of it, and what that costs: 4 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.shed
+
 .PHONY: bench-links
 bench-links: $(INSTALLED) ## Compare a gRPC stream between two nodes with a TLS socket: half a minute
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.links

@@ -145,8 +145,13 @@ class Bench:
         at_least: bool = False,
         unit: str = "",
         interval: tuple[float, float] | None = None,
+        needed: bool = False,
     ) -> None:
-        """Compare a measured value with its bound, and report both."""
+        """
+        Compare a measured value with its bound, and report both.
+
+        *needed*: without a value, the bound is missed.
+        """
         self.report.targets.append(
             Target(
                 name=name,
@@ -156,6 +161,7 @@ class Bench:
                 at_least=at_least,
                 unit=unit,
                 interval=interval,
+                needed=needed,
             )
         )
 

@@ -78,7 +78,7 @@ class Link(Protocol):
 
 
 async def measured(link: Link, pid: int, times: int, in_flight: int) -> RoundTrip:
-    """Send messages over a link whose other end is a process; at most so many at once."""
+    """Send messages over a link to process *pid*, with at most *in_flight* at once."""
     took: list[float] = []
     sent: collections.deque[float] = collections.deque()
     room = asyncio.Semaphore(in_flight)

@@ -48,7 +48,7 @@ def crowd(bench: Bench, estate: Estate, best: float) -> None:
         clients=MANY,
     )
     check_throughput(bench, run, best, "cheap hashing")
-    check_shedding(bench, run, "cheap hashing")
+    check_shedding(bench, run, "cheap hashing", needed=False)
     bench.median_run(
         "authenticate, TOTP", lambda: bench.tokencodes(estate, MANY), clients=MANY
     )

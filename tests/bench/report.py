@@ -81,12 +81,14 @@ class Target:
     The bound is met or missed only if all of it is on one side: otherwise the machine
     was too noisy to tell.
     """
+    needed: bool = False
+    """Whether the bound is missed without a value: then the load has not shown anything."""
 
     @property
     def holds(self) -> bool | None:
         """Whether the value is within the bound; None without a value, or too noisy."""
         if self.value is None:
-            return None
+            return False if self.needed else None
         if self.interval is not None:
             low, high = self.interval
             if self.at_least:
@@ -161,7 +163,8 @@ class Report:
         return [
             target
             for target in self.targets
-            if target.value is not None and not target.holds
+            if target.holds is False
+            or (target.holds is None and target.value is not None)
         ]
 
     def exit_code(self) -> int:

@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -57,9 +57,20 @@ def test_a_target_holds_at_its_bound(
     assert target.holds is holds
 
 
-def test_a_target_without_a_value_is_neither_met_nor_missed() -> None:
+def test_a_target_without_a_value_is_missed_only_if_it_is_needed() -> None:
     target = Target(name="x", words="", value=None, target=1, at_least=True)
     assert target.holds is None
+    assert replace(target, needed=True).holds is False
+
+
+@pytest.mark.parametrize(("needed", "holds"), [(True, False), (False, None)])
+def test_a_crowd_of_which_no_call_is_shed_shows_nothing(
+    tmp_path: Path, *, needed: bool, holds: bool | None
+) -> None:
+    """With cheap hashing, nodes may be fast enough for all of them."""
+    measuring = bench(tmp_path)
+    authentication.check_shedding(measuring, run_of(2), "x", needed=needed)
+    assert [each.holds for each in measuring.report.targets] == [holds, holds]
 
 
 @pytest.mark.parametrize(

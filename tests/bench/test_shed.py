@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Setups of nodes are compared in turn, and a crowd that is not shed shows nothing."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from tests.bench import limits, shed
+from tests.bench.cpu_profile import Thread
+from tests.bench.estate import Run
+from tests.bench.harness import MANY, Bench
+from tests.bench.load import Clients, Load
+from tests.bench.report import Report
+from tests.bench.shed import CLIENTS, SETUPS, compare, waits_ms
+
+LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
+WORKERS = """
+from sparecode_node.services.secrets.kdf import TESTING, Kdf
+print([lane._pool._max_workers for lane in Kdf(TESTING)._lanes.values()])
+"""
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_a_setup_changes_the_workers_and_the_session_of_a_node(
+    setup: shed.Setup,
+) -> None:
+    environment = {**os.environ, shed.WORKERS: "77", "PYTHONPATH": str(shed.FEWER)}
+    node = SimpleNamespace(environment=environment, own_session=None)
+    setup.prepare(node)
+    command = [sys.executable, "-c", WORKERS]
+    done = subprocess.run(
+        command, env=node.environment, capture_output=True, text=True, check=True
+    )
+    workers = setup.workers or os.cpu_count()
+    assert done.stdout.strip() == f"[{workers}, 1]"
+    assert node.own_session is setup.own_sessions
+
+
+class Cluster:
+    """An estate whose nodes hash 40 a second, and shed most calls of a crowd."""
+
+    def __init__(self, *, sheds: bool) -> None:
+        self.node = SimpleNamespace(environment={}, own_session=None, node_id="n1")
+        self.cluster = SimpleNamespace(nodes=[self.node])
+        self.turns: list[tuple[str | None, bool, int]] = []
+        self._sheds = sheds
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def authenticate(self, *, clients: int, **_: object) -> Run:
+        workers = self.node.environment.get(shed.WORKERS)
+        self.turns.append((workers, self.node.own_session, clients))
+        caller = Clients(LOAD)
+        for number in range(40):
+            caller.record(ended=(number + 1) / 40, took_s=0.5, code="OK")
+            if clients == MANY and self._sheds:
+                caller.record(
+                    ended=(number + 1) / 40, took_s=0.06, code="RESOURCE_EXHAUSTED"
+                )
+        return Run(measured=caller.measured(begin=0), cpu_ms={}, entries=0)
+
+
+@pytest.mark.parametrize("sheds", [True, False])
+def test_setups_take_turns_and_each_has_both_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sheds: bool
+) -> None:
+    report, estate = Report(path=tmp_path / "shed.json"), Cluster(sheds=sheds)
+    bench = Bench(report, None, 1, Console(file=io.StringIO()))  # type: ignore[arg-type]
+    monkeypatch.setattr(limits, "argon2id_per_s", lambda: 100)
+    monkeypatch.setattr(shed, "threads_of", lambda *_: {})
+    compare(bench, estate, "py-spy")
+    once = [
+        (str(setup.workers) if setup.workers else None, setup.own_sessions, clients)
+        for setup in SETUPS
+        for clients in (CLIENTS, MANY)
+    ]
+    reverse = [*once[4:], *once[2:4], *once[:2]]
+    assert estate.turns == [*once, *reverse, *once]
+    assert len(report.targets) == 2 * len(SETUPS)
+    for share, soon in zip(report.targets[::2], report.targets[1::2], strict=True):
+        assert (share.value, share.holds) == (pytest.approx(0.8, rel=0.2), True)
+        assert soon.value == (pytest.approx(60) if sheds else None)
+        assert soon.holds is False  # Too late, or nothing that was shed shows anything.
+    assert report.exit_code() == 1
+
+
+def test_waits_for_a_core_are_those_of_one_turn_since_before() -> None:
+    def threads(waited_s: float, turns: int) -> dict[str, dict[str, Thread]]:
+        loop = Thread(name="MainThread", waited_s=waited_s, turns=turns)
+        rare = Thread(name="rare", waited_s=waited_s, turns=turns // 1000)
+        return {"n1": {"1": loop, "2": rare}}
+
+    # 1.5 s in 500 turns.
+    assert waits_ms(threads(0.5, 1000), threads(2.0, 1500)) == {
+        "MainThread": pytest.approx(3)
+    }
