@@ -12,6 +12,7 @@ kind, and only the shares are taken from that. It needs root, or the same user a
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,8 @@ PARTS = (
 LOOP = "event loop, TLS and gRPC below Python"
 """What has no file of ours: uvloop runs it, or the libraries below Python."""
 NATIVE = "gRPC's own threads"
+UNNAMED = re.compile(r"Thread-\d+ \((.+)\)")
+"""Python's name of a thread that has none: its number, and the function that it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +224,9 @@ def part_of(frames: Iterable[str]) -> str:
 
 
 def kind_of(name: str) -> str:
-    """Return the kind of a thread: threads of a pool are one."""
-    return name.strip().rstrip("0123456789").rstrip("_- ")
+    """Return the kind of a thread: threads of a pool are one, and those of one function."""
+    function = UNNAMED.fullmatch(name.strip())
+    return (function[1] if function else name).strip().rstrip("0123456789_- ")
 
 
 def threads_of(node: LocalNode, spy: str) -> dict[str, Thread]:

@@ -39,6 +39,9 @@ def test_a_sample_belongs_to_the_innermost_part_of_the_node():
 
 def test_threads_of_one_pool_are_counted_together():
     assert {kind_of(name) for name in ("kdf_0", "kdf_1")} == {"kdf"}
+    unnamed = ("Thread-3 (_worker)", "Thread-12 (_worker)")
+    assert {kind_of(name) for name in unnamed} == {"_worker"}
+    assert kind_of("uvloop") == "uvloop"
 
 
 def test_a_thread_that_began_meanwhile_counts_from_its_beginning():

@@ -94,6 +94,18 @@ def test_setups_take_turns_and_each_has_both_targets(
     assert report.exit_code() == 1
 
 
+def test_a_ceiling_that_other_programs_have_lowered_meets_no_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, estate = Report(path=tmp_path / "shed.json"), Cluster(sheds=True)
+    bench = Bench(report, None, 1, Console(file=io.StringIO()))  # type: ignore[arg-type]
+    monkeypatch.setattr(limits, "argon2id_per_s", lambda: 50)
+    monkeypatch.setattr(shed, "threads_of", lambda *_: {})
+    compare(bench, estate, "py-spy", rounds=1)
+    for share in report.targets[::2]:
+        assert (share.value, share.holds) == (None, False)
+
+
 def test_waits_for_a_core_are_those_of_one_turn_since_before() -> None:
     def threads(waited_s: float, turns: int) -> dict[str, dict[str, Thread]]:
         loop = Thread(name="MainThread", waited_s=waited_s, turns=turns)
