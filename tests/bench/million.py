@@ -8,11 +8,13 @@ of mixed load, while a node joins and the nodes take snapshots (`mixed`).
 """
 
 import argparse
+import contextlib
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +24,8 @@ from tests.bench.bulk import populate_by_rows
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import Bench, ratio
 from tests.bench.joining import folder_of
+from tests.bench.node_numbers.sitecustomize import LATENESS
+from tests.bench.numbers import NodeNumbers, counted
 from tests.bench.page import facts_of, minutes_of, targets_of, write_part
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import ALL_OF_IT, Report
@@ -150,32 +154,39 @@ def policies(bench: Bench, estate: Estate) -> None:
         administration.COUNTING: "that weighs live codes",
         administration.OTHER: "of another kind",
     }
-    gaps_ms: dict[str, list[float]] = {field: [] for field in fields}
-    taken_ms: dict[str, list[float]] = {field: [] for field in fields}
-    with bench.no_election(
-        estate, "elections while the policy changes", name="(million)"
-    ):
+    seen: dict[str, list[Change]] = {field: [] for field in fields}
+    with contextlib.ExitStack() as stack:
+        numbers = stack.enter_context(counted(estate.cluster.nodes, LATENESS))
+        estate.stop()
+        estate.start()
+        words = "elections while the policy changes"
+        stack.enter_context(bench.no_election(estate, words, name="(million)"))
         # Loads of one length: the longest of many gaps is longer.
-        seconds = 2 * bench.seconds
-        _, _, seconds = gap_during_change(estate, administration.COUNTING, seconds)
+        first = change_under_load(
+            estate, numbers, administration.COUNTING, 2 * bench.seconds
+        )
         for number in range(POLICY_ROUNDS):
             for field in [*fields][:: -1 if number % 2 else 1]:
-                gap_s, took_ms, _ = gap_during_change(estate, field, seconds)
-                gaps_ms[field].append(gap_s * 1000)
-                taken_ms[field].append(took_ms)
+                change = change_under_load(estate, numbers, field, first.load_s)
+                seen[field].append(change)
     for field, words in fields.items():
         bench.report.add(
             f"a policy change {words}, in ms",
-            answered_after=[round(each) for each in taken_ms[field]],
-            longest_time_without_an_answer=[round(each) for each in gaps_ms[field]],
+            answered_after=[round(each.took_ms) for each in seen[field]],
+            longest_time_without_an_answer=[
+                round(each.gap_s * 1000) for each in seen[field]
+            ],
+            its_entry_applied_in=[round(each.entry_ms, 1) for each in seen[field]],
         )
+    counting_ms, other_ms = (
+        [each.gap_s * 1000 for each in seen[field]] for field in fields
+    )
     bench.target(
         "(million)",
         f"longest time without an answer, {CHANGE_CLIENTS} clients, median of "
         f"{POLICY_ROUNDS} rounds: ms more during a change that weighs live codes than "
-        f"during another one; it was {max(*gaps_ms[administration.COUNTING]):.0f} ms at "
-        "most",
-        held_ms(gaps_ms[administration.COUNTING], gaps_ms[administration.OTHER]),
+        f"during another one; it was {max(counting_ms):.0f} ms at most",
+        held_ms(counting_ms, other_ms),
         HELD_MS_MAX,
         unit=" ms",
     )
@@ -190,18 +201,31 @@ def held_ms(counting: Sequence[float], other: Sequence[float]) -> float:
     return max(0.0, statistics.median(counting) - statistics.median(other))
 
 
-def gap_during_change(
-    estate: Estate, field: str, seconds: float
-) -> tuple[float, float, float]:
-    """
-    Return the longest time in s without an answer while the policy changes.
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of the policy while clients call."""
 
-    And how long the change took in ms, and the load in s: these *seconds*, or longer. The
-    clients call before the change begins and after it has ended. Raises `RuntimeError` if
-    it takes too long for that.
+    gap_s: float
+    """The longest time without an answer to any client."""
+    took_ms: float
+    """Until the administrator had the answer."""
+    entry_ms: float
+    """The longest that a node took to apply an entry of the change, with calls of clients."""
+    load_s: float
+
+
+def change_under_load(
+    estate: Estate, numbers: NodeNumbers, field: str, seconds: float
+) -> Change:
+    """
+    Change the policy during a load of these *seconds*, or of a longer one.
+
+    The clients call before the change begins and after it has ended. Raises `RuntimeError`
+    if it takes too long for that, or if no node has recorded how long the entry took.
     """
     for _ in range(CHANGE_TRIES):
         index = estate.commit_index()
+        numbers.clear()
         with ThreadPoolExecutor(1) as pool:
             load = pool.submit(_changing_load, estate, seconds)
             while estate.commit_index() <= index + CHANGE_CLIENTS and not load.done():
@@ -210,8 +234,16 @@ def gap_during_change(
             took_ms = administration.policy_change_ms(estate, field)
             ended = time.perf_counter()
             measured = load.result().measured
+        entry_s = numbers.highest("policy_entry_s")
+        if not entry_s:
+            raise RuntimeError("no node has recorded an entry that changes the policy")
         if measured.began < began and ended < measured.began + measured.lasted_s:
-            return measured.longest_gap_s, took_ms, seconds
+            return Change(
+                gap_s=measured.longest_gap_s,
+                took_ms=took_ms,
+                entry_ms=entry_s * 1000,
+                load_s=seconds,
+            )
         seconds *= 2
     raise RuntimeError(f"a change of {field} outlasts loads of {seconds / 2:.0f} s")
 

@@ -47,7 +47,8 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Otherwise a change that ends before the clients begin would hold nothing."""
-    estate, tries = Mock(), []
+    estate, tries, numbers = Mock(), [], Mock()
+    numbers.highest.return_value = 0.002
     index = iter(range(0, 1000, 50))
     estate.commit_index = lambda: next(index)
 
@@ -62,11 +63,18 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
 
     estate.authenticate = load
     monkeypatch.setattr(administration, "policy_change_ms", lambda *_: 7.0)
-    gap_s, took_ms, seconds = million.gap_during_change(estate, "x", 2)
-    assert (round(gap_s), took_ms, seconds, tries) == (60, 7.0, 8, [2, 4, 8])
+    change = million.change_under_load(estate, numbers, "x", 2)
+    assert (round(change.gap_s), change.took_ms, change.load_s) == (60, 7.0, 8)
+    assert tries == [2, 4, 8]
+    # The entries of each try count alone.
+    assert change.entry_ms == 2
+    assert [each[0] for each in numbers.mock_calls] == ["clear", "highest"] * 3
     estate.authenticate = lambda **_: run_of(0, 1)
     with pytest.raises(RuntimeError, match="a change of x outlasts loads of 16 s"):
-        million.gap_during_change(estate, "x", 2)
+        million.change_under_load(estate, numbers, "x", 2)
+    numbers.highest.return_value = 0.0
+    with pytest.raises(RuntimeError, match="no node has recorded an entry"):
+        million.change_under_load(estate, numbers, "x", 2)
 
 
 def test_snapshots_of_two_nodes_that_overlap_are_counted() -> None:

@@ -12,11 +12,12 @@ import contextlib
 import dataclasses
 import json
 import random
+import re
 import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,8 @@ from pathlib import Path
 from local_cluster.cluster import ADMINISTRATOR, LocalNode, Ports
 from rich.console import Console
 
-from sparecode_client import Admin, AuditFilter
+from sparecode_client import Admin, AuditEvent, AuditFilter
+from sparecode_node.services.fields import PAGE_SIZE_DEFAULT
 from sparecode_node.statemachine import snapshots
 from sparecode_node.statemachine.sealed_events import file_of
 from tests.bench.bulk import FastBuilder, History
@@ -43,6 +45,10 @@ USABLE = 8_000
 """Users who can sign in; a quarter of them has a token, and the events."""
 PAGES = 60
 AGO = timedelta(days=730)
+PAGE_WITHIN = timedelta(days=1)
+"""The events of a page are from this time before its end, unless the log has few."""
+CHAIN = re.compile(r"(\d+) events in an unbroken chain")
+"""In what `sparecode-node doctor` finds about the audit log."""
 RARE = "no-such-user"
 """The target of no event."""
 READY_S = 300.0
@@ -129,6 +135,19 @@ class Pair(Site):
         state.unlink()
         (self.directory / PORTS).write_text(json.dumps(dataclasses.asdict(years.ports)))
 
+    def verify(self, name: str, events: int) -> str:
+        """
+        Return what a node finds about its audit chain, which has these events or more.
+
+        Most of them were written as rows, not by the software that is measured. Raises
+        `RuntimeError`.
+        """
+        done = self.node(self.machines[name], "doctor", "--output", "json")
+        try:
+            return chain_in(json.loads(done.stdout), events)
+        except json.JSONDecodeError:
+            raise RuntimeError(f"doctor has failed: {done.stderr}") from None
+
     def load(self) -> None:
         """Use the folders that `build` has made."""
         ports = Ports(**json.loads((self.directory / PORTS).read_text()))
@@ -141,6 +160,16 @@ class Pair(Site):
     def one(self, name: str) -> OneMachine:
         """Return the cluster in a folder."""
         return OneMachine(self.machines[name], self.directory / "password")
+
+
+def chain_in(findings: list[dict[str, str]], events: int) -> str:
+    """Return the finding about the chain. Raises `RuntimeError`, also for fewer events."""
+    found = [each for each in findings if each["subject"] == "audit log"]
+    for each in found:
+        chain = CHAIN.match(each["words"])
+        if each["verdict"] == "ok" and chain and int(chain[1]) >= events:
+            return each["words"]
+    raise RuntimeError(f"{events} events are not in an unbroken chain: {found}")
 
 
 def measure_files(
@@ -168,8 +197,14 @@ def measure_files(
         snapshots.read_state(state)
 
 
-def measure_node(pair: Pair, name: str, measured: Measured) -> None:
-    """Measure start, pages of the audit log, and the join of a new node."""
+def measure_node(
+    pair: Pair, name: str, measured: Measured, *, within: timedelta | None
+) -> None:
+    """
+    Measure start, pages of the audit log, and the join of a new node.
+
+    *within*: see `measure_pages`.
+    """
     node, cluster = pair.machines[name], pair.one(name)
     for _ in range(STARTS):
         node.stop()
@@ -181,7 +216,7 @@ def measure_node(pair: Pair, name: str, measured: Measured) -> None:
     measured.add("memory, MB", resident_mb(pid_of(node)))
     try:
         until(lambda: pair.sign_in().returncode == 0)
-        for page, took in measure_pages(pair, node).items():
+        for page, took in measure_pages(pair, node, within=within).items():
             measured.add(page, took)
         wait_idle([node])
         joined = join(pair, cluster, name, ready_s=READY_S, votes_s=VOTES_S)
@@ -211,11 +246,15 @@ def fetch_cpu_s(first: LocalNode, new: LocalNode) -> float:
     return (both_s() - cpu) / (fetched() - begun)
 
 
-def measure_pages(pair: Pair, node: LocalNode) -> dict[str, float]:
+def measure_pages(
+    pair: Pair, node: LocalNode, *, within: timedelta | None
+) -> dict[str, float]:
     """
     Return the p50 of a page two years ago, by its time and by its place, in ms.
 
     And that of a call that looks for a rare event: it finds none in what it looks at.
+    *within*: pages must be full, of events from this time before their end. None: the log
+    has no events of that time.
     """
     draw = random.Random(20)
     by_time, following, rare = [], [], []
@@ -228,8 +267,10 @@ def measure_pages(pair: Pair, node: LocalNode) -> dict[str, float]:
             page = admin.list_audit_events(criteria)
             by_time.append(time.perf_counter() - began)
             began = time.perf_counter()
-            admin.list_audit_events(criteria, page_token=page.next_page_token)
+            after = admin.list_audit_events(criteria, page_token=page.next_page_token)
             following.append(time.perf_counter() - began)
+            if within is not None:
+                check_pages(page.items, after.items, end, within)
             seldom = AuditFilter(end_time=end, target=RARE)
             began = time.perf_counter()
             page = admin.list_audit_events(seldom)
@@ -241,6 +282,25 @@ def measure_pages(pair: Pair, node: LocalNode) -> dict[str, float]:
         "the page after it, p50 ms": statistics.median(following) * 1000,
         "a call that looks for a rare event, p50 ms": statistics.median(rare) * 1000,
     }
+
+
+def check_pages(
+    page: Sequence[AuditEvent],
+    after: Sequence[AuditEvent],
+    end: datetime,
+    within: timedelta,
+) -> None:
+    """Raise `RuntimeError` unless both are full, and go on from *end* back in time."""
+    events = [*page, *after]
+    times = [each.time or datetime.max.replace(tzinfo=UTC) for each in events]
+    numbers = [each.sequence for each in events]
+    first = numbers[0] if numbers else 0
+    if (len(page), len(after)) != (PAGE_SIZE_DEFAULT, PAGE_SIZE_DEFAULT):
+        raise RuntimeError(f"pages before {end} have {len(page)}, {len(after)} events")
+    if numbers != list(range(first, first - len(events), -1)):
+        raise RuntimeError(f"pages before {end} leave out events: {numbers}")
+    if not end - within <= min(times) <= max(times) < end:
+        raise RuntimeError(f"pages before {end} are of {min(times)} to {max(times)}")
 
 
 RATIOS = (
@@ -279,8 +339,11 @@ def main() -> int:
         else:
             pair.build(arguments.users, arguments.events, console.print)
             console.print(f"built in {time.monotonic() - began:.0f} s")
+            console.print(f"verified: {pair.verify(YEARS, arguments.events)}")
         if not arguments.rounds:
             return 0
+        few = timedelta(seconds=4 * PAGE_SIZE_DEFAULT * SINCE_S / arguments.events)
+        within = {DAY: None, YEARS: max(PAGE_WITHIN, few)}
         measured = {DAY: Measured(), YEARS: Measured()}
         for number in range(arguments.rounds):
             console.print(f"round {number + 1}")
@@ -289,7 +352,7 @@ def main() -> int:
                 each = measured[name]
                 state = pair.machines[name].directory / "data/state.db"
                 measure_files(state, folder, each, whole=not number)
-                measure_node(pair, name, each)
+                measure_node(pair, name, each, within=within[name])
         sizes = sizes_of(pair)
     add_results(report, measured, sizes)
     report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
