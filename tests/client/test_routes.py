@@ -2,10 +2,12 @@
 """`RoutedAgent`: each attempt in one cluster, until that one says that it never will be."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -326,6 +328,22 @@ def test_real_clusters_share_their_users() -> None:
             assert agent.removed_nodes == frozenset()
 
 
+def write_table(file: Path, version: int, *addresses: str, pki: Pki, key: Path) -> None:
+    """Write a slot table whose clusters are `east` and, if it has two, `west`."""
+    slots = ["0-4095"] if len(addresses) == 1 else ["0-4094", "4095"]
+    file.write_text(
+        f"version = {version}\n"
+        + "".join(
+            f'[clusters.{name}]\nnodes = ["{address}"]\nca = "{pki.ca}"\n'
+            f'certificate = "{pki.agent.certificate}"\nkey = "{key}"\n'
+            f'slots = ["{owned}"]\n'
+            for name, address, owned in zip(
+                ("east", "west"), addresses, slots, strict=False
+            )
+        )
+    )
+
+
 def test_files_are_read_when_the_agent_is_made(
     pki: Pki, start_node: Callable[..., FakeNode], tmp_path: Path
 ) -> None:
@@ -333,14 +351,117 @@ def test_files_are_read_when_the_agent_is_made(
     node = start_node(pki.credentials(mutual=True))
     node.answer(AUTHENTICATE, answers.ACCEPTED)
     file = tmp_path / "clusters.toml"
-    file.write_text(
-        f'version = 1\n[clusters.east]\nnodes = ["{node.address}"]\nca = "{pki.ca}"\n'
-        f'certificate = "{pki.agent.certificate}"\nkey = "{pki.agent.key}"\nslots = ["0-4095"]\n'
-    )
+    write_table(file, 1, node.address, pki=pki, key=pki.agent.key)
 
     with RoutedAgent(file) as agent:
         assert agent.authenticate("alice", "1").accepted
 
-    file.write_text(file.read_text().replace(str(pki.agent.key), "missing.key"))
+    write_table(file, 1, node.address, pki=pki, key=Path("missing.key"))
     with pytest.raises(FileNotFoundError, match=r"missing\.key"):
         RoutedAgent(file)
+
+
+@pytest.mark.asyncio
+async def test_table_with_wrong_files_leaves_the_present_one(
+    pki: Pki,
+    start_node: Callable[..., FakeNode],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its keys may arrive later than the table: until then every user signs in."""
+    node = start_node(pki.credentials(mutual=True))
+    node.answer(AUTHENTICATE, answers.ACCEPTED)
+    file, key = tmp_path / "clusters.toml", tmp_path / "late.key"
+    write_table(file, 1, node.address, pki=pki, key=pki.agent.key)
+    async with AsyncRoutedAgent(file) as agent:
+        write_table(file, 2, node.address, node.address, pki=pki, key=key)
+        for wrong in (None, pki.ca, file):
+            if wrong is not None:
+                shutil.copy(wrong, key)
+            agent._routes.reload()
+            assert agent._routes.table.version == 1
+            assert (await agent.authenticate("alice", "1")).accepted
+        assert "slot_table_not_renewed" in caplog.text
+        shutil.copy(pki.agent.key, key)
+        agent._routes.reload()
+        assert agent._routes.table.version == 2
+        assert (await agent.authenticate("alice", "1")).accepted
+
+
+class PausedAgent:
+    """The client of a cluster that answers when a test lets it."""
+
+    removed_nodes: frozenset[str] = frozenset()
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.may_answer = asyncio.Event()
+        self.closed = False
+
+    async def authenticate(self, *_: str, **__: object) -> Authentication:
+        await self.may_answer.wait()
+        assert not self.closed
+        return Authentication(decision=Decision.ACCEPTED, authentication_id="x")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Paused:
+    """A routed agent, of which each client waits, and a table that a test replaces."""
+
+    def __init__(self) -> None:
+        self.made: list[PausedAgent] = []
+        self.table = table("east")
+        self.agent = AsyncRoutedAgent.over(lambda: self.table, self._connect)
+
+    def _connect(self, cluster: ClusterAddress) -> AsyncAgent:
+        self.made.append(PausedAgent(cluster.nodes[0]))
+        return cast("AsyncAgent", self.made[-1])
+
+    async def begin(self) -> asyncio.Task[Authentication]:
+        call = asyncio.create_task(self.agent.authenticate("alice", "1"))
+        await asyncio.sleep(0)
+        return call
+
+    async def change_address(self, address: str) -> None:
+        east = replace(self.table.clusters["east"], nodes=(address,))
+        self.table = replace(
+            self.table,
+            version=self.table.version + 1,
+            clusters={**self.table.clusters, "east": east},
+        )
+        self.agent._routes.reload()
+        await asyncio.sleep(0)
+
+    def closed(self) -> list[str]:
+        return [each.address for each in self.made if each.closed]
+
+
+@pytest.mark.asyncio
+async def test_connection_to_a_former_address_ends_after_its_last_call() -> None:
+    """A program runs for years, and addresses change."""
+    paused = Paused()
+    call = await paused.begin()
+    await paused.change_address("east-2:7300")
+    assert paused.closed() == []
+    await paused.change_address("east-3:7300")
+    assert paused.closed() == ["east-2:7300"]
+
+    paused.made[0].may_answer.set()
+    assert (await call).accepted
+    await asyncio.sleep(0)
+    assert paused.closed() == ["east:7300", "east-2:7300"]
+    await paused.agent.close()
+    assert len(paused.closed()) == len(paused.made) == 4
+
+
+@pytest.mark.asyncio
+async def test_closing_the_agent_closes_former_addresses_too() -> None:
+    paused = Paused()
+    call = await paused.begin()
+    await paused.change_address("east-2:7300")
+    await paused.agent.close()
+    assert len(paused.closed()) == len(paused.made) == 3
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)

@@ -3,7 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self, TypeVar
 
@@ -25,12 +25,22 @@ Connect = Callable[[ClusterAddress], AsyncAgent]
 R = TypeVar("R")
 
 
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """The client of one cluster."""
+
+    agent: AsyncAgent
+    calls: int = 0
+    """Calls that wait for their answers."""
+
+
 class AsyncRoutedAgent:
     """
     An authentication agent that asks the cluster which has the user.
 
     *table* is the file with the slot table (docs/clusters.md). It is read again every
-    five seconds, and when a cluster says that the slot of a user has moved away.
+    five seconds, and when a cluster says that the slot of a user has moved away. A table
+    that is wrong, or names a file that is, changes nothing: the present one stays in use.
 
     Raises:
         OSError: A file cannot be read.
@@ -50,9 +60,6 @@ class AsyncRoutedAgent:
             )
 
         self._begin(lambda: SlotTable.read(table), connect, timeout)
-        # Wrong files are reported now, and not at the first sign-in.
-        for cluster in self._routes.table.clusters.values():
-            self._agent(cluster)
 
     @classmethod
     def over(
@@ -70,10 +77,18 @@ class AsyncRoutedAgent:
     def _begin(
         self, read: Callable[[], SlotTable], connect: Connect, timeout: timedelta
     ) -> None:
-        self._routes = Routes(read, now_s=lambda: asyncio.get_running_loop().time())
         self._connect = connect
         self._timeout = timeout
-        self._agents: dict[ClusterAddress, AsyncAgent] = {}
+        self._connections: dict[ClusterAddress, _Connection] = {}
+        self._retired: set[_Connection] = set()
+        """Connections to former addresses, with calls in progress."""
+        self._closing: set[asyncio.Task[None]] = set()
+        # Wrong files are reported now, and not at the first sign-in.
+        self._routes = Routes(
+            read,
+            now_s=lambda: asyncio.get_running_loop().time(),
+            connect=self._connect_all,
+        )
 
     async def authenticate(
         self,
@@ -171,31 +186,55 @@ class AsyncRoutedAgent:
         deadline: Deadline,
     ) -> R:
         """Ask one cluster, and record what is known of the attempt afterwards."""
+        connection = self._connections[route.cluster]
+        connection.calls += 1
         try:
-            answer = await ask(self._agent(route.cluster), deadline.remaining())
+            answer = await ask(connection.agent, deadline.remaining())
         except (OutcomeUnknown, NodeFailed, asyncio.CancelledError) as error:
             # A canceled call may have been applied as well.
             route.on_unknown()
             if isinstance(error, OutcomeUnknown):
                 error.cluster = route.cluster.name
             raise
+        finally:
+            connection.calls -= 1
+            self._close_retired()
         route.on_answer()
         return answer
 
     def _deadline(self, within: timedelta | None) -> Deadline:
         return Deadline.after(self._timeout if within is None else within)
 
-    def _agent(self, cluster: ClusterAddress) -> AsyncAgent:
-        """Return the client of a cluster; one with other addresses is another one."""
-        if cluster not in self._agents:
-            self._agents[cluster] = self._connect(cluster)
-        return self._agents[cluster]
+    def _connect_all(self, table: SlotTable) -> None:
+        """
+        Make the clients of a new table; retire those of addresses that it has no longer.
+
+        Raises `OSError` and `ValueError`, and then changes nothing.
+        """
+        connections = {
+            cluster: self._connections.get(cluster)
+            or _Connection(self._connect(cluster))
+            for cluster in table.clusters.values()
+        }
+        self._retired.update(self._connections.values())
+        self._retired.difference_update(connections.values())
+        self._connections = connections
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        """Close the connections to former addresses on which no call waits."""
+        unused = {each for each in self._retired if not each.calls}
+        self._retired -= unused
+        for connection in unused:
+            task = asyncio.get_running_loop().create_task(connection.agent.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     @property
     def removed_nodes(self) -> frozenset[str]:
         """Addresses of nodes that have said that they were removed from their cluster."""
         return frozenset().union(
-            *(each.removed_nodes for each in self._agents.values())
+            *(each.agent.removed_nodes for each in self._connections.values())
         )
 
     async def __aenter__(self) -> Self:
@@ -206,5 +245,8 @@ class AsyncRoutedAgent:
 
     async def close(self) -> None:
         """Close the connections to all clusters."""
-        for agent in self._agents.values():
-            await agent.close()
+        connections = (*self._connections.values(), *self._retired)
+        self._retired.clear()
+        for connection in connections:
+            await connection.agent.close()
+        await asyncio.gather(*self._closing)

@@ -9,11 +9,14 @@ end, above all an unknown outcome, the attempt belongs to the first cluster: a s
 does not know the request id, and would spend a code that the first perhaps has accepted.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
 from sparecode_client.clusters.slots import ClusterAddress, SlotTable
 from sparecode_client.errors import SparecodeError, Unavailable
+
+log = logging.getLogger(__name__)
 
 SLOT_MOVED = "SLOT_MOVED"
 """Reason of a cluster that gave the slot away: the attempt is not and never applied."""
@@ -32,13 +35,25 @@ class Routes:
     """The current slot table, and the clusters of attempts without a known outcome."""
 
     def __init__(
-        self, read: Callable[[], SlotTable], *, now_s: Callable[[], float]
+        self,
+        read: Callable[[], SlotTable],
+        *,
+        now_s: Callable[[], float],
+        connect: Callable[[SlotTable], None] = lambda _: None,
     ) -> None:
-        """Read the table. *now_s* is a clock that never goes back."""
+        """
+        Read the table. *now_s* is a clock that never goes back.
+
+        *connect* is called with each table before it is used. It raises `OSError` or
+        `ValueError` if a cluster of the table cannot be called, for example because a
+        certificate has not been copied yet.
+        """
         self._read = read
         self._now_s = now_s
+        self._connect = connect
         self._looked_s: float | None = None
         self.table = read()
+        connect(self.table)
         self._pinned: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Request id -> cluster, and until when; oldest first."""
 
@@ -71,12 +86,12 @@ class Routes:
         self._looked_s = self._now_s()
         try:
             table = self._read()
-        except (OSError, ValueError):
-            # An operator may be writing the file. The caller hears that the table does not
-            # know where the slot is now, and the next such answer reads it again.
-            return
-        if table.version > self.table.version:
-            self.table = table
+            if table.version > self.table.version:
+                self._connect(table)
+                self.table = table
+        except (OSError, ValueError) as error:
+            # An operator may be writing the files: the next look reads them again.
+            log.warning("slot_table_not_renewed", extra={"cause": str(error)})
 
     def pin(self, request_id: str, cluster: str) -> None:
         """Let further tries of an attempt go to the cluster that perhaps applied it."""
