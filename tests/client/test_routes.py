@@ -280,6 +280,18 @@ def test_pins_end_with_the_memory_of_the_cluster() -> None:
     assert list(routes._pinned) == ["b"]
 
 
+def test_pins_of_the_newest_attempts_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cluster that is down for ten minutes must not fill a program's memory."""
+    monkeypatch.setattr("sparecode_client.clusters.routes.PINNED_MAX", 2)
+    routes = Routes(lambda: table("west"), now_s=lambda: 0.0)
+    for request_id in ("a", "b", "a", "c"):
+        routes.pin(request_id, "east")
+    assert list(routes._pinned) == ["a", "c"]
+    assert routes.begin("alice", "b").cluster.name == "west"
+
+
 def test_table_that_cannot_be_read_leaves_the_present_one() -> None:
     tables: Iterator[SlotTable] = iter([table("east")])
 

@@ -22,6 +22,14 @@ SLOT_MOVED = "SLOT_MOVED"
 """Reason of a cluster that gave the slot away: the attempt is not and never applied."""
 REMEMBERED_S = 600.0
 """How long a cluster remembers a request id (Q3). Later, no attempt is repeated."""
+PINNED_MAX = 100_000
+"""
+Attempts without a known outcome whose clusters are remembered; the oldest go first.
+
+A retry of an older one goes where the table says. It is no risk that a code works twice:
+a slot moves with all that is spent. But the retry may be refused, because the code that
+its first try spent is used.
+"""
 LOOK_S = 5.0
 """
 Seconds between two looks at the slot table.
@@ -97,6 +105,8 @@ class Routes:
         """Let further tries of an attempt go to the cluster that perhaps applied it."""
         self._pinned[request_id] = (cluster, self._now_s() + REMEMBERED_S)
         self._pinned.move_to_end(request_id)
+        if len(self._pinned) > PINNED_MAX:
+            self._pinned.popitem(last=False)
 
     def unpin(self, request_id: str) -> None:
         """Forget the cluster of an attempt: its outcome is known."""
