@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check of how fast this machine hashes, which bounds its authentications (T3, T4)."""
+"""
+The check of how fast this machine hashes, which limits its authentications (T3, T4).
+
+It measures one core. All cores together may be slower, because each hash reads and writes
+19 MiB of memory, and they share its bandwidth.
+"""
 
 import contextlib
 import os
@@ -39,16 +44,16 @@ def check_hashing() -> Finding:
             f"{error}: no user could authenticate; give this machine more memory",
         )
     cores = len(os.sched_getaffinity(0))
-    most = per_s * cores / HASHES_OF_AN_ATTEMPT
+    attempts = per_s * cores / HASHES_OF_AN_ATTEMPT
     words = (
-        f"{per_s:.0f} a second on one core: with {cores} core{'s' * (cores > 1)}, at most "
-        f"{most:.0f} authentications a second"
+        f"{per_s:.0f} a second on one core now: with {cores} core{'s' * (cores > 1)}, "
+        f"{attempts:.0f} authentications a second, or fewer if the cores wait for memory"
     )
     if _lacks_wide_vectors():
         return warn(
             "hashing",
-            f"{words}; the processor has neither AVX2 nor AVX-512, which would almost "
-            "double that: if this is a virtual machine, give it the processor model of "
+            f"{words}; the processor has neither AVX2 nor AVX-512, for which hashing has "
+            "faster code: if this is a virtual machine, give it the processor model of "
             "its host",
         )
     return ok("hashing", words)
