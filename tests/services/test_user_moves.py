@@ -22,9 +22,15 @@ from sparecode_node.domain.policy import DAY_MS, MINUTE_MS, Policy
 from sparecode_node.domain.users import fold
 from sparecode_node.services.cluster import move_pieces
 from sparecode_node.services.cluster.user_moves import EndedMove, MoveOutcome
+from sparecode_node.services.error_table import Audience, Code, answer_for
 from sparecode_node.services.errors import ApprovalNeededError, Refused
 from sparecode_node.services.secrets.kdf import Secret
-from sparecode_node.services.secrets.move_seals import SealedPiece, next_chain
+from sparecode_node.services.secrets.keyring import UnknownKeyError
+from sparecode_node.services.secrets.move_seals import (
+    MoveSeals,
+    SealedPiece,
+    next_chain,
+)
 from tests.services.one_node import PIN, SERIAL, OneNode, one_node
 from tests.services.test_administrators import settled
 
@@ -321,6 +327,24 @@ async def test_a_forged_piece_does_not_pass_for_one_that_is_imported(
             dataclasses.replace(piece, signature=bytes(64)),
         ):
             assert await refused(move.load(forged)) is Reason.MOVE_EXPORT
+
+
+async def test_a_node_that_lacks_a_key_leaves_the_export_to_another_one(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client repeats the call on the next node; the users are not at fault."""
+
+    def lacking(*_: object) -> bytes:
+        raise UnknownKeyError(KeyId(9))
+
+    await move.prepare()
+    await move.freeze()
+    monkeypatch.setattr(MoveSeals, "unseal_seed", lacking)
+    with pytest.raises(UnknownKeyError) as caught:
+        await move.export()
+    answer = answer_for(caught.value, Audience.ADMINISTRATOR)
+    assert answer is not None
+    assert (answer.code, answer.reason) == (Code.UNAVAILABLE, "KEY_MISSING")
 
 
 async def test_a_name_that_folds_otherwise_here_is_refused(move: Move) -> None:

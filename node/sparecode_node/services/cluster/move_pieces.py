@@ -63,7 +63,12 @@ class Export:
         self._number, self._chain, self._size = 0, NO_PIECES, 0
 
     def opened(self, user: UserRows) -> list[NamedRow]:
-        """Return the rows of a user without this cluster's seals. Raises `Refused`."""
+        """
+        Return the rows of a user without this cluster's seals.
+
+        Raises `Refused` if a row was altered, and `UnknownKeyError` if this node lacks a
+        key of the ring: another node may have it.
+        """
         try:
             return opened_rows(self._seals, user)
         except BrokenSealError as error:
