@@ -123,6 +123,8 @@ async def authenticate(edge) -> Failure:
         (refused(Reason.NOT_INITIALIZED), CODE.UNAVAILABLE, "NOT_INITIALIZED", 1),
         (refused(Reason.NOT_OPEN), CODE.UNAVAILABLE, "NOT_OPEN", 10),
         (refused(Reason.STALE_PARAMETERS), CODE.UNAVAILABLE, "STALE_PARAMETERS", 0.5),
+        (refused(Reason.SLOT_MOVED), CODE.FAILED_PRECONDITION, "SLOT_MOVED", None),
+        (refused(Reason.SLOT_MOVING), CODE.UNAVAILABLE, "SLOT_MOVING", 5),
         (StoppingError(), CODE.UNAVAILABLE, "STOPPING", 1),
         (OutcomeUnknownError(SECRET), CODE.UNAVAILABLE, "OUTCOME_UNKNOWN", 0.5),
         (TimeoutError(SECRET), CODE.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN", 0.5),
@@ -226,6 +228,8 @@ async def test_agent_sees_no_reason_of_the_rules(reason, caplog):
     [
         (refused(Reason.REQUEST_ID_REUSED), "REQUEST_ID_REUSED"),
         (refused(Reason.REQUEST_TABLE_FULL), "OVERLOADED"),
+        (refused(Reason.SLOT_MOVED), "SLOT_MOVED"),
+        (refused(Reason.SLOT_MOVING), "SLOT_MOVING"),
         (InvalidFieldError("username", "at most 128"), "FIELD"),
         (NoQuorumError(), "NO_QUORUM"),
         (OutcomeUnknownError(), "OUTCOME_UNKNOWN"),

@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_cluster.cluster import ADMINISTRATOR, LocalCluster
+from local_cluster.cluster import ADMINISTRATOR, AGENT, LocalCluster
 from local_cluster.setup import set_up
 
-from sparecode_client import AsyncAgent, OutcomeUnknown, RotationPhase, SparecodeError
+from sparecode_client import (
+    AsyncAgent,
+    AsyncRoutedAgent,
+    OutcomeUnknown,
+    RotationPhase,
+    SparecodeError,
+    Unavailable,
+)
+from sparecode_client.clusters import routes
 from tests.system.estate import PATIENCE, PIN, Estate, Holder, each
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
@@ -163,6 +171,64 @@ async def rotate(estate: Estate) -> None:
     assert ended.phase is RotationPhase.RETIRING
 
 
+def write_table(
+    file: Path, version: int, owner: str, clusters: dict[str, LocalCluster]
+) -> None:
+    """Write the slot table of programs: one cluster has all slots."""
+    file.write_text(
+        f"version = {version}\n"
+        + "".join(
+            f"[clusters.{name}]\n"
+            f"nodes = {json.dumps([node.agents_address for node in cluster.nodes])}\n"
+            f'ca = "{cluster.members_ca}"\n'
+            f'certificate = "{cluster.certificates / AGENT}.pem"\n'
+            f'key = "{cluster.certificates / AGENT}.key"\n'
+            f"slots = {json.dumps(['0-4095'] * (name == owner))}\n"
+            for name, cluster in clusters.items()
+        )
+    )
+
+
+@dataclass
+class Program:
+    """Signs one user in, by the slot table in a file."""
+
+    agent: AsyncRoutedAgent
+    holder: Holder
+    used: int = 0
+
+    async def accepted_by(self) -> str:
+        """Return the cluster that accepts the next code."""
+        code = self.holder.codes[self.used]
+        answer = await self.agent.authenticate(
+            self.holder.username, PIN + code, within=PATIENCE
+        )
+        assert answer.accepted
+        self.used += 1
+        return answer.cluster
+
+    async def refusal(self) -> str:
+        """Return why no cluster decides about the next code, which stays unused."""
+        code = self.holder.codes[self.used]
+        with pytest.raises(Unavailable) as refused:
+            await self.agent.authenticate(
+                self.holder.username, PIN + code, within=SHORTLY
+            )
+        return refused.value.reason
+
+
+async def prepare(source: Operator, target: Operator, *options: str) -> str:
+    """Sign the operators in, prepare a move of all users, and return its id."""
+    for operator in (source, target):
+        await operator.sign_in()
+    await source.export("key", "east.key")
+    words = await target.load(
+        "prepare", "east.key", "ticket", "--output=json", *options
+    )
+    move_id: str = json.loads(words)["move_id"]
+    return move_id
+
+
 async def test_each_code_works_once_in_one_of_two_clusters(
     east: LocalCluster, west: tuple[str, Single], tmp_path: Path
 ) -> None:
@@ -181,11 +247,7 @@ async def test_each_code_works_once_in_one_of_two_clusters(
         attempts = Attempts({"east": here.any_agent, "west": there.any_agent}, holders)
         await attempts.once("east", alice, alice.codes[0], within=PATIENCE)
         assert attempts.at("east") == 1
-        for operator in (source, target):
-            await operator.sign_in()
-        await source.export("key", "east.key")
-        await target.load("prepare", "east.key", "ticket", "--same-administrators")
-        move_id = json.loads((tmp_path / "ticket").read_text())["move_id"]
+        move_id = await prepare(source, target, "--same-administrators")
         await rotate(there)
 
         async with asyncio.TaskGroup() as group:
@@ -221,3 +283,36 @@ async def test_each_code_works_once_in_one_of_two_clusters(
         times = {counts[holder.username, code] for code in holder.codes}
         assert times == {1}, holder.username
     assert attempts.accepted["west", "alice", alice.codes[1]] == 1
+
+
+async def test_a_program_follows_its_user_to_the_other_cluster(
+    east: LocalCluster,
+    west: tuple[str, Single],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It looks for a new slot table only when a cluster says that the slot has moved."""
+    monkeypatch.setattr(routes, "LOOK_S", float("inf"))
+    other, table = west[1].cluster, tmp_path / "clusters.toml"
+    clusters = {"east": east, "west": other}
+    source, target = Operator(east, tmp_path), Operator(other, tmp_path)
+    write_table(table, 1, "east", clusters)
+    async with (
+        Estate(east) as here,
+        Estate(other) as there,
+        AsyncRoutedAgent(table) as agent,
+    ):
+        await until_level(here)
+        await until_level(there)
+        program = Program(agent, await here.holder("alice", codes=2))
+        assert await program.accepted_by() == "east"
+        move_id = await prepare(source, target)
+        await source.export("freeze", "ticket")
+        assert await program.refusal() == "SLOT_MOVING"
+        await source.export("write", "ticket", "users.export")
+        await target.load("load", "users.export")
+        await target.load("activate", move_id, "receipt")
+        await source.export("end", "ticket", "receipt")
+        assert await program.refusal() == "SLOT_MOVED"
+        write_table(table, 2, "west", clusters)
+        assert await program.accepted_by() == "west"
