@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Archived audit events that are old leave every node, and readers say so (U4)."""
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -291,6 +292,29 @@ async def test_deletion_goes_on_after_a_crash(node: OneNode, tmp_path: Path) -> 
     assert not file.delete_removed(3)
     file.close()
     assert file_of(state).exists()
+
+
+async def test_removed_events_leave_nothing_in_the_file(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Free pages would still have them, for as long as nothing is written there."""
+    state = tmp_path / "local.db"
+    await add_users(node, *(f"later{number}" for number in range(12 * EVENTS)))
+    archive = await confirm(node, state)
+    confirm_as(node, N2, 2)
+    await discard(node, state)
+
+    def content() -> bytes:
+        with contextlib.closing(sqlite3.connect(file_of(state))) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return file_of(state).read_bytes()
+
+    assert b"user3" in content()
+    await age(node, archive, 2)
+    async with kept(state) as keeper:
+        await keeper.step()
+    assert 2 not in stored_numbers(state)
+    assert b"user3" not in content()
 
 
 async def test_a_node_without_an_archive_withdraws_what_it_had(

@@ -442,6 +442,8 @@ def _open(file: Path) -> sqlite3.Connection:
         write_ahead(db)
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA wal_autocheckpoint = 0")
+        # What retention removes must not stay readable in free pages.
+        db.execute("PRAGMA secure_delete = ON")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE;{_TABLES}COMMIT;")
