@@ -114,11 +114,17 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
     ):
         authentication.production(bench, estate_3)
         part("Either library", lambda: hashing.compare(bench, estate_3))
-        part(
-            "A crowd for a minute, production hashing",
-            lambda: overload.sustained_overload_of_production(bench, estate_3),
-        )
-        part("Busy programs beside a crowd", lambda: overload.starved(bench, estate_3))
+        with bench.part("Overload"), overload.lateness_of(estate_3) as late:
+            part(
+                "A crowd for a minute, production hashing",
+                lambda: overload.sustained_overload_of_production(
+                    bench, estate_3, late
+                ),
+            )
+            part(
+                "Busy programs beside a crowd",
+                lambda: overload.starved(bench, estate_3, late),
+            )
         part("In one session", lambda: authentication.one_session(bench, estate_3))
         part(
             "Bulk issue, production hashing",
@@ -141,7 +147,8 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         part("Syncs", lambda: authentication.syncs(bench, three))
         part("Issuing", lambda: administration.issuing(bench, three))
         part("Reading", lambda: administration.reading(bench, three))
-        part("A crowd for a minute", lambda: overload.sustained_overload(bench, three))
+        with bench.part("A crowd for a minute"), overload.lateness_of(three) as late:
+            overload.sustained_overload(bench, three, late)
         part("The event loop", lambda: overload.steps(bench, three, folder))
         part("Bulk issue", lambda: administration.bulk(bench, three))
     with bench.part("Refusals"), estate(folder / "refusals", 2000) as refused:

@@ -54,15 +54,25 @@ def crowd(bench: Bench, estate: Estate, best: float) -> None:
     )
 
 
+@contextlib.contextmanager
+def lateness_of(estate: Estate) -> Iterator[NodeNumbers]:
+    """Start all nodes again; yield how late each is from then on."""
+    with counted(estate.cluster.nodes, LATENESS) as numbers:
+        estate.stop()
+        estate.start()
+        yield numbers
+
+
 def sustained_overload(
-    bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
+    bench: Bench, estate: Estate, late: NodeNumbers, seconds: float = SUSTAINED_S
 ) -> None:
     """Check that no election happens while a crowd ignores retry hints for a minute (4)."""
-    _sustain(bench, estate, seconds, int(seconds * CALLS_PER_S), "cheap hashing")
+    calls = int(seconds * CALLS_PER_S)
+    _sustain(bench, estate, late, seconds, calls, "cheap hashing")
 
 
 def sustained_overload_of_production(
-    bench: Bench, estate: Estate, seconds: float = SUSTAINED_S
+    bench: Bench, estate: Estate, late: NodeNumbers, seconds: float = SUSTAINED_S
 ) -> None:
     """
     Check the same while production hashing keeps all cores busy (4).
@@ -75,10 +85,12 @@ def sustained_overload_of_production(
     """
     calls = MANY + int(seconds * 1.6 * HASHED_PER_S)
     words = "production hashing, separate sessions"
-    _sustain(bench, estate, seconds, calls, words, patient=True)
+    _sustain(bench, estate, late, seconds, calls, words, patient=True)
 
 
-def starved(bench: Bench, estate: Estate, seconds: float = SUSTAINED_S) -> None:
+def starved(
+    bench: Bench, estate: Estate, late: NodeNumbers, seconds: float = SUSTAINED_S
+) -> None:
     """
     Check the same while other programs take most of the processor time (4).
 
@@ -87,7 +99,8 @@ def starved(bench: Bench, estate: Estate, seconds: float = SUSTAINED_S) -> None:
     """
     words = f"production hashing, separate sessions, {BUSY} busy programs beside"
     calls = 3 * MANY + int(seconds * HASHED_PER_S)
-    _sustain(bench, estate, seconds, calls, words, patient=True, beside=busy_programs())
+    with busy_programs():
+        _sustain(bench, estate, late, seconds, calls, words, patient=True)
 
 
 @contextlib.contextmanager
@@ -110,34 +123,28 @@ def busy_programs() -> Iterator[None]:
 def _sustain(
     bench: Bench,
     estate: Estate,
+    late: NodeNumbers,
     seconds: float,
     calls: int,
     words: str,
     *,
     patient: bool = False,
-    beside: contextlib.AbstractContextManager[None] | None = None,
 ) -> None:
-    with counted(estate.cluster.nodes, LATENESS) as numbers:
-        estate.stop()
-        estate.start()
-        with (
-            beside or contextlib.nullcontext(),
-            bench.no_election(
-                estate, f"elections, {words}, {MANY} clients for {seconds:g} s"
-            ),
-        ):
-            numbers.clear()
-            run = estate.authenticate(
-                clients=MANY, seconds=seconds, calls=calls, patient=patient
-            )
-            _report_lateness(bench, numbers, f"{words}, {seconds:g} s")
-            bench.report.add_load(
-                f"authenticate, codes, {words}, for {seconds:g} s",
-                run.measured,
-                run.cpu_ms,
-                clients=MANY,
-            )
-            must_have_lasted(run.measured, seconds)
+    with bench.no_election(
+        estate, f"elections, {words}, {MANY} clients for {seconds:g} s"
+    ):
+        late.clear()
+        run = estate.authenticate(
+            clients=MANY, seconds=seconds, calls=calls, patient=patient
+        )
+        _report_lateness(bench, late, f"{words}, {seconds:g} s")
+        bench.report.add_load(
+            f"authenticate, codes, {words}, for {seconds:g} s",
+            run.measured,
+            run.cpu_ms,
+            clients=MANY,
+        )
+        must_have_lasted(run.measured, seconds)
     bench.report.add(
         f"longest time without an answer in {seconds:g} s, {words}, in s",
         seconds=round(run.measured.longest_gap_s, 2),

@@ -23,6 +23,7 @@ from tests.bench.harness import ROUNDS, Bench, ratio
 from tests.bench.limits import Limits
 from tests.bench.load import Clients, Load, answered, longest_gap, percentile
 from tests.bench.node_numbers.sitecustomize import TO, Numbers
+from tests.bench.numbers import NodeNumbers
 from tests.bench.population import CODES_EACH, PIN, Population
 from tests.bench.probes import NOTE_MS, Syncs, syncs_in
 from tests.bench.recovery import first_kept, must_fall_within
@@ -370,42 +371,51 @@ def crowded(lasted_s: float, late: dict[str, float] = LATE) -> Mock:
     return estate
 
 
+def overloaded(
+    measuring: Bench,
+    estate: Mock,
+    minute: Callable[[Bench, Estate, NodeNumbers], None],
+) -> None:
+    with overload.lateness_of(estate) as late:
+        minute(measuring, estate, late)
+
+
 @pytest.mark.parametrize("minute", MINUTES)
 def test_a_minute_that_runs_out_of_codes_is_refused(
-    tmp_path: Path, minute: Callable[[Bench, Estate], None]
+    tmp_path: Path, minute: Callable[[Bench, Estate, NodeNumbers], None]
 ) -> None:
     measuring = bench(tmp_path)
     with pytest.raises(RuntimeError, match="spent in 40 s"):
-        minute(measuring, crowded(40))
+        overloaded(measuring, crowded(40), minute)
     assert not measuring.report.targets
 
 
 @pytest.mark.parametrize("minute", MINUTES)
 def test_elections_within_a_minute_are_counted(
-    tmp_path: Path, minute: Callable[[Bench, Estate], None]
+    tmp_path: Path, minute: Callable[[Bench, Estate, NodeNumbers], None]
 ) -> None:
     measuring = bench(tmp_path)
-    minute(measuring, crowded(60))
+    overloaded(measuring, crowded(60), minute)
     (target,) = measuring.report.targets
     assert (target.name, target.value, target.holds) == ("(4)", 2, False)
 
 
 @pytest.mark.parametrize("minute", MINUTES)
 def test_a_minute_tells_how_late_the_latest_node_was(
-    tmp_path: Path, minute: Callable[[Bench, Estate], None]
+    tmp_path: Path, minute: Callable[[Bench, Estate, NodeNumbers], None]
 ) -> None:
     """No election shows little where no node was late. The start does not count."""
     measuring, estate = bench(tmp_path), crowded(60)
-    minute(measuring, estate)
+    overloaded(measuring, estate, minute)
     (row,) = (r for r in measuring.report.results if r["name"].startswith("how late"))
     assert list(row.values())[1:] == [*LATE.values()]
     assert [node.environment for node in estate.cluster.nodes] == [{}, {}]
 
 
 def test_nodes_that_do_not_record_how_late_they_are_are_refused(tmp_path: Path) -> None:
-    measuring = bench(tmp_path)
+    measuring, estate = bench(tmp_path), crowded(60, LATE | {"silence_s": 0.0})
     with pytest.raises(RuntimeError, match="not recorded how late"):
-        overload.starved(measuring, crowded(60, LATE | {"silence_s": 0.0}))
+        overloaded(measuring, estate, overload.starved)
 
 
 def test_elections_are_counted_after_all_nodes_have_started(
