@@ -812,6 +812,7 @@ async def test_a_quiet_node_reads_no_row_of_the_segments(
         monkeypatch.setattr(held_segments, "all_sealed", forbidden)
         monkeypatch.setattr(keeper, "_new_plan", forbidden)
         await keeper.step()
+        assert keeper.holding == Holding(through=3)
 
 
 async def test_readers_go_on_after_a_loss_was_declared(
