@@ -291,6 +291,20 @@ async def whole(node: OneNode, tmp_path: Path) -> AsyncIterator[SegmentKeeper]:
         yield keeper
 
 
+class Asked(NoSegments):
+    """A member that writes down which segments it is asked for."""
+
+    def __init__(self, source: SegmentKeeper, *, lacks: int = 0) -> None:
+        self.source, self.lacks = source, lacks
+        self.asked: list[int] = []
+
+    def lend(self, number: int, hash_after: bytes, *, skip: int, most: int) -> bytes:
+        self.asked.append(number)
+        if number == self.lacks:
+            raise SegmentNotHeldError("not now")
+        return self.source.lend(number, hash_after, skip=skip, most=most)
+
+
 async def test_a_node_that_joined_fetches_what_it_lacks(
     node: OneNode, whole: SegmentKeeper, tmp_path: Path
 ) -> None:
@@ -328,20 +342,12 @@ async def test_a_read_waits_for_what_it_needs(
     monkeypatch.setattr(keeping, "PAUSE_S", 3600.0)
     monkeypatch.setattr(keeping, "RETRY_S", 3600.0)
     before = await shown(node, from_sequence=1), await exported(node)
-    asked: list[int] = []
-    serves = False
-
-    class Counting(NoSegments):
-        def lend(
-            self, number: int, hash_after: bytes, *, skip: int, most: int
-        ) -> bytes:
-            asked.append(number)
-            return whole.lend(number, hash_after, skip=skip, most=most)
+    other, serves = Asked(whole), False
 
     async with (
         joined(node, tmp_path) as path,
         kept(path, serves=lambda: serves) as keeper,
-        linked(keeper.exchange, n2=Counting()),
+        linked(keeper.exchange, n2=other),
     ):
         node.audit._reader._fetch_segment = keeper.fetch
         await keeper.step()
@@ -357,7 +363,7 @@ async def test_a_read_waits_for_what_it_needs(
         await asleep.wait()
         serves = True
         assert await keeper.fetch(1, 60.0)
-        assert asked[0] == 1, "not the newest"
+        assert other.asked[0] == 1, "not the newest"
         assert (await shown(node, from_sequence=1), await exported(node)) == before
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -387,22 +393,14 @@ async def test_a_read_does_not_wait_beyond_its_deadline(
 async def test_the_newest_missing_segment_is_fetched_first(
     node: OneNode, whole: SegmentKeeper, tmp_path: Path
 ) -> None:
-    numbers: list[int] = []
-
-    class Counting(NoSegments):
-        def lend(
-            self, number: int, hash_after: bytes, *, skip: int, most: int
-        ) -> bytes:
-            numbers.append(number)
-            return whole.lend(number, hash_after, skip=skip, most=most)
-
+    other = Asked(whole)
     async with (
         joined(node, tmp_path) as path,
         kept(path) as keeper,
-        linked(keeper.exchange, n2=Counting()),
+        linked(keeper.exchange, n2=other),
     ):
         await keeper.step()
-    assert list(dict.fromkeys(numbers)) == [3, 2, 1]
+    assert list(dict.fromkeys(other.asked)) == [3, 2, 1]
 
 
 async def test_a_long_fetch_does_not_keep_new_events_waiting(
@@ -413,25 +411,15 @@ async def test_a_long_fetch_does_not_keep_new_events_waiting(
 ) -> None:
     """All voters wait with the discard of what this node has not stored."""
     monkeypatch.setattr(keeping, "ROUND_S", 0.0)
-    asked: list[int] = []
-
-    class WithoutTheNewest(NoSegments):
-        def lend(
-            self, number: int, hash_after: bytes, *, skip: int, most: int
-        ) -> bytes:
-            asked.append(number)
-            if number == 3:
-                raise SegmentNotHeldError("not now")
-            return whole.lend(number, hash_after, skip=skip, most=most)
-
+    other = Asked(whole, lacks=3)
     async with (
         joined(node, tmp_path) as path,
         kept(path) as keeper,
-        linked(keeper.exchange, n2=WithoutTheNewest()),
+        linked(keeper.exchange, n2=other),
     ):
         with pytest.raises(SegmentNotHeldError):
             await keeper.step()
-        assert asked == [3], "a step ends after some seconds"
+        assert other.asked == [3], "a step ends after some seconds"
         await add_users(node, *(f"later{number}" for number in range(EVENTS)))
         await keeper.step()
         assert stored_numbers(path) == [2, 4], "what was not sent comes last"
