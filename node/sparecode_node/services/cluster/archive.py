@@ -10,7 +10,6 @@ file of the archive, and does not make the folder: a mount that is missing is a 
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import sqlite3
 import threading
@@ -31,6 +30,7 @@ from sparecode_node.queries.audit import AuditHead
 from sparecode_node.services.cluster import archive_files, checkpoints
 from sparecode_node.services.cluster.archive_files import ArchivedFiles
 from sparecode_node.services.cluster.checkpoints import Checkpoint
+from sparecode_node.services.cluster.last_failures import LastFailures
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.sealed_events import lines_of, open_log
 from sparecode_node.statemachine.segment_chain import SegmentError, event_in
@@ -94,9 +94,8 @@ class SegmentArchive:
         """Removed segments whose copy here is damaged: it cannot be written again."""
         self._kept: Ranges = ()
         """Removed segments that the archive has, as of the last look."""
-        self._failed: dict[int, int] = {}
-        """Segments whose files could not be written or read, by the order of these attempts."""
-        self._failure_numbers = itertools.count(1)
+        self._failed = LastFailures[int]()
+        """Segments whose files could not be written or read."""
         self._due: frozenset[int] = frozenset()
         """Segments that are to be read again before this node confirms them again."""
         self._read_ms: dict[int, int] = {}
@@ -159,13 +158,13 @@ class SegmentArchive:
         loop = asyncio.get_running_loop()
         ends = loop.time() + ROUND_S
         # What has failed comes last: it must not take the time of the others.
-        for segment in sorted(each, key=lambda one: self._failed.get(one.number, 0)):
+        for segment in sorted(each, key=lambda one: self._failed.last_of(one.number)):
             began = loop.time()
             try:
                 await asyncio.to_thread(work, segment)
-                self._failed.pop(segment.number, None)
+                self._failed.forget(segment.number)
             except (SegmentError, OSError) as error:
-                self._failed[segment.number] = next(self._failure_numbers)
+                self._failed.add(segment.number)
                 failure = failure or error
             await asyncio.sleep(REST * (loop.time() - began))
             if loop.time() >= ends:

@@ -11,7 +11,6 @@ from time to time. Each step can be repeated, so a crash at any moment loses not
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import sqlite3
 import threading
@@ -28,6 +27,7 @@ from sparecode_node.replication.links.segment_exchange import (
     SegmentExchange,
     SegmentNotHeldError,
 )
+from sparecode_node.services.cluster.last_failures import LastFailures
 from sparecode_node.services.cluster.segment_plan import (
     NOTHING_TO_DO,
     Files,
@@ -107,16 +107,15 @@ class SegmentKeeper:
         """The segments that this node lacks, as of the last look."""
         self.holding: Holding | None = None
         """What this node has stored and proved, as of the last look; None: not known yet."""
-        self._failures: dict[NodeId, int] = {}
+        self._failures = LastFailures[NodeId]()
         """
-        Members whose last answer was no segment, by the order of these answers.
+        Members whose last answer was no segment.
 
         One that stalls costs minutes. It is asked after the others from then on, and not
         first for each of a thousand segments.
         """
-        self._not_held: dict[int, int] = {}
-        """Segments that no member has sent, by the order of these attempts: last next time."""
-        self._failure_numbers = itertools.count(1)
+        self._not_held = LastFailures[int]()
+        """Segments that no member has sent: they come last next time."""
         self._causes: dict[str, str] = {}
         """Why the last step of each kind failed."""
         self._agreed: Ranges = ()
@@ -216,7 +215,7 @@ class SegmentKeeper:
         # What no member has sent comes last: it must not take the time of the others.
         left = sorted(
             (*plan.missing, *plan.found),
-            key=lambda each: self._not_held.get(each.number, 0),
+            key=lambda each: self._not_held.last_of(each.number),
         )
         while left:
             segment = next(
@@ -227,9 +226,9 @@ class SegmentKeeper:
             try:
                 await self._fetch(segment)
                 fetched = True
-                self._not_held.pop(segment.number, None)
+                self._not_held.forget(segment.number)
             except SegmentNotHeldError as error:
-                self._not_held[segment.number] = next(self._failure_numbers)
+                self._not_held.add(segment.number)
                 if segment.number not in declared:
                     # A declaration lets readers go on without the segment.
                     failure = error
@@ -395,14 +394,14 @@ class SegmentKeeper:
         if await asyncio.to_thread(self._recovered, segment):
             return
         causes = []
-        for peer in sorted(self.exchange.others, key=self._last_failure):
+        for peer in sorted(self.exchange.others, key=self._failures.last_of):
             try:
                 await self._fetch_from(peer, segment)
             except (SegmentNotHeldError, SegmentError) as error:
                 causes.append(str(error))
-                self._failures[peer] = next(self._failure_numbers)
+                self._failures.add(peer)
             else:
-                self._failures.pop(peer, None)
+                self._failures.forget(peer)
                 log.info(
                     "segment_fetched", extra={"segment": segment.number, "peer": peer}
                 )
@@ -411,10 +410,6 @@ class SegmentKeeper:
             f"no member has the audit events {segment.first_sequence} to "
             f"{segment.last_sequence}: {'; '.join(causes) or 'there is no other member'}"
         )
-
-    def _last_failure(self, peer: NodeId) -> int:
-        """Return when a member failed last; 0: it has sent what it was asked for since."""
-        return self._failures.get(peer, 0)
 
     def _recovered(self, segment: Segment) -> bool:
         """
