@@ -104,7 +104,9 @@ async def test_a_start_removes_the_copy_of_a_killed_backup(tmp_path: Path) -> No
     others = [tmp_path / "backup.tar", tmp_path / "backup.of-mine"]
     others[0].touch()
     others[1].mkdir()
-    BackupSource.of(tmp_path / "local.db", StateProcesses(), "").remove_leftovers()
+    BackupSource.of(
+        tmp_path / "local.db", StateProcesses(), "", rotten=lambda _: None
+    ).remove_leftovers()
     kept = sorted(os.listdir(tmp_path))  # noqa: PTH208
     assert kept == sorted(each.name for each in others)
 
