@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import enum
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -124,9 +124,7 @@ class Receivers:
         self._mode = Mode.WORKS
         return self._met
 
-    def _in_loop(
-        self, work: "asyncio.coroutines.Coroutine[object, object, int]"
-    ) -> int:
+    def _in_loop(self, work: Coroutine[object, object, int]) -> int:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CLOSES_S)
 

@@ -287,7 +287,7 @@ async def test_the_real_state_is_brought_up(
     def real(node_id: str, *rest: Any) -> RealNode:
         node = RealNode(node_id, *rest)
         node.path = tmp_path / f"{node_id}.db"
-        node.state = node  # type: ignore[assignment] - for its snapshots.
+        node.state = node  # type: ignore[assignment]  # For its snapshots.
         return node
 
     monkeypatch.setattr(cluster, "Node", real)

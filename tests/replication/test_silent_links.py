@@ -105,7 +105,8 @@ async def pair(
             await end.start()
         try:
             await made[0].until_seen("connected", "n2")
-            yield Pair(*made, proxy)
+            one, two = made
+            yield Pair(one, two, proxy)
         finally:
             for end in made:
                 await end.transport.stop()

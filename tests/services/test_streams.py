@@ -811,8 +811,8 @@ async def test_a_cut_handshake_closes_its_connection() -> None:
     """(N4) Of webhooks, too: httpcore closes it only after errors."""
     closed = []
 
-    class Hanging(addresses.httpcore.AsyncNetworkStream):
-        async def start_tls(self, *_: object) -> addresses.httpcore.AsyncNetworkStream:
+    class Hanging(httpcore.AsyncNetworkStream):
+        async def start_tls(self, *_: object) -> httpcore.AsyncNetworkStream:
             await asyncio.Event().wait()
             raise AssertionError
 

@@ -157,7 +157,9 @@ class Network:
             self._parcels[direction] = [replace(p, due=p.due + late) for p in survivors]
             self.at(
                 self.rng.choice([0, 0.02, self.rng.uniform(0, 0.5)]),
-                lambda d=direction: self._notice_down(*d, epoch),
+                lambda at=direction[0], peer=direction[1]: self._notice_down(
+                    at, peer, epoch
+                ),
             )
         self.at(
             self.rng.choice([0.01, self.rng.uniform(0, 0.4)]),
