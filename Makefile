@@ -504,6 +504,11 @@ bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in th
 bench-shed: $(INSTALLED) ## Compare how soon shed callers hear of it, and what that costs: 6 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.shed
 
+.PHONY: bench-elections
+bench-elections: $(INSTALLED) ## Overload three nodes for MINUTES=6, and tell why each election happened
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.elections \
+		$(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: bench-links
 bench-links: $(INSTALLED) ## Compare a gRPC stream between two nodes with a TLS socket: half a minute
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.links

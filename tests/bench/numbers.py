@@ -37,12 +37,15 @@ class NodeNumbers:
 
 
 @contextlib.contextmanager
-def counted(nodes: Sequence[LocalNode], what: str) -> Iterator[NodeNumbers]:
-    """Make nodes count from their next start on, and no more from the one after that."""
+def watched(nodes: Sequence[LocalNode], what: str) -> Iterator[dict[str, Path]]:
+    """
+    Make nodes write *what* they do, from their next start on, each into its file.
+
+    No more from the start on that follows the end of this.
+    """
     before = [node.environment for node in nodes]
     with tempfile.TemporaryDirectory(prefix="sparecode-numbers-") as folder:
         files = {node.node_id: Path(folder) / node.node_id for node in nodes}
-        numbers = NodeNumbers(files)
         for node in nodes:
             node.environment = {
                 **node.environment,
@@ -51,7 +54,14 @@ def counted(nodes: Sequence[LocalNode], what: str) -> Iterator[NodeNumbers]:
                 WHAT: what,
             }
         try:
-            yield numbers
+            yield files
         finally:
             for node, environment in zip(nodes, before, strict=True):
                 node.environment = environment
+
+
+@contextlib.contextmanager
+def counted(nodes: Sequence[LocalNode], what: str) -> Iterator[NodeNumbers]:
+    """Make nodes count from their next start on, and no more from the one after that."""
+    with watched(nodes, what) as files:
+        yield NodeNumbers(files)

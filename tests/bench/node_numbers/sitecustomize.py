@@ -15,7 +15,7 @@ from pathlib import Path
 
 TO, WHAT = "SPARECODE_BENCH_NUMBERS", "SPARECODE_BENCH_COUNTED"
 """Environment variables: the file, and what is counted."""
-COLLECTOR, LATENESS = "collector", "lateness"
+COLLECTOR, LATENESS, MOMENTS = "collector", "lateness", "moments"
 FIELDS = (
     *("collections", "full_collections", "collecting_s", "longest_collection_s"),
     *("tick_s", "beat_s", "sync_s", "silence_s", "policy_entry_s"),
@@ -76,7 +76,18 @@ def measure_lateness(numbers: Numbers) -> None:
     importlib.import_module("lateness").measure(numbers)
 
 
+def note_moments(path: Path) -> None:
+    """Write down in which moments a node was late, campaigned and led."""
+    os.environ.pop("GRPC_VERBOSITY", None)
+    importlib.import_module("moments").write_to(path)
+
+
 if TO in os.environ:
-    _COUNT = {COLLECTOR: count_collections, LATENESS: measure_lateness}
     # Taken out of the environment: processes that the node starts are not counted.
-    _COUNT[os.environ.pop(WHAT)](Numbers(Path(os.environ.pop(TO))))
+    _WHAT, _PATH = os.environ.pop(WHAT), Path(os.environ.pop(TO))
+    if _WHAT == COLLECTOR:
+        count_collections(Numbers(_PATH))
+    elif _WHAT == LATENESS:
+        measure_lateness(Numbers(_PATH))
+    elif _WHAT == MOMENTS:
+        note_moments(_PATH)

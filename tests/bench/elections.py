@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Why elections happen in an overload: `make bench-elections`.
+
+Three nodes with production hashing, each in a session of its own, as services are, and
+256 clients for a minute: without other programs, and beside twice as many busy ones as
+there are cores, in turn. Each node writes down when it was late, and what its engine's
+thread did meanwhile by the kernel's account: it ran, or it was ready and waited for a
+core. The rest is a sync, or a wait for the interpreter's lock. For each election this
+tells how late the candidate and the primary were in the silence before it.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.bench.estate import Estate
+from tests.bench.harness import CORES, HASHED_PER_S, MANY, Bench
+from tests.bench.load import must_have_lasted
+from tests.bench.node_numbers.sitecustomize import MOMENTS
+from tests.bench.numbers import watched
+from tests.bench.overload import BUSY, busy_programs
+from tests.bench.population import CODES_EACH, Population
+from tests.bench.report import Report
+from tests.results import ROOT
+
+MINUTES = 6
+SECONDS = 60.0
+WORDS = {
+    "tick": "between two ticks of its engine",
+    "beat": "between two beats of its event loop",
+    "sync": "in one sync",
+}
+"""The waits of a node that delay its messages, or its reading of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What a node has written down."""
+
+    node: str
+    what: str
+    """One of `WORDS`, or `silence`, `campaigns`, `leads` and `follows`."""
+    at_s: float
+    """By the clock of the machine; of a wait, its end."""
+    seconds: float = 0.0
+    """How long it waited; of a candidate, since when it had not heard the primary."""
+    ran_s: float = 0.0
+    core_s: float = 0.0
+    """How long the engine's thread ran, and waited for a core, since its last tick."""
+
+
+def read(files: Mapping[str, Path]) -> list[Moment]:
+    """Return what all nodes have written down, in its order."""
+    moments = [
+        Moment(node=node, **json.loads(line))
+        for node, path in files.items()
+        for line in path.read_text().splitlines()
+    ]
+    return sorted(moments, key=lambda each: each.at_s)
+
+
+def explained(moments: Sequence[Moment]) -> list[str]:
+    """Return for each election what kept the candidate and the primary, in order."""
+    return [
+        _sentence(each, _primary_before(moments, each), moments)
+        for each in moments
+        if each.what == "campaigns"
+    ]
+
+
+def _primary_before(moments: Iterable[Moment], election: Moment) -> str | None:
+    led = [
+        each.node
+        for each in moments
+        if each.what == "leads" and each.at_s < election.at_s
+    ]
+    return led[-1] if led else None
+
+
+def _sentence(election: Moment, primary: str | None, moments: Sequence[Moment]) -> str:
+    silence = (
+        f"{election.node} asked for votes after {election.seconds:.2f} s without a "
+        f"message of the primary"
+    )
+    if primary is None:
+        return f"{silence}, which is not known."
+    since_s = election.at_s - election.seconds
+    return " ".join(
+        [
+            f"{silence}, {primary}.",
+            _lateness(primary, moments, since_s, election.at_s),
+            _lateness(election.node, moments, since_s, election.at_s),
+        ]
+    )
+
+
+def _lateness(
+    node: str, moments: Iterable[Moment], since_s: float, until_s: float
+) -> str:
+    """Return how late a node was at most in this time, in words."""
+    longest: dict[str, Moment] = {}
+    for each in moments:
+        if each.node != node or each.what not in WORDS:
+            continue
+        if each.at_s > since_s and each.at_s - each.seconds < until_s:
+            latest = longest.get(each.what)
+            if latest is None or latest.seconds < each.seconds:
+                longest[each.what] = each
+    if not longest:
+        return f"{node} was on time."
+    waits = [f"{each.seconds:.2f} s {WORDS[what]}" for what, each in longest.items()]
+    if tick := longest.get("tick"):
+        waits.append(
+            f"in that tick its thread waited {tick.core_s:.2f} s for a core and ran "
+            f"{tick.ran_s:.2f} s"
+        )
+    return f"{node} was late: {', '.join(waits)}."
+
+
+def minutes(bench: Bench, estate: Estate, count: int, seconds: float) -> None:
+    """Overload the nodes this often; every second time beside busy programs."""
+    with watched(estate.cluster.nodes, MOMENTS) as files:
+        estate.stop()
+        estate.start()
+        for number in range(1, count + 1):
+            busy = number % 2 == 0
+            _minute(bench, estate, files, number, seconds, busy=busy)
+
+
+def _minute(
+    bench: Bench,
+    estate: Estate,
+    files: Mapping[str, Path],
+    number: int,
+    seconds: float,
+    *,
+    busy: bool,
+) -> None:
+    words = f"{number}, {BUSY} busy programs" if busy else f"{number}"
+    with (
+        _beside(busy=busy),
+        bench.no_election(estate, f"elections in minute {words}"),
+    ):
+        before = len(read(files))
+        run = estate.authenticate(
+            clients=MANY,
+            seconds=seconds,
+            calls=_calls(seconds, busy=busy),
+            patient=True,
+        )
+        must_have_lasted(run.measured, seconds)
+        moments = read(files)
+    bench.report.add_load(
+        f"authenticate, minute {words}", run.measured, run.cpu_ms, clients=MANY
+    )
+    bench.report.add(
+        f"longest waits of a node in minute {words}, in s",
+        **{
+            name: round(max(m.seconds for m in moments[before:] if m.what == name), 2)
+            for name in (*WORDS, "silence")
+            if any(each.what == name for each in moments[before:])
+        },
+    )
+    earlier = len(explained(moments[:before]))
+    for sentence in explained(moments)[earlier:]:
+        bench.report.add(f"election in minute {words}", why=sentence)
+        bench.console.print(sentence, highlight=False)
+
+
+@contextlib.contextmanager
+def _beside(*, busy: bool) -> Iterator[None]:
+    with busy_programs() if busy else contextlib.nullcontext():
+        yield
+
+
+def _calls(seconds: float, *, busy: bool) -> int:
+    share, waiting = (1.0, 3 * MANY) if busy else (1.6, MANY)
+    return waiting + int(share * seconds * HASHED_PER_S)
+
+
+def users(count: int, seconds: float) -> int:
+    """Return the number of users whose codes last for this many minutes."""
+    calls = sum(_calls(seconds, busy=number % 2 == 1) for number in range(count))
+    return 2 * (calls // CODES_EACH + 1)  # One of two has codes.
+
+
+def main() -> int:
+    """Overload three nodes, and explain each election; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make bench-elections")
+    parser.add_argument("--minutes", type=int, default=MINUTES)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a minute")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "var" / "bench-elections.json"
+    )
+    arguments = parser.parse_args()
+    report = Report(path=arguments.out, command="make bench-elections")
+    load = os.getloadavg()[0]
+    bench = Bench(report, None, arguments.seconds, Console())  # type: ignore[arg-type]
+    population = Population(
+        users=users(arguments.minutes, arguments.seconds),
+        profile="production",
+        own_token_each=2,
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="sparecode-bench-") as folder,
+        bench.part(f"Three nodes in an overload, cores: {CORES}"),
+        Estate(Path(folder) / "elections", population, own_sessions=True) as estate,
+    ):
+        minutes(bench, estate, arguments.minutes, arguments.seconds)
+    report.add("load of the machine, one minute", before=load, after=os.getloadavg()[0])
+    report.write()
+    report.show(bench.console)
+    return report.exit_code()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
