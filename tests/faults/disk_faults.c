@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OFF, SYNCS, WRITES };
+enum { OFF, SYNCS, WRITES, READS };
 
 /* Keep it as in disk_faults.py. */
 struct control {
@@ -110,4 +110,14 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
     FAULTY(WRITES, fd, syscall(SYS_pwrite64, fd, data, size, offset));
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+    FAULTY(READS, fd, syscall(SYS_pread64, fd, data, size, offset));
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
+{
+    FAULTY(READS, fd, syscall(SYS_pread64, fd, data, size, offset));
 }

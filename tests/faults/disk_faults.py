@@ -29,6 +29,8 @@ class Calls(enum.IntEnum):
     """fsync and fdatasync."""
     WRITES = 2
     """pwrite, with which SQLite writes."""
+    READS = 3
+    """pread, with which it reads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class DiskStrikes(Striker):
 
     def _wal_error(self, node: LocalNode) -> Proof:
         """Let all syncs or all writes of the write-ahead log fail, and no others."""
-        calls = self._chance.choice([*Calls])
+        calls = self._chance.choice([Calls.SYNCS, Calls.WRITES])
         with self._inject(node, calls, error=EIO, file=_WAL) as faults:
             stopped_s = self._until_stopped(node)
             count = faults.hits().count

@@ -69,6 +69,8 @@ FAULTS = (
     "segments_deleted",
     "segments_spoiled",
     "segment_rotten",
+    "segment_page_rotten",
+    "segment_reads_fail",
     "archive_damaged",
     "archive_lost",
     "archive_full",

@@ -12,6 +12,7 @@ DISKS_AND_LINKS = (
     *("slow_sync", "slow_disks", "slow_snapshot"),
     *("disk_went_back_primary", "disk_went_back_replica"),
     *("links_swallow", "links_half_close", "links_corrupt", "links_swallow_and_kill"),
+    *("segment_page_rotten", "segment_reads_fail"),
     "starving",
 )
 POINTS_SERIES = "points"

@@ -3,18 +3,25 @@
 Sealed segments of the audit log that a node loses: it must name and fetch them (U1).
 
 A stopped node loses the whole file, or its beginning; or one event of an early segment
-is changed, which only reading it again can show: a node reads those first.
+is changed, which only reading it again can show: a node reads those first. Under a
+running node a page is overwritten, or cannot be read: a reader of the events is refused,
+and starts the repair.
 """
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from errno import EIO
 from pathlib import Path
 
-from local_cluster.cluster import LocalNode
+from local_cluster.cluster import ADMINISTRATOR, LocalNode
 
+from sparecode_client import Admin, SparecodeError
 from sparecode_node.statemachine.sealed_events import file_of
+from tests.faults.disk_faults import Calls
 from tests.faults.site import SEGMENT_EVENTS
 from tests.faults.striker import Proof, Striker
 
@@ -25,8 +32,10 @@ FETCHED_S = 60.0
 EACH_S = 1.0
 DAMAGED = "segment_not_stored"
 FETCHED = "segment_fetched"
+PUT_ASIDE = "segments_put_aside"
 SPOILED = b"This was the header of a database."
 _POLL_S = 0.1
+_CALL = timedelta(seconds=5)
 
 
 class SegmentStrikes(Striker):
@@ -64,6 +73,81 @@ class SegmentStrikes(Striker):
             f"fetched {fetched_s or 0:.1f} s later",
             failure=failure,
         )
+
+    def segment_page_rotten(self) -> Proof:
+        """Overwrite a page with an event of a running node, which an administrator reads."""
+        node = self._victim()
+        event = self._old_event(node)
+        had, aside = _numbers(_file(node)), self._seen(node, PUT_ASIDE)
+        if not event or not _zero_page(_file(node), event):
+            return Proof(bit=False, words=f"{node.node_id} has no stored segment")
+        found_s = self._until(
+            lambda: not self._reads(node, event) and self._seen(node, PUT_ASIDE) > aside
+        )
+        words = (
+            f"the page with event {event} of {node.node_id}, which ran, was overwritten"
+        )
+        if found_s is None:
+            return Proof(bit=False, words=words, failure=f"{words}, and not found")
+        return self._whole_again(
+            node, event, had, f"{words}; found after {found_s:.1f} s"
+        )
+
+    def segment_reads_fail(self) -> Proof:
+        """Let some reads of the file of a running node fail: a sector is bad, or seems so."""
+        node = self._victim()
+        event, had = self._old_event(node), _numbers(_file(node))
+        times = self._chance.choice([1, 2, 4])
+        with self._site.faults(node).inject(
+            Calls.READS, error=EIO, times=times, file=_file(node).name
+        ) as faults:
+            self._until(
+                lambda: not self._reads(node, event) and faults.hits().count >= times
+            )
+            count = faults.hits().count
+        words = f"{count} reads of the segments of {node.node_id} failed with EIO"
+        if not count:
+            return Proof(bit=False, words=words)
+        return self._whole_again(node, event, had, words)
+
+    def _whole_again(
+        self, node: LocalNode, event: int, had: set[int], words: str
+    ) -> Proof:
+        """Wait until a running node has its segments again, and shows an old event."""
+        again_s = self._until(
+            lambda: had <= _numbers(_file(node)) and self._reads(node, event),
+            within_s=FETCHED_S + EACH_S * len(had),
+        )
+        failure = ""
+        if again_s is None:
+            left = len(had - _numbers(_file(node)))
+            failure = f"{left} of {len(had)} segments are not there again"
+        return Proof(
+            bit=not failure,
+            words=f"{words}; {len(had)} segments are there after {again_s or 0:.1f} s",
+            failure=failure,
+        )
+
+    def _old_event(self, node: LocalNode) -> int:
+        """Return the first event of an early segment in the file alone; 0: there is none."""
+        early = sorted(_only_in_file(node))[:EARLY]
+        number = self._chance.choice(early) if early else 0
+        return (number - 1) * SEGMENT_EVENTS + 1 if number else 0
+
+    def _reads(self, node: LocalNode, event: int) -> bool:
+        """Return whether a node shows an administrator this event."""
+        cluster = self._site.cluster
+        try:
+            with Admin(
+                [node.admin_address], ca=cluster.members_ca, timeout=_CALL
+            ) as admin:
+                admin.login(ADMINISTRATOR, cluster.password)
+                page = admin.list_audit_events(
+                    from_sequence=event, page_size=1, stale_ok=True
+                )
+        except SparecodeError:
+            return False
+        return [each.sequence for each in page.items] == [event]
 
     def _victim(self) -> LocalNode:
         """
@@ -169,6 +253,24 @@ def _rot(file: Path, number: int) -> bool:
             ((number - 1) * SEGMENT_EVENTS + 1,),
         )
         return changed.rowcount == 1
+
+
+def _zero_page(file: Path, event: int) -> bool:
+    """Overwrite the page with an event; return whether there was one."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        row = db.execute(
+            "SELECT hash FROM audit_events WHERE sequence = ?", (event,)
+        ).fetchone()
+    at = file.read_bytes().find(row[0]) if row else -1
+    if at < 0:
+        return False
+    with file.open("r+b") as opened:
+        opened.seek(at // size * size)
+        opened.write(bytes(size))
+        os.fsync(opened.fileno())
+    return True
 
 
 def _numbers(file: Path) -> set[int]:

@@ -7,6 +7,7 @@ import json
 import random
 import sqlite3
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from local_cluster.cluster import LocalNode, Ports
 
 from sparecode_node.statemachine import sealed_events
 from tests.faults import receiver_strikes, receivers, segment_strikes
+from tests.faults.disk_faults import Calls, Hits
 from tests.faults.receivers import (
     FILE,
     Mode,
@@ -230,3 +232,49 @@ def test_a_node_that_does_not_fetch_what_it_lost_fails(
         assert changed == 1
     else:
         assert segment_strikes._numbers(file) == set()
+
+
+class Unreadable:
+    """A disk some of whose reads have failed."""
+
+    def __init__(self, failed: int) -> None:
+        self._failed = failed
+
+    @contextlib.contextmanager
+    def inject(self, calls: Calls, **_: object) -> Iterator["Unreadable"]:
+        assert calls is Calls.READS
+        yield self
+
+    def hits(self) -> Hits:
+        return Hits(self._failed, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("strike", "failed", "words"),
+    [
+        ("segment_page_rotten", 0, "and not found"),
+        ("segment_reads_fail", 4, "0 of 4 segments are not there again"),
+        ("segment_reads_fail", 0, ""),
+    ],
+)
+def test_a_running_node_that_does_not_repair_its_file_fails(
+    node: LocalNode,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    strike: str,
+    failed: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "EACH_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
+    monkeypatch.setattr(Strikes, "_reads", lambda *_: False)
+    monkeypatch.setattr(
+        SiteOfOne, "faults", lambda *_: Unreadable(failed), raising=False
+    )
+    before = file.read_bytes()
+    proof = getattr(striking(node), strike)()
+    assert not proof.bit
+    assert words in proof.failure
+    assert bool(proof.failure) == bool(words)
+    assert (file.read_bytes() != before) == (strike == "segment_page_rotten")

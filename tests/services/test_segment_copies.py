@@ -73,7 +73,7 @@ async def test_a_new_voter_holds_up_no_discard(node: OneNode, tmp_path: Path) ->
     node.local_db.commit()
     await keeper.step()
     assert stored[-1].segment.number == 3
-    keeper._close()
+    keeper._file.close()
 
 
 async def test_a_gap_of_a_voter_keeps_what_comes_after_it(
@@ -88,7 +88,7 @@ async def test_a_gap_of_a_voter_keeps_what_comes_after_it(
     await holders.step()
     await keeper.step()
     assert stored[-1].segment.number == 1
-    keeper._close()
+    keeper._file.close()
 
 
 async def test_a_member_that_answers_stays_while_a_majority_lacks_its_segments(

@@ -178,7 +178,7 @@ async def test_a_member_that_stalls_costs_its_time_once(
 
 
 def _hash(keeper: SegmentKeeper, number: int) -> bytes:
-    with keeper._opened() as file:
+    with keeper._file.opened() as file:
         return file.stored()[number]
 
 
@@ -191,7 +191,7 @@ async def test_a_member_that_failed_is_asked_last_until_it_answers_well(
     async def fetch(keeper: SegmentKeeper, number: int) -> list[str]:
         """Let a node fetch a segment again; return who was asked for it."""
         asked.clear()
-        with keeper._opened() as file, file._transaction():
+        with keeper._file.opened() as file, file._transaction():
             file._db.execute("DELETE FROM stored_segments WHERE number = ?", (number,))
             file._db.execute(
                 "DELETE FROM audit_events WHERE sequence BETWEEN ? AND ?",

@@ -28,6 +28,7 @@ from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import activity
 from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.queries.segments import MissingSegmentError
+from sparecode_node.queries.state import DamagedFileError
 from sparecode_node.replication.links import segment_exchange
 from sparecode_node.replication.links.segment_exchange import (
     NoSegments,
@@ -39,6 +40,7 @@ from sparecode_node.replication.links.segment_exchange import (
 from sparecode_node.replication.links.transport import MESSAGE_BYTES_MAX
 from sparecode_node.replication.offline.refounding import SurvivingLog
 from sparecode_node.services.ambient import SystemEntropy
+from sparecode_node.services.cluster import segment_file
 from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segment_holders import SegmentHolders
 from sparecode_node.services.cluster.segments import SegmentKeeper
@@ -117,7 +119,7 @@ async def kept(
     try:
         yield keeper
     finally:
-        keeper._close()
+        keeper._file.close()
 
 
 def stored_numbers(path: Path) -> list[int]:
@@ -755,7 +757,7 @@ async def test_events_are_discarded_only_when_all_voters_hold_them(
     await keeper.step()
     assert stored[-1].segment.number == 2
     assert not await holders.step(), "it tells nothing twice"
-    keeper._close()
+    keeper._file.close()
 
 
 async def test_a_rotten_segment_is_named_told_and_fetched_again(
@@ -1066,6 +1068,51 @@ async def test_a_damaged_file_is_replaced_while_the_node_runs(
     assert aside.name == "local-audit.db.damaged-1"
 
 
+async def test_a_reader_that_meets_a_damaged_page_starts_the_repair(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U1) The keeper itself reads one segment a minute, of forty thousand."""
+    path, other = tmp_path / "local.db", tmp_path / "other.db"
+    await add_users(node, *(f"more{number}" for number in range(8 * EVENTS)))
+    write_snapshot(path, other)
+    sealed_events.create(other)
+    before = await shown(node)
+    await discard(node, path)
+    async with kept(path) as keeper, kept(other) as whole:
+        keeper.on_replaced = node.state.reopen
+        node.state.on_damage = keeper.suspect_file
+        await whole.step()
+        await keeper.step()
+        zero_page_of(path, 3)
+        await node.state.reopen()  # Nothing of the page is in a reader's memory.
+        with pytest.raises(DamagedFileError):
+            await shown(node)
+        async with linked(keeper.exchange, n2=whole):
+            await keeper.step()
+        assert keeper.missing == ()
+        assert (await shown(node))[-len(before) :] == before
+        assert len(sealed_events.put_aside_files(path)) == 1
+
+        looks = []
+        monkeypatch.setattr(segment_file, "find_damage", lambda _: looks.append(1))
+        for _ in range(3):
+            keeper.suspect_file()
+            await keeper.step()
+        assert not looks, "it has just looked, and reads all of a large file"
+
+
+async def test_other_errors_of_a_reader_start_no_repair(node: OneNode) -> None:
+    told: list[int] = []
+    node.state.on_damage = lambda: told.append(1)
+    with pytest.raises(sqlite3.OperationalError):
+        async with node.state.transaction() as transaction:
+            await transaction.one("SELECT absent FROM audit_events")
+    with pytest.raises(sqlite3.ProgrammingError):
+        async with node.state.transaction():
+            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+    assert not told
+
+
 async def test_a_damaged_file_is_replaced_when_a_full_disk_lets_it(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1079,14 +1126,14 @@ async def test_a_damaged_file_is_replaced_when_a_full_disk_lets_it(
             raise OSError(errno.ENOSPC, "No space left on device")
         sealed_events.create(state)
 
-    monkeypatch.setattr(keeping, "create", failing)
+    monkeypatch.setattr(segment_file, "create", failing)
     async with kept(path, stored.append) as keeper:
         await keeper.step()
         assert stored[-1] is not None
-        monkeypatch.setattr(keeping, "find_damage", lambda _: "page 3 is damaged")
+        monkeypatch.setattr(segment_file, "find_damage", lambda _: "page 3 is damaged")
         with (
             pytest.raises(OSError, match="No space left"),
-            keeper._opened(),
+            keeper._file.opened(),
         ):
             raise sqlite3.DatabaseError("database disk image is malformed")
         assert stored[-1] is None
@@ -1202,7 +1249,7 @@ async def test_a_full_disk_is_named_while_a_damaged_file_is_recovered(
     sealed_events.put_aside(path)
     sealed_events.create(path)
     async with kept(path) as keeper:
-        with keeper._opened() as file:
+        with keeper._file.opened() as file:
             (pages,) = file._db.execute("PRAGMA page_count").fetchone()
             file._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
         with pytest.raises(sqlite3.OperationalError, match="disk is full"):

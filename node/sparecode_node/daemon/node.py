@@ -230,7 +230,9 @@ class Node:
         check_free("peers", str(config.peers.listen))
         await replicator.start()
         cleanup.push_async_callback(replicator.stop)
-        state = await LocalState.open(config.node.data_dir / STATE)
+        state = await LocalState.open(
+            config.node.data_dir / STATE, on_damage=self._segments.suspect_file
+        )
         self._segments.on_replaced = state.reopen
         cleanup.push_async_callback(state.close)
         condition = observe(

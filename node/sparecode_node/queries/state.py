@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -20,13 +20,17 @@ from sparecode_node.queries.batched_reads import BatchedReads, Query
 from sparecode_node.queries.search_index import SearchIndex
 from sparecode_node.queries.search_words import matches
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
-from sparecode_node.statemachine.sealed_events import open_log
+from sparecode_node.statemachine.sealed_events import is_of_rot, open_log
 
-__all__ = ["LocalState", "ReadTransaction"]
+__all__ = ["DamagedFileError", "LocalState", "ReadTransaction"]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class DamagedFileError(Exception):
+    """A page of the state, or of the file with sealed audit events, cannot be read."""
 
 
 class LocalState:
@@ -47,12 +51,21 @@ class LocalState:
         self._generation = 0
         self._size = 0
         self._returning: set[asyncio.Future[None]] = set()
+        self.on_damage: Callable[[], object] = lambda: None
+        """Called when a reader could not read one of the files."""
 
     @classmethod
-    async def open(cls, path: Path, *, connections: int = 4) -> Self:
-        """Open *path*, which the state machine has created."""
+    async def open(
+        cls,
+        path: Path,
+        *,
+        connections: int = 4,
+        on_damage: Callable[[], object] = lambda: None,
+    ) -> Self:
+        """Open *path*, which the state machine has created; *on_damage* as the attribute."""
         search = SearchIndex(path.with_name(f"{path.stem}-search.db"))
         state = cls(path, BatchedReads(await asyncio.to_thread(_open, path)), search)
+        state.on_damage = on_damage
         try:
             for _ in range(connections):
                 state._idle.put_nowait((0, await _connect(path)))
@@ -89,7 +102,11 @@ class LocalState:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[ReadTransaction]:
-        """Lend a connection, inside a read transaction."""
+        """
+        Lend a connection, inside a read transaction.
+
+        Raises `DamagedFileError` for what its user could not read.
+        """
         generation, connection = await self._idle.get()
         try:
             await connection.execute("BEGIN")
@@ -98,6 +115,12 @@ class LocalState:
                 applied_index=await _applied_index(connection),
                 index=self.search,
             )
+        except sqlite3.DatabaseError as error:
+            if not is_of_rot(error):
+                raise
+            log.error("state_not_readable", extra={"cause": str(error)})  # noqa: TRY400
+            self.on_damage()
+            raise DamagedFileError(str(error)) from error
         finally:
             # The reader may be canceled above, and again here. The connection must
             # come back in any case.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries.segments import MissingSegmentError
+from sparecode_node.queries.state import DamagedFileError
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     ClockError,
@@ -200,6 +201,13 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
         reason="AUDIT_SEGMENT_MISSING",
         words="this node lacks older audit events, which it fetches from the other "
         "members; try again later, or use another node",
+        retry_s=5.0,
+    ),
+    DamagedFileError: Answer(
+        code=Code.UNAVAILABLE,
+        reason="FILE_DAMAGED",
+        words="this node cannot read a part of its files; it looks for the damage, and "
+        "fetches older audit events again; use another node",
         retry_s=5.0,
     ),
     OutcomeUnknownError: Answer(

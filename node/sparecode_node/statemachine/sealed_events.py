@@ -102,6 +102,7 @@ def open_log(state: Path, *, any_thread: bool = False) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=not any_thread,
     )
+    db.text_factory = _text
     try:
         # In the format of level 1 nothing is sealed, and the columns are others.
         if (file := file_of(state)).exists() and segments.are_known(db):
@@ -198,7 +199,6 @@ class SealedEvents:
         """Open the file of the state's database *state*; `create` has made it."""
         self._db = _open(file_of(state))
         self._log = open_log(state, any_thread=True)
-        self._log.text_factory = _text
         self._stored: dict[int, bytes] | None = None
         self._segments: tuple[Segment, ...] = ()
 
@@ -374,7 +374,6 @@ def lines_of(
     not know the segment. Whether events are missing shows where they are verified.
     """
     with contextlib.closing(open_log(state)) as log:
-        log.text_factory = _text
         log.execute("BEGIN")
         segment = segments.find(log, number)
         if segment is None or segment.hash_after != hash_after or skip < 0:
@@ -399,9 +398,12 @@ def is_of_rot(error: SegmentError | sqlite3.DatabaseError) -> bool:
     """
     if isinstance(error, SegmentError):
         return True
-    return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_READ or (
-        error.sqlite_errorcode & _PRIMARY
-    ) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CONSTRAINT)
+    # Errors of the module itself, such as of a closed connection, have no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code == sqlite3.SQLITE_IOERR_READ or (code & _PRIMARY) in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CONSTRAINT,
+    )
 
 
 def prove(db: sqlite3.Connection, segment: Segment, pace: Pace = iter) -> None:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ from sparecode_node.replication.links.segment_exchange import (
     SegmentNotHeldError,
 )
 from sparecode_node.services.cluster.last_failures import LastFailures
+from sparecode_node.services.cluster.segment_file import SegmentFile
 from sparecode_node.services.cluster.segment_plan import (
     NOTHING_TO_DO,
     Files,
@@ -38,12 +40,8 @@ from sparecode_node.services.cluster.wanted_segments import WantedSegments
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
-    create,
     events_in,
-    file_of,
-    find_damage,
     lines_of,
-    put_aside,
     put_aside_files,
 )
 from sparecode_node.statemachine.segment_chain import (
@@ -96,11 +94,8 @@ class SegmentKeeper:
         self._state = state
         self._on_stored = on_stored
         self._serves = serves
-        self._file: SealedEvents | None = None
+        self._file = SegmentFile(state, self._forget_all)
         self._turn = threading.Event()
-        # A thread goes on after its task was cancelled. Held for one segment at most.
-        self._working = threading.Lock()
-        self._closed = False
         self.exchange = SegmentExchange(self)
         """Reaches the other members, once this node has joined them."""
         self.missing: tuple[Segment, ...] = ()
@@ -123,7 +118,8 @@ class SegmentKeeper:
         self._read_again = 0
         self._suspects: set[int] = set()
         self._wanted = WantedSegments()
-        self._is_damaged = self._is_replaced = False
+        self._is_file_suspect = False
+        self._checked_at_s = -inf
         self.on_replaced: Callable[[], Awaitable[None]] | None = None
         """Called after a damaged file was replaced: readers have it open."""
         self._sealed: tuple[Segment, ...] | None = None
@@ -144,6 +140,10 @@ class SegmentKeeper:
     def suspect(self, number: int) -> None:
         """Read a segment again in the next step: it was found rotten. Any thread may call it."""
         self._suspects.add(number)
+
+    def suspect_file(self) -> None:
+        """Read the whole file soon, for damage: a reader could not."""
+        self._is_file_suspect = True
 
     async def fetch(self, sequence: int, timeout_s: float) -> bool:
         """
@@ -175,7 +175,7 @@ class SegmentKeeper:
                     due = loop.time() + READ_AGAIN_S
                 await self._wanted.sleep(PAUSE_S if done else RETRY_S)
         finally:
-            await asyncio.shield(asyncio.to_thread(self._close))
+            await asyncio.shield(asyncio.to_thread(self._file.close))
 
     async def step(self) -> None:
         """
@@ -183,9 +183,11 @@ class SegmentKeeper:
 
         Raises `SegmentError`, `SegmentNotHeldError`, `sqlite3.Error` and `OSError`.
         """
-        if self._is_replaced and self.on_replaced is not None:
+        if self._is_file_suspect:
+            await self._check_file()
+        if self._file.was_replaced and self.on_replaced is not None:
             await self.on_replaced()
-            self._is_replaced = False
+            self._file.was_replaced = False
         while self._suspects:
             try:
                 await self._verify(self._suspects.pop())
@@ -260,6 +262,24 @@ class SegmentKeeper:
         except SegmentError as error:
             raise SegmentError(f"segment {number} is damaged: {error}") from error
 
+    async def _check_file(self) -> None:
+        """
+        Look for damage, if it was not done just now: that reads all of the file.
+
+        The state may be what is damaged: then every read asks for it.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._checked_at_s + READ_AGAIN_S:
+            return
+        self._is_file_suspect = False
+        await asyncio.to_thread(self._file.check)
+        self._checked_at_s = asyncio.get_running_loop().time()
+
+    def _forget_all(self) -> None:
+        """Count on nothing that is in the file: it is damaged."""
+        self.holding = Holding()
+        self._on_stored(None)
+
     async def _logged(self, step: Callable[[], Awaitable[None]]) -> bool:
         """Return whether the step was done. Log the same cause only once."""
         try:
@@ -273,59 +293,9 @@ class SegmentKeeper:
         self._causes.pop(step.__name__, None)
         return True
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[SealedEvents]:
-        """Lend the file to this thread. Raises `SegmentError` after the end."""
-        with self._working:
-            if self._closed:
-                raise SegmentError("the file is closed")
-            if self._is_damaged:
-                self._replace()  # The disk may have been full when it was found.
-            try:
-                if self._file is None:
-                    self._file = SealedEvents(self._state)
-                yield self._file
-            except sqlite3.OperationalError:
-                raise  # Such as a full disk: the file may be sound.
-            except sqlite3.DatabaseError:
-                self._look_for_damage()
-                raise
-
-    def _look_for_damage(self) -> None:
-        """Stop counting on a damaged file, and begin another."""
-        if damage := find_damage(self._state):
-            log.error(
-                "segments_put_aside",
-                extra={"file": str(file_of(self._state)), "cause": damage},
-            )
-            self._is_damaged = True
-            self.holding = Holding()
-            self._on_stored(None)
-            self._replace()
-
-    def _replace(self) -> None:
-        """
-        Put the damaged file aside.
-
-        Segments that it still has are proved, and stored in the new one; the others come
-        from other members. Raises `OSError` and `sqlite3.Error`.
-        """
-        if self._file is not None:
-            self._file.close()
-        self._file = self._stored = None
-        put_aside(self._state)
-        create(self._state)
-        self._is_damaged, self._is_replaced = False, True
-
-    def _close(self) -> None:
-        with self._working:
-            self._closed = True
-            if self._file is not None:
-                self._file.close()
-
     def _plan(self) -> Plan:
         """Return what is to be done, and report what is stored. Runs in a thread."""
-        with self._opened() as file:
+        with self._file.opened() as file:
             return self._plan_with(file)
 
     def _plan_with(self, file: SealedEvents) -> Plan:
@@ -423,7 +393,7 @@ class SegmentKeeper:
             except (SegmentError, sqlite3.DatabaseError):
                 continue  # This part is damaged; another file may have it.
             with contextlib.suppress(SegmentError):
-                with self._opened() as file:
+                with self._file.opened() as file:
                     file.store(segment, events, self._in_turns)
                 log.info(
                     "segment_recovered",
@@ -466,7 +436,7 @@ class SegmentKeeper:
         """Run *work* with the file in a thread, and rest as `_rested`."""
 
         def with_file() -> None:
-            with self._opened() as file:
+            with self._file.opened() as file:
                 work(file)
 
         await self._rested(with_file)
