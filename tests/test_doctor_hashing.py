@@ -20,6 +20,7 @@ def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nflags\t\t: fpu sse2 ssse3 avx2 aes\n")
     monkeypatch.setattr(hashing, "CPUINFO", path)
+    monkeypatch.setattr(hashing, "HUGE_PAGES", tmp_path / "transparent_hugepage")
     monkeypatch.setattr(hashing.platform, "machine", lambda: "x86_64")
     return path
 
@@ -106,6 +107,35 @@ def test_a_processor_without_wide_vectors_is_warned_of(
 def test_a_hidden_processor_is_not_judged(cpuinfo: Path) -> None:
     cpuinfo.unlink()
     assert check_hashing().verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("default", "sizes", "advised"),
+    [
+        ("always [madvise] never", {}, True),
+        ("[always] madvise never", {}, False),
+        ("always madvise [never]", {"64kB": "always inherit madvise [never]"}, True),
+        ("always [madvise] never", {"64kB": "[always] inherit madvise never"}, False),
+        ("always [madvise] never", {"2048kB": "always [inherit] madvise never"}, True),
+        ("[always] madvise never", {"2048kB": "always [inherit] madvise never"}, False),
+        ("[always] madvise never", {"2048kB": "always inherit madvise [never]"}, True),
+        (None, {}, False),
+    ],
+)
+def test_pages_of_4_kib_are_named(
+    tmp_path: Path, default: str | None, sizes: dict[str, str], advised: bool
+) -> None:
+    """Libsodium maps its memory anew for each hash, and the kernel fills each page."""
+    folder = tmp_path / "transparent_hugepage"
+    for size, chosen in sizes.items():
+        (folder / f"hugepages-{size}").mkdir(parents=True)
+        (folder / f"hugepages-{size}" / "enabled").write_text(f"{chosen}\n")
+    if default is not None:
+        folder.mkdir(exist_ok=True)
+        (folder / "enabled").write_text(f"{default}\n")
+    finding = check_hashing()
+    assert finding.verdict is Verdict.OK
+    assert ('"Huge pages"' in finding.words) is advised
 
 
 def test_a_machine_without_memory_for_a_hash_fails(

@@ -41,6 +41,7 @@ def here() -> dict[str, str]:
         f"{memory:.0f} GiB",
         f"Linux {platform.release().partition('-')[0]}",
         f"{_filesystem()} below the nodes",
+        f"transparent huge pages: {_huge_pages()}",
     )
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     versions.append(f"SQLite {sqlite3.sqlite_version}")
@@ -53,6 +54,14 @@ def here() -> dict[str, str]:
 
 def _text(path: str) -> str:
     return Path(path).read_text() if Path(path).exists() else ""
+
+
+def _huge_pages() -> str:
+    """Return for which programs the kernel has them: it decides what a hash costs."""
+    found = re.search(
+        r"\[(\w+)\]", _text("/sys/kernel/mm/transparent_hugepage/enabled")
+    )
+    return found[1] if found else "none"
 
 
 def _filesystem() -> str:

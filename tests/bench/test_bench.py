@@ -298,6 +298,7 @@ def test_a_report_shows_the_machine_at_its_start(tmp_path: Path) -> None:
     assert {"date", "commit", "machine", "hardware", "libraries"} == set(report.machine)
     assert "grpcio " in report.machine["libraries"]
     assert f"Linux {platform.release().partition('-')[0]}" in report.machine["hardware"]
+    assert "transparent huge pages: " in report.machine["hardware"]
 
 
 def test_the_policy_is_changed_and_restored_and_elections_are_counted(

@@ -32,6 +32,8 @@ HASHES_OF_AN_ATTEMPT = 2
 CPUINFO = Path("/proc/cpuinfo")
 WIDE_VECTORS = {"avx2", "avx512f"}
 """Flags of proc(5), of the processors for which libsodium has faster code."""
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
+"""What the kernel gives to programs that do not ask: Linux, admin-guide/mm/transhuge.rst."""
 
 
 def check_hashing() -> Finding:
@@ -55,6 +57,11 @@ def check_hashing() -> Finding:
             f"{words}; the processor has neither AVX2 nor AVX-512, for which hashing has "
             "faster code: if this is a virtual machine, give it the processor model of "
             "its host",
+        )
+    if _has_small_pages():
+        words = (
+            f"{words}; hashes get their memory from the kernel in pages of 4 KiB, which "
+            'can take half of their time: see docs/performance.md, "Huge pages"'
         )
     return ok("hashing", words)
 
@@ -103,3 +110,24 @@ def _lacks_wide_vectors() -> bool:
         return False
     flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
     return flags is not None and not WIDE_VECTORS & set(flags[1].split())
+
+
+def _has_small_pages() -> bool:
+    """Return whether this kernel has larger pages, and gives them only to programs that ask."""
+    default = _chosen(HUGE_PAGES / "enabled")
+    if default is None:
+        return False
+    # Since Linux 6.8 each size has a setting.
+    sizes = [_chosen(each) for each in HUGE_PAGES.glob("hugepages-*/enabled")]
+    return "always" not in [
+        default if each == "inherit" else each for each in sizes or [default]
+    ]
+
+
+def _chosen(setting: Path) -> str | None:
+    """Return the word in brackets; None: there is no such setting."""
+    try:
+        found = re.search(r"\[(\w+)\]", setting.read_text())
+    except OSError:
+        return None
+    return found and found[1]
