@@ -81,9 +81,12 @@ class SegmentStrikes(Striker):
         had, aside = _numbers(_file(node)), self._seen(node, PUT_ASIDE)
         if not event or not _zero_page(_file(node), event):
             return Proof(bit=False, words=f"{node.node_id} has no stored segment")
-        found_s = self._until(
-            lambda: not self._reads(node, event) and self._seen(node, PUT_ASIDE) > aside
-        )
+
+        def is_found() -> bool:
+            self._reads(node, event)  # Refused, once.
+            return self._seen(node, PUT_ASIDE) > aside
+
+        found_s = self._until(is_found)
         words = (
             f"the page with event {event} of {node.node_id}, which ran, was overwritten"
         )
@@ -101,9 +104,12 @@ class SegmentStrikes(Striker):
         with self._site.faults(node).inject(
             Calls.READS, error=EIO, times=times, file=_file(node).name
         ) as faults:
-            self._until(
-                lambda: not self._reads(node, event) and faults.hits().count >= times
-            )
+
+            def have_failed() -> bool:
+                self._reads(node, event)
+                return faults.hits().count >= times
+
+            self._until(have_failed)
             count = faults.hits().count
         words = f"{count} reads of the segments of {node.node_id} failed with EIO"
         if not count:
