@@ -13,13 +13,14 @@ from local_cluster.cluster import LocalCluster
 from rich.console import Console
 
 from sparecode.v1 import authentication_pb2
-from tests.bench import administration, million, mixed
+from tests.bench import administration, million, mixed, policy_changes, snapshot_turns
 from tests.bench.estate import Estate, OtherEstateError, Run
 from tests.bench.harness import Bench
 from tests.bench.load import Clients, Load
-from tests.bench.mixed import Snapshot, Streams, longest_gap_s, overlaps, snapshots_in
+from tests.bench.mixed import Streams, longest_gap_s
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import ALL_OF_IT, Report
+from tests.bench.snapshot_turns import Snapshot, overlaps, snapshots_in
 
 LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
 
@@ -38,9 +39,9 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_two_long_holds_of_three_are_a_hold() -> None:
-    assert million.held_ms([20, 900, 900], [20, 21, 22]) == pytest.approx(879)
-    assert million.held_ms([20, 22, 900], [20, 21, 22]) == pytest.approx(1)
-    assert million.held_ms([20, 20, 20], [30, 30, 30]) == 0
+    assert policy_changes.held_ms([20, 900, 900], [20, 21, 22]) == pytest.approx(879)
+    assert policy_changes.held_ms([20, 22, 900], [20, 21, 22]) == pytest.approx(1)
+    assert policy_changes.held_ms([20, 20, 20], [30, 30, 30]) == 0
 
 
 def test_a_change_before_or_after_the_calls_is_measured_again(
@@ -63,7 +64,7 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
 
     estate.authenticate = load
     monkeypatch.setattr(administration, "policy_change_ms", lambda *_: 7.0)
-    change = million.change_under_load(estate, numbers, "x", 2)
+    change = policy_changes.change_under_load(estate, numbers, "x", 2)
     assert (round(change.gap_s), change.took_ms, change.load_s) == (60, 7.0, 8)
     assert tries == [2, 4, 8]
     # The entries of each try count alone.
@@ -71,10 +72,10 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
     assert [each[0] for each in numbers.mock_calls] == ["clear", "highest"] * 3
     estate.authenticate = lambda **_: run_of(0, 1)
     with pytest.raises(RuntimeError, match="a change of x outlasts loads of 16 s"):
-        million.change_under_load(estate, numbers, "x", 2)
+        policy_changes.change_under_load(estate, numbers, "x", 2)
     numbers.highest.return_value = 0.0
     with pytest.raises(RuntimeError, match="no node has recorded an entry"):
-        million.change_under_load(estate, numbers, "x", 2)
+        policy_changes.change_under_load(estate, numbers, "x", 2)
 
 
 def test_snapshots_of_two_nodes_that_overlap_are_counted() -> None:
@@ -137,7 +138,7 @@ def test_a_node_without_snapshots_and_a_long_silence_miss_their_bounds(
     streams.runs = {"codes": [run_of(0, 1, 2.5, 3)]}
     streams.changes = [("x", 3.0)]
     mixed._report_streams(measuring, streams, 600)
-    mixed._report_snapshots(measuring, nodes, since=0)  # type: ignore[arg-type]
+    snapshot_turns.report(measuring, nodes, since=0)  # type: ignore[arg-type]
     assert [target.holds for target in measuring.report.targets] == [False, False]
     assert measuring.report.exit_code() == 1
 
