@@ -242,6 +242,7 @@ class Estate:
         kind: str = "code",
         via: list[LocalNode] | None = None,
         patient: bool = False,
+        keeps_answers: bool = False,
     ) -> Run:
         """
         Let clients authenticate; *patient* ones wait as long as retry hints say.
@@ -264,6 +265,7 @@ class Estate:
                 clients=clients,
                 seconds=seconds,
                 patient=patient,
+                keeps_answers=keeps_answers,
             )
         )
         if kind == "code":

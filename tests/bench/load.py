@@ -59,6 +59,8 @@ class Load:
     Whether RADIUS and HTTP send each request three times: to a node, to it again, and to
     the next one, each some time after an answer that got lost.
     """
+    keeps_answers: bool = False
+    """Whether the measurement has the times of each answer: many numbers, if many clients call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,15 @@ class Measurement:
     """The longest time without a successful answer for any client."""
     sent: int = 0
     """Requests that were sent; the rest of a load's requests can be sent later."""
+    answers: tuple[tuple[float, float], ...] = ()
+    """When each answered call began and ended, if the load keeps them."""
 
     @classmethod
     def of_json(cls, text: str) -> Self:
         """Return the measurement that another process printed."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        answers = tuple((began, ended) for began, ended in fields.pop("answers"))
+        return cls(**fields, answers=answers)
 
 
 @dataclass
@@ -232,6 +238,11 @@ class Clients:
             # Counts an outage that lasts until the end.
             longest_gap_s=longest_gap([begin, *good, *ended]),
             sent=min(self._next, len(self._requests)),
+            answers=tuple(
+                (each.ended - each.took_s, each.ended)
+                for each in seen
+                if self._load.keeps_answers and each.code == "OK"
+            ),
         )
 
     def _is_accepted(self, seen: _Answer) -> bool:

@@ -4,6 +4,7 @@
 import io
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -16,13 +17,21 @@ from sparecode.v1 import authentication_pb2
 from tests.bench import administration, million, mixed, policy_changes, snapshot_turns
 from tests.bench.estate import Estate, OtherEstateError, Run
 from tests.bench.harness import Bench
-from tests.bench.load import Clients, Load
+from tests.bench.load import Clients, Load, Measurement
 from tests.bench.mixed import Streams, longest_gap_s
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import ALL_OF_IT, Report
 from tests.bench.snapshot_turns import Snapshot, overlaps, snapshots_in
 
-LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
+LOAD = Load(
+    addresses=(),
+    ca="",
+    method="/x/Echo",
+    requests=(),
+    clients=1,
+    seconds=30,
+    keeps_answers=True,
+)
 
 
 def run_of(begin: float, *ended: float) -> Run:
@@ -49,7 +58,9 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
 ) -> None:
     """Otherwise a change that ends before the clients begin would hold nothing."""
     estate, tries, numbers = Mock(), [], Mock()
+    estate.cluster.nodes = [Mock()]
     numbers.highest.return_value = 0.002
+    numbers.of = lambda _: {"policy_at_s": time.perf_counter(), "policy_entry_s": 0.002}
     index = iter(range(0, 1000, 50))
     estate.commit_index = lambda: next(index)
 
@@ -69,13 +80,74 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
     assert tries == [2, 4, 8]
     # The entries of each try count alone.
     assert change.entry_ms == 2
-    assert [each[0] for each in numbers.mock_calls] == ["clear", "highest"] * 3
+    assert [each[0] for each in numbers.mock_calls] == ["clear"] * 3 + ["highest"] * 3
     estate.authenticate = lambda **_: run_of(0, 1)
+    numbers.of = lambda _: {"policy_at_s": 1.0, "policy_entry_s": 0.002}
     with pytest.raises(RuntimeError, match="a change of x outlasts loads of 16 s"):
         policy_changes.change_under_load(estate, numbers, "x", 2)
-    numbers.highest.return_value = 0.0
-    with pytest.raises(RuntimeError, match="no node has recorded an entry"):
+    numbers.of = lambda _: {"policy_at_s": 0.0, "policy_entry_s": 0.0}
+    with pytest.raises(RuntimeError, match="recorded no change of the policy"):
         policy_changes.change_under_load(estate, numbers, "x", 2)
+
+
+def answers(*spans: tuple[float, float]) -> Measurement:
+    """Return a load from 0 s to 10 s whose calls began and ended then."""
+    clients = Clients(LOAD)
+    for began, ended in (*spans, (9.9, 10.0)):
+        clients.record(ended=ended, took_s=ended - began, code="OK")
+    return clients.measured(begin=0)
+
+
+def test_calls_that_wait_for_a_change_are_seen_among_those_in_flight() -> None:
+    """Other calls, however long, are not: they are compared with these."""
+    measured = answers((0, 1.2), (1, 1.1), (4.9, 5.4), (5.005, 5.2), (5.5, 6.5))
+    found = policy_changes.longest_in_flight_ms(measured, (5.0, 5.01))
+    assert found == pytest.approx(500)
+    assert policy_changes.longest_in_flight_ms(measured, (7, 8)) == 0
+    refused = Clients(LOAD)
+    refused.record(ended=1, took_s=1, code="UNAVAILABLE")
+    assert refused.measured(begin=0).answers == ()
+
+
+def test_moments_without_a_change_are_apart_from_its_call() -> None:
+    """While codes are counted, and just after the change, answers may take longer."""
+    measured, seconds = answers(), 0.1
+    moments = policy_changes.other_moments(measured, (2, 6), seconds)
+    apart = policy_changes.APART_S
+    assert all(ended - began == pytest.approx(seconds) for began, ended in moments)
+    assert min(began for began, _ in moments) == apart
+    assert max(ended for _, ended in moments) <= 10 - apart
+    gap = [each for each in moments if each[1] > 2 - apart and each[0] < 6 + apart]
+    assert (gap, len(moments) > 60) == ([], True)
+    assert policy_changes.other_moments(measured, (0, 10), seconds) == []
+
+
+def test_a_change_that_holds_the_calls_in_flight_misses_its_bound(
+    tmp_path: Path,
+) -> None:
+    """Whatever its entry takes: something else may hold them, such as the log."""
+    measuring = bench(tmp_path)
+    good = policy_changes.Change(
+        gap_s=0.1,
+        took_ms=18_000,
+        entry_ms=4,
+        entry_cpu_ms=3,
+        others_ms=5,
+        in_flight_ms=90,
+        otherwise_ms=60,
+        load_s=40,
+    )
+    bad = replace(good, in_flight_ms=111)
+    long = replace(good, entry_ms=51)
+    policy_changes.report(
+        measuring, {"a": [good, good, bad], "b": [good, bad, bad], "c": [long]}
+    )
+    assert [each.holds for each in measuring.report.targets] == [
+        *(True, True),
+        *(True, False),
+        *(False, True),
+    ]
+    assert "51 ms at most" in measuring.report.targets[4].words
 
 
 def test_snapshots_of_two_nodes_that_overlap_are_counted() -> None:

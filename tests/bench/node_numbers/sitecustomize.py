@@ -18,9 +18,15 @@ TO, WHAT = "SPARECODE_BENCH_NUMBERS", "SPARECODE_BENCH_COUNTED"
 COLLECTOR, LATENESS, MOMENTS = "collector", "lateness", "moments"
 FIELDS = (
     *("collections", "full_collections", "collecting_s", "longest_collection_s"),
-    *("tick_s", "beat_s", "sync_s", "silence_s", "policy_entry_s"),
+    *("tick_s", "beat_s", "sync_s", "silence_s"),
+    *("entry_s", "policy_entry_s", "policy_cpu_s", "policy_at_s"),
 )
-"""Each is a float in the file; those of lateness are the longest of their kind."""
+"""
+Each is a float in the file; those of lateness are the longest of their kind.
+
+`policy_at_s` is when the node began to apply the last entry that changes the policy, by
+the monotonic clock, which all processes share on Linux.
+"""
 
 
 class Numbers:
