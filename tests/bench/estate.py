@@ -515,7 +515,16 @@ def cpu_s(pid: int) -> float:
 
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"process {pid} has no VmRSS")
+    resident = memory_mb(pid, "VmRSS")
+    if resident is None:
+        raise ValueError(f"process {pid} has no VmRSS")
+    return resident
+
+
+def memory_mb(pid: int, field: str) -> float | None:
+    """Return a field of the memory of a process, None if it is gone (proc_pid_status(5))."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+    return None

@@ -20,6 +20,7 @@ from tests.bench.bulk import populate_by_rows
 from tests.bench.estate import Estate
 from tests.bench.harness import Bench, ratio
 from tests.bench.joining import folder_of
+from tests.bench.memory_peaks import MemoryPeaks
 from tests.bench.page import facts_of, minutes_of, targets_of, write_part
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import ALL_OF_IT, Report
@@ -34,7 +35,6 @@ Loads of all parts, at most, so that the usable users' codes last: 450,000 codes
 The mixed load uses up to 240,000 of them, and the other parts up to 100,000.
 """
 MINUTES = 10.0
-MEMORY_MB_MAX = 250
 START_S_MAX = 5
 P50_RATIO_MAX = 1.2
 
@@ -114,20 +114,22 @@ def compare(bench: Bench, small: Estate, large: Estate) -> None:
 
 
 def memory(bench: Bench, estate: Estate) -> None:
-    """Measure the memory of the nodes after loads of 64 clients."""
-    highest = 0.0
-    for _ in range(3):
-        bench.codes(estate, 64)
-        highest = max(highest, *estate.memory_mb().values())
-    words = "memory of a node after loads of 64 clients"
-    bench.target("(million)", words, highest, MEMORY_MB_MAX, unit=" MB")
+    """Measure the memory of the nodes with loads of 64 clients, from their start on."""
+    peaks = MemoryPeaks(lambda: estate.cluster.nodes)
+    with peaks.watch():
+        for _ in range(3):
+            bench.codes(estate, 64)
+    mixed.report_memory(
+        bench, peaks, estate.cluster.nodes, "a node, loads of 64 clients"
+    )
 
 
 def memory_at_the_end(bench: Bench, estate: Estate) -> None:
-    """Measure it again, after everything else."""
-    highest = max(estate.memory_mb().values())
-    words = "memory of a node after everything else"
-    bench.target("(million)", words, highest, MEMORY_MB_MAX, unit=" MB")
+    """Report what the nodes have left in memory after everything else."""
+    bench.report.add(
+        "memory of each node after everything else, in MB",
+        **{node: round(mb) for node, mb in estate.memory_mb().items()},
+    )
 
 
 def restart(bench: Bench, estate: Estate) -> None:

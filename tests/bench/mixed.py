@@ -16,10 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from local_cluster.cluster import LocalNode
+
 from tests.bench import administration, recovery, snapshot_turns
-from tests.bench.estate import Estate, Run, resident_mb
+from tests.bench.estate import Estate, Run
 from tests.bench.harness import Bench
-from tests.bench.joining import EstateSite, Join, join, pid_of, remove
+from tests.bench.joining import EstateSite, Join, join, remove
+from tests.bench.memory_peaks import MemoryPeaks
 
 CODE_CLIENTS = 4
 CODES_PER_S = 400
@@ -45,6 +48,7 @@ LOG_ENTRIES = 8192
 JOIN_READY_S, JOIN_VOTES_S = 1200.0, 300.0
 VOTES_S_MAX = 600.0
 """Until it votes, a cluster of three that replaces a lost node has no node to spare."""
+MEMORY_MB_MAX = 250
 GAP_S_MAX = 1.0
 """
 A primary's death holds answers for half a second to a second. What an operator plans, such
@@ -163,6 +167,8 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
         entries = int(LOG_ENTRIES * seconds / FULL_S)
         recovery.shorten_logs(estate, max(recovery.SHORT_LOG, entries))
     site, streams, since = EstateSite(estate), Streams(), time.time()
+    # The site has the node that joins, too, from before its start on.
+    peaks = MemoryPeaks(site.machines.values)
     with contextlib.ExitStack() as stack:
 
         def joining() -> Join:
@@ -176,8 +182,11 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
             stack.callback(remove, site, joined.node)
             return joined
 
-        with bench.no_election(
-            estate, "elections during the mixed load", name="(million)"
+        with (
+            peaks.watch(),
+            bench.no_election(
+                estate, "elections during the mixed load", name="(million)"
+            ),
         ):
             joined, began, ended = streams.run(
                 loads_of(estate, max(SLICE_MIN_S, seconds / SLICES)),
@@ -191,6 +200,13 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
         lasted = time.time() - since
         _report_streams(bench, streams, lasted)
         _report_join(bench, joined, streams.runs["codes"], began, ended)
+        bench.report.add(
+            "highest memory during the mixed load, in MB: a node + its processes",
+            **peaks.words(),
+        )
+        members, new = estate.cluster.nodes, [joined.node]
+        report_memory(bench, peaks, members, "a node, mixed load")
+        report_memory(bench, peaks, new, "the node that joins, mixed load")
         snapshot_turns.report(bench, [*estate.cluster.nodes, joined.node], since)
 
 
@@ -227,6 +243,21 @@ def _report_streams(bench: Bench, streams: Streams, lasted_s: float) -> None:
     )
 
 
+def report_memory(
+    bench: Bench, peaks: MemoryPeaks, nodes: Sequence[LocalNode], words: str
+) -> None:
+    """Compare the highest memory of these nodes with the bound."""
+    own = max(peaks.seen[node.node_id].own for node in nodes)
+    bench.target(
+        "(million)",
+        f"highest memory of {words}, with the processes that it starts; without them it "
+        f"was {own:.0f} MB",
+        peaks.highest(nodes),
+        MEMORY_MB_MAX,
+        unit=" MB",
+    )
+
+
 def _report_join(
     bench: Bench, joined: Join, runs: Sequence[Run], began: float, ended: float
 ) -> None:
@@ -235,7 +266,6 @@ def _report_join(
         "a node that joined under this load",
         serves_after_s=round(joined.serves.seconds, 1),
         votes_after_s=round(votes_s, 1),
-        memory_mb=round(resident_mb(pid_of(joined.node))),
         longest_time_without_an_answer_meanwhile_s=round(
             longest_gap_s(runs, began, ended), 2
         ),
