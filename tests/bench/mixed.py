@@ -18,11 +18,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from local_cluster.cluster import LocalNode
 
+from sparecode_node.replication.settings import RaftSettings
 from tests.bench import administration, recovery, snapshot_turns
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import Bench
 from tests.bench.joining import EstateSite, Join, join, remove
 from tests.bench.memory_peaks import MemoryPeaks
+from tests.bench.snapshot_turns import Course
 
 CODE_CLIENTS = 4
 CODES_PER_S = 400
@@ -43,8 +45,7 @@ CHANGE_REPEATS = 60
 JOINS_AFTER = 0.2
 """The part of the time after which the node joins: the loads run by then."""
 FULL_S = 600.0
-LOG_ENTRIES = 8192
-"""The default of nodes. Shorter runs have shorter logs, so that snapshots fall into them."""
+"""Shorter runs have shorter logs, so that snapshots fall into them."""
 JOIN_READY_S, JOIN_VOTES_S = 1200.0, 300.0
 VOTES_S_MAX = 600.0
 """Until it votes, a cluster of three that replaces a lost node has no node to spare."""
@@ -163,10 +164,13 @@ def loads_of(estate: Estate, seconds: float) -> dict[str, Callable[[], Run]]:
 
 def measure(bench: Bench, estate: Estate, seconds: float) -> None:
     """Measure all of it for these seconds; the first fifth is before the join."""
-    if seconds < FULL_S:
-        entries = int(LOG_ENTRIES * seconds / FULL_S)
-        recovery.shorten_logs(estate, max(recovery.SHORT_LOG, entries))
+    settings, is_short = RaftSettings(), seconds < FULL_S
+    if is_short:
+        entries = int(settings.log_entries_max * seconds / FULL_S)
+        settings = recovery.shorten_logs(estate, max(recovery.SHORT_LOG, entries))
+    copied_s = snapshot_turns.alone_s(estate)
     site, streams, since = EstateSite(estate), Streams(), time.time()
+    index = estate.commit_index()
     # The site has the node that joins, too, from before its start on.
     peaks = MemoryPeaks(site.machines.values)
     with contextlib.ExitStack() as stack:
@@ -198,6 +202,7 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
                 beside=joining,
             )
         lasted = time.time() - since
+        entries_per_s = (estate.commit_index() - index) / lasted
         _report_streams(bench, streams, lasted)
         _report_join(bench, joined, streams.runs["codes"], began, ended)
         bench.report.add(
@@ -207,7 +212,14 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
         members, new = estate.cluster.nodes, [joined.node]
         report_memory(bench, peaks, members, "a node, mixed load")
         report_memory(bench, peaks, new, "the node that joins, mixed load")
-        snapshot_turns.report(bench, [*estate.cluster.nodes, joined.node], since)
+        course = Course(
+            since=since,
+            entries_per_s=entries_per_s,
+            settings=settings,
+            alone_s=copied_s,
+            are_turns_short=is_short,
+        )
+        snapshot_turns.report(bench, [*estate.cluster.nodes, joined.node], course)
 
 
 def _report_streams(bench: Bench, streams: Streams, lasted_s: float) -> None:

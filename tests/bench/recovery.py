@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from local_cluster.cluster import LocalNode
 
+from sparecode_node.replication.settings import RaftSettings
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import Bench
 from tests.bench.load import Measurement, must_have_lasted
@@ -169,15 +170,20 @@ def snapshots(bench: Bench, estate: Estate) -> None:
     _catch_up(bench, estate)
 
 
-def shorten_logs(estate: Estate, entries: int = SHORT_LOG) -> None:
+def shorten_logs(estate: Estate, entries: int = SHORT_LOG) -> RaftSettings:
     """Restart nodes so that they take a snapshot after this many entries."""
-    limits = f"log_entries_max = {entries}\nlog_entries_kept = {entries // 4}"
+    settings = RaftSettings(log_entries_max=entries, log_entries_kept=entries // 4)
+    limits = "\n".join(
+        f"{name} = {getattr(settings, name)}"
+        for name in ("log_entries_max", "log_entries_kept")
+    )
     for each in estate.cluster.nodes:
         text = each.config.read_text()
         each.config.write_text(text.replace("[raft]", f"[raft]\n{limits}"))
         each.stop()
         each.start()
         estate.cluster.wait_ready(each)
+    return settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

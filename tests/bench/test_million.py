@@ -14,6 +14,7 @@ from local_cluster.cluster import LocalCluster
 from rich.console import Console
 
 from sparecode.v1 import authentication_pb2
+from sparecode_node.replication.settings import RaftSettings
 from tests.bench import administration, million, mixed, policy_changes, snapshot_turns
 from tests.bench.estate import Estate, OtherEstateError, Run
 from tests.bench.harness import Bench
@@ -21,7 +22,15 @@ from tests.bench.load import Clients, Load, Measurement
 from tests.bench.mixed import Streams, longest_gap_s
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import ALL_OF_IT, Report
-from tests.bench.snapshot_turns import Snapshot, overlaps, snapshots_in
+from tests.bench.snapshot_turns import (
+    Course,
+    Snapshot,
+    entries_apart,
+    most_at_once,
+    overlaps,
+    snapshots_in,
+    turn_entries,
+)
 
 LOAD = Load(
     addresses=(),
@@ -31,6 +40,18 @@ LOAD = Load(
     clients=1,
     seconds=30,
     keeps_answers=True,
+)
+
+TAKEN = (
+    "2026-12-01T10:00:{second}.500Z INFO     "
+    "snapshot_taken index={index} bytes=4 seconds={seconds}\n"
+)
+COURSE = Course(
+    since=0,
+    entries_per_s=50,
+    settings=RaftSettings(),
+    alone_s=7,
+    are_turns_short=False,
 )
 
 
@@ -156,10 +177,14 @@ def test_snapshots_of_two_nodes_that_overlap_are_counted() -> None:
     first, second = snapshots_in("n1", log, since=0)
     assert second.began - first.began == pytest.approx(22.5)
     assert snapshots_in("n1", log, since=first.ended) == [second]
-    other = Snapshot(began=first.ended - 0.1, ended=second.began + 0.1, node="n2")
+    between = Snapshot(began=first.ended, ended=second.began, node="n2", index=20)
+    other = replace(between, began=first.ended - 0.1, ended=second.began + 0.1)
     assert overlaps([first, second, other]) == 2
-    after = Snapshot(began=first.ended, ended=second.began, node="n2")
-    assert overlaps([first, second, after]) == 0
+    assert overlaps([first, second, between]) == 0
+    assert most_at_once([first, second, between]) == 1
+    assert most_at_once([first, second, other]) == 2
+    assert most_at_once([first, other, replace(other, node="n3")]) == 3
+    assert most_at_once([]) == 0
 
 
 def test_the_silence_of_the_runs_within_a_time_counts() -> None:
@@ -199,7 +224,7 @@ def test_a_node_without_snapshots_and_a_long_silence_miss_their_bounds(
 ) -> None:
     nodes = []
     for name, log in (
-        ("n1", "2026-12-01T10:00:10.500Z INFO     snapshot_taken seconds=1\n"),
+        ("n1", TAKEN.format(second=10, index=600, seconds=1)),
         ("n2", ""),
         ("joiner", ""),
     ):
@@ -210,9 +235,45 @@ def test_a_node_without_snapshots_and_a_long_silence_miss_their_bounds(
     streams.runs = {"codes": [run_of(0, 1, 2.5, 3)]}
     streams.changes = [("x", 3.0)]
     mixed._report_streams(measuring, streams, 600)
-    snapshot_turns.report(measuring, nodes, since=0)  # type: ignore[arg-type]
-    assert [target.holds for target in measuring.report.targets] == [False, False]
+    snapshot_turns.report(measuring, nodes, COURSE)  # type: ignore[arg-type]
+    # Without two of them, it is not seen either that they are apart.
+    assert [target.holds for target in measuring.report.targets] == [False] * 3
     assert measuring.report.exit_code() == 1
+
+
+def test_snapshots_that_begin_in_turns_hold_their_bound_though_they_overlap(
+    tmp_path: Path,
+) -> None:
+    """A turn is a number of entries. A snapshot may last longer than one."""
+    late = TAKEN.format(second=40, index=1390, seconds=9)
+    for second_index, joiners, holds in ((1060, 700, True), (800, 700, False)):
+        measuring, nodes = bench(tmp_path), []
+        logs = {
+            "n1": TAKEN.format(second=10, index=600, seconds=9) + late,
+            "n2": TAKEN.format(second=12, index=second_index, seconds=9),
+            "joiner": TAKEN.format(second=12, index=joiners, seconds=9),
+        }
+        for name, log in logs.items():
+            (tmp_path / name).write_text(log)
+            nodes.append(SimpleNamespace(node_id=name, log=tmp_path / name))
+        snapshot_turns.report(measuring, nodes, COURSE)  # type: ignore[arg-type]
+        assert [each.holds for each in measuring.report.targets] == [True, holds]
+        turns = measuring.report.results[-1]
+        assert turns["pairs_of_two_nodes_at_the_same_time"] == 3
+        assert turns["nodes_at_the_same_time_at_most"] == 3
+        assert (turns["entries_of_a_turn"], turns["seconds_of_a_turn"]) == (896, 17.9)
+        short = replace(COURSE, are_turns_short=True)
+        snapshot_turns.report(measuring, nodes, short)  # type: ignore[arg-type]
+        assert measuring.report.targets[-1].holds is None
+
+
+def test_entries_between_snapshots_of_one_node_do_not_count() -> None:
+    indexes = (("n1", 10), ("n2", 30), ("n2", 31), ("n1", 90))
+    snapshots = [
+        Snapshot(began=0, ended=1, node=node, index=index) for node, index in indexes
+    ]
+    assert entries_apart([*reversed(snapshots)]) == [20, 59]
+    assert [turn_entries(RaftSettings(), members) for members in (3, 4)] == [597, 448]
 
 
 def test_the_page_shows_every_target_and_the_parts_that_failed(tmp_path: Path) -> None:
