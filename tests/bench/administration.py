@@ -144,12 +144,20 @@ def policy_changes_ms(estate: Estate) -> tuple[list[float], list[float]]:
     return taken[COUNTING], taken[OTHER]
 
 
-def policy_change_ms(estate: Estate, field: str, *, repeats: int = REPEATS) -> float:
-    """Raise a number of the policy by one; return how long that took."""
-    return asyncio.run(_policy_change_ms(estate, field, repeats))
+def policy_change_ms(
+    estate: Estate, field: str, *, repeats: int = REPEATS, pause_s: float = 0.0
+) -> float:
+    """
+    Raise a number of the policy by one; return how long that took.
+
+    *pause_s*: after the sign-in and the change that comes before.
+    """
+    return asyncio.run(_policy_change_ms(estate, field, repeats, pause_s))
 
 
-async def _policy_change_ms(estate: Estate, field: str, repeats: int) -> float:
+async def _policy_change_ms(
+    estate: Estate, field: str, repeats: int, pause_s: float
+) -> float:
     async with _administrator(estate) as admin:
         policy = await admin.get_policy()
         # More guesses are weighed against live codes; fewer are not.
@@ -157,6 +165,7 @@ async def _policy_change_ms(estate: Estate, field: str, repeats: int) -> float:
         await admin.update_policy(dataclasses.replace(policy, **fewer))
         policy = await admin.get_policy()
         as_before = {field: getattr(policy, field) + 1}
+        await asyncio.sleep(pause_s)
         began = time.perf_counter()
         request_id = str(uuid.uuid4())
         for left in reversed(range(repeats)):

@@ -27,6 +27,8 @@ CHANGE_CLIENTS = 8
 CHANGE_CODES_PER_S = 800
 """More codes than these clients use in a second."""
 CHANGE_TRIES = 4
+PAUSE_S = 1.0
+"""Before a change: calls in flight with the sign-in of the administrator wait for that."""
 MOMENT_EACH_S = 0.05
 APART_S = 0.5
 """Other moments are at least this far from the call that changes the policy."""
@@ -100,6 +102,8 @@ class Change:
     """The longest answer among the calls in flight while the nodes applied the change."""
     otherwise_ms: float
     """The median of that at other moments of the same load."""
+    counting_ms: float
+    """The same while the node that was called counts live codes, 0 if that takes no time."""
     load_s: float
 
 
@@ -118,6 +122,7 @@ def report(bench: Bench, changes: dict[str, list[Change]]) -> None:
             longest_other_entry=[round(each.others_ms, 1) for each in rounds],
             longest_answer_in_flight=[round(each.in_flight_ms) for each in rounds],
             the_same_without_a_change=[round(each.otherwise_ms) for each in rounds],
+            while_codes_are_counted=[round(each.counting_ms) for each in rounds],
         )
         bench.target(
             "(million)",
@@ -159,13 +164,15 @@ def change_under_load(
             while estate.commit_index() <= index + CHANGE_CLIENTS and not load.done():
                 time.sleep(0.05)
             began = time.perf_counter()
-            took_ms = administration.policy_change_ms(estate, field)
+            took_ms = administration.policy_change_ms(estate, field, pause_s=PAUSE_S)
             ended = time.perf_counter()
             measured = load.result().measured
         applied = applied_in(estate, numbers)
-        moments = other_moments(measured, (began, ended), applied[1] - applied[0])
+        lasted_s = applied[1] - applied[0]
+        others = other_moments(measured, (began, ended), lasted_s)
+        counting = moments((ended - took_ms / 1000, ended), lasted_s)
         within = measured.began < began and ended < measured.began + measured.lasted_s
-        if within and len(moments) >= MOMENTS_MIN:
+        if within and len(others) >= MOMENTS_MIN:
             return Change(
                 gap_s=measured.longest_gap_s,
                 took_ms=took_ms,
@@ -173,9 +180,8 @@ def change_under_load(
                 entry_cpu_ms=numbers.highest("policy_cpu_s") * 1000,
                 others_ms=numbers.highest("entry_s") * 1000,
                 in_flight_ms=longest_in_flight_ms(measured, applied),
-                otherwise_ms=statistics.median(
-                    longest_in_flight_ms(measured, each) for each in moments
-                ),
+                otherwise_ms=_median_ms(measured, others),
+                counting_ms=_median_ms(measured, counting),
                 load_s=seconds,
             )
         seconds *= 2
@@ -198,6 +204,12 @@ def applied_in(estate: Estate, numbers: NodeNumbers) -> Span:
     return min(began for began, _ in spans), max(ended for _, ended in spans)
 
 
+def _median_ms(measured: Measurement, spans: Sequence[Span]) -> float:
+    """Return the median of the longest answers in flight in several spans, 0 without any."""
+    longest = [longest_in_flight_ms(measured, each) for each in spans]
+    return statistics.median(longest) if longest else 0.0
+
+
 def longest_in_flight_ms(measured: Measurement, span: Span) -> float:
     """Return the longest answer among the calls that were in flight in a span of time."""
     return max(
@@ -216,14 +228,17 @@ def other_moments(measured: Measurement, call: Span, seconds: float) -> list[Spa
 
     As long as the change took on all nodes: more calls are in flight in a longer span.
     """
-    first, last = measured.began + APART_S, measured.began + measured.lasted_s - APART_S
-    count = max(0, int((last - seconds - first) / MOMENT_EACH_S) + 1)
-    moments = [first + number * MOMENT_EACH_S for number in range(count)]
-    return [
-        (began, began + seconds)
-        for began in moments
-        if began + seconds < call[0] - APART_S or began > call[1] + APART_S
-    ]
+    ended = measured.began + measured.lasted_s
+    before = moments((measured.began, call[0]), seconds)
+    return before + moments((call[1], ended), seconds)
+
+
+def moments(span: Span, seconds: float) -> list[Span]:
+    """Return spans of these *seconds* within a longer one, apart from both its ends."""
+    first, last = span[0] + APART_S, span[1] - APART_S - seconds
+    count = int((last - first) / MOMENT_EACH_S) + 1 if last >= first else 0
+    begins = [first + number * MOMENT_EACH_S for number in range(count)]
+    return [(begin, begin + seconds) for begin in begins]
 
 
 def _changing_load(estate: Estate, seconds: float) -> Run:

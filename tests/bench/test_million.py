@@ -95,7 +95,7 @@ def test_a_change_before_or_after_the_calls_is_measured_again(
         return run_of(now - 60, now, now + 0.5, now + 60)
 
     estate.authenticate = load
-    monkeypatch.setattr(administration, "policy_change_ms", lambda *_: 7.0)
+    monkeypatch.setattr(administration, "policy_change_ms", lambda *_, **__: 7.0)
     change = policy_changes.change_under_load(estate, numbers, "x", 2)
     assert (round(change.gap_s), change.took_ms, change.load_s) == (60, 7.0, 8)
     assert tries == [2, 4, 8]
@@ -156,6 +156,7 @@ def test_a_change_that_holds_the_calls_in_flight_misses_its_bound(
         others_ms=5,
         in_flight_ms=90,
         otherwise_ms=60,
+        counting_ms=80,
         load_s=40,
     )
     bad = replace(good, in_flight_ms=111)
