@@ -26,6 +26,7 @@ from sparecode_node.domain.ids import (
     TokenSerial,
 )
 from sparecode_node.domain.passcodes import PinCandidate, Reading, TokencodeMatch
+from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.users import fold
 from sparecode_node.services.secrets.keyring import KeyRing
 from sparecode_node.services.secrets.sealing import Sealing
@@ -62,7 +63,7 @@ RESOURCE = "ssh://build.example.org"
 TIMESTEP_MS = 30_000
 USER_COLUMNS = (
     "users (user_id, username, name_key, name_tag, display_name, email, enabled, "
-    "auth_version, pin_salt, code_salt, tag_key_id)"
+    "auth_version, pin_salt, code_salt, tag_key_id, slot)"
 )
 """Without those of later levels, which have defaults."""
 HISTORY_MS = 24 * 3600 * 1000
@@ -221,7 +222,7 @@ class FastBuilder(Builder):
             *(user.user_id, user.username, user.name_key, user.name_tag),
             *(user.display_name, user.email, 1),
             4 if self._population.has_codes(number) else 3,
-            *(user.pin_salt, user.code_salt, user.key_id),
+            *(user.pin_salt, user.code_salt, user.key_id, slot_of(user.name_key)),
         )
 
     def _token_row(self, number: int) -> Row:
