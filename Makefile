@@ -538,6 +538,13 @@ bench-million: $(INSTALLED) ## Measure a million users and ten million codes; an
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.million \
 		--users $(MILLION) --page $(ARGS)
 
+MOVED ?= 2000
+
+.PHONY: bench-move
+bench-move: $(INSTALLED) ## Measure how long a move between clusters pauses its users; 5 minutes (MOVED=2000)
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.move \
+		--moved $(MOVED) --page $(ARGS)
+
 ROWS ?= 5000000
 
 .PHONY: bench-requests
