@@ -50,6 +50,8 @@ class Move:
     users: int
     codes: int
     """The live codes of these users."""
+    pieces: int
+    """Of the export. Each is an entry of the target's log."""
     pause_s: float
     """From the last attempt that the source accepted to the first one in the target."""
     steps: dict[str, float]
@@ -119,11 +121,12 @@ class Operator:
         )
         return str(json.loads(words)["move_id"])
 
-    def users_of(self, move_id: str) -> int:
-        """Return how many users a move has brought to the target."""
+    def arrived(self, move_id: str) -> tuple[int, int]:
+        """Return the users that a move has brought to the target, and in how many pieces."""
         done = self._target.admin("cluster", "moves", "--output=json")
         moves = json.loads(done.stdout)["moves"]
-        return int(next(e["users"] for e in moves if e["move_id"] == move_id))
+        found = next(each for each in moves if each["move_id"] == move_id)
+        return int(found["users"]), int(found["pieces"])
 
 
 def measure(
@@ -227,12 +230,13 @@ def move(
         activated_at = time.perf_counter()
         end_s = seconds_of(lambda: operator.export("end", ticket, receipt))
         time.sleep(AROUND_S)
-    came = operator.users_of(move_id)
+    came, pieces = operator.arrived(move_id)
     if came != len(moving):
         raise RuntimeError(f"{came} users came, not {len(moving)}")
     spent = sum(each.cluster == "source" for each in users.sign_ins)
     return Move(
         users=came,
+        pieces=pieces,
         codes=CODES_EACH * sum(map(population.has_codes, moving)) - spent,
         pause_s=pause_s(users.sign_ins),
         steps=steps,
@@ -256,13 +260,18 @@ def report(bench: Bench, moves: Sequence[Move]) -> None:
             f"move {number}",
             users=each.users,
             codes=each.codes,
+            pieces=each.pieces,
             pause_s=round(each.pause_s, 2),
             **{f"{name}_s": round(took, 2) for name, took in each.steps.items()},
             end_s=round(each.end_s, 2),
             sign_ins=len(each.sign_ins),
             refused=each.refused,
-            their_answers=Counter(
-                " then ".join(one.answers) for one in each.sign_ins if not one.cluster
+            their_answers=dict(
+                Counter(
+                    " then ".join(one.answers)
+                    for one in each.sign_ins
+                    if not one.cluster
+                )
             ),
         )
     bench.target(
@@ -288,6 +297,7 @@ def table(report: Report, moves: Sequence[Move]) -> Iterator[str]:
 
     yield line("users", [each.users for each in moves], ",.0f")
     yield line("their live codes", [each.codes for each in moves], ",.0f")
+    yield line("pieces of the export", [each.pieces for each in moves], ",.0f")
     yield line("pause, s", [each.pause_s for each in moves], ".1f")
     for name in STEPS:
         steps = [each.steps[name] for each in moves]

@@ -40,6 +40,7 @@ def moved(*more: SignIn) -> Move:
     return Move(
         users=2000,
         codes=21_000,
+        pieces=200,
         pause_s=4.5,
         steps=dict.fromkeys(STEPS, 1.0),
         end_s=0.5,
@@ -73,6 +74,7 @@ def test_the_page_shows_how_a_pause_is_divided(tmp_path: Path) -> None:
     shown = "\n".join(move.table(measuring.report, moves))
     assert "by `make bench-move MOVED=8`, commit " in shown
     assert "| users | 2,000 | 2,000; 2,000 |" in shown
+    assert "| pieces of the export | 200 | 200; 200 |" in shown
     assert "| pause, s | 4.5 | 4.5; 4.5 |" in shown
     for name in STEPS:
         assert f"| the command to {name}, s | 1.0 | 1.0; 1.0 |" in shown
@@ -100,6 +102,7 @@ def test_users_of_real_clusters_are_paused_and_go_on(tmp_path: Path) -> None:
     (seen,) = move.measure(measuring, tmp_path, moved=120, rounds=1, nodes=1)
     assert [each.holds for each in measuring.report.targets] == [True] * 3
     assert 60 < seen.users < 180
+    assert seen.pieces > 1
     assert 0 < seen.pause_s < sum(seen.steps.values()) + 1
     assert seen.refused > 0
     assert {each.answers for each in seen.sign_ins if not each.cluster} == {
