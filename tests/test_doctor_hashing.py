@@ -125,7 +125,7 @@ def test_a_hidden_processor_is_not_judged(cpuinfo: Path) -> None:
 def test_pages_of_4_kib_are_named(
     tmp_path: Path, default: str | None, sizes: dict[str, str], advised: bool
 ) -> None:
-    """Libsodium maps its memory anew for each hash, and the kernel fills each page."""
+    """Libsodium maps its memory again for each hash, and the kernel fills each page."""
     folder = tmp_path / "transparent_hugepage"
     for size, chosen in sizes.items():
         (folder / f"hugepages-{size}").mkdir(parents=True)
