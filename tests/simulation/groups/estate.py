@@ -20,6 +20,7 @@ from sparecode_node.services.secrets.move_seals import SealedPiece
 from tests.simulation.groups.group import Group, GroupBackup, NotHere
 from tests.simulation.groups.moves import MoveRefusedError, WaitingError
 from tests.simulation.groups.rules import GroupRules
+from tests.simulation.groups.tokens import TOKEN_USERS, Devices
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.people import USERS, IssuedSet
 
@@ -29,6 +30,10 @@ FOUNDED = NAMES[:3]
 CODES = 40
 LATE_S = 6.0
 """The latest that the network delivers a request."""
+NEAR = 3
+"""Slots with users that are so near to each other are neighbors: ranges move them."""
+
+PEOPLE = (*USERS, *TOKEN_USERS)
 
 T = TypeVar("T")
 
@@ -50,12 +55,14 @@ class Moving:
     """A move that an operator has begun."""
 
     move_id: str
-    slot: int
+    slots: range
     source: Group
     target: Group
     pace: float = 1.0
     """0: its operator waits for nothing between the steps."""
     ticket: MoveTicket | None = None
+    is_under_way: bool = True
+    """Its operator has not come to its end."""
     is_deleting: bool = False
     """The users who have left are about to be deleted: no one can take them back."""
     touched: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,6 +73,23 @@ class Moving:
     @property
     def is_touched(self) -> bool:
         return self.touched.is_set()
+
+    def shares_slots_with(self, slots: range) -> bool:
+        return self.slots[0] <= slots[-1] and slots[0] <= self.slots[-1]
+
+    def is_within(self, slots: range) -> bool:
+        return slots[0] <= self.slots[0] and self.slots[-1] <= slots[-1]
+
+
+def neighborhoods(slots: Sequence[int]) -> list[range]:
+    """Return ranges around slots that are near to each other, with a slot on each side."""
+    found: list[range] = []
+    for slot in slots:
+        if found and slot - found[-1].stop < NEAR:
+            found[-1] = range(found[-1].start, slot + 2)
+        else:
+            found.append(range(slot - 1, slot + 2))
+    return found
 
 
 class Estate:
@@ -79,7 +103,14 @@ class Estate:
         self.timeline = timeline
         self.is_faulty = True
         self.groups = {name: Group(name, lambda: timeline.now) for name in NAMES}
-        self.slots = sorted({slot_of(user) for user in USERS})
+        self.slots = sorted({slot_of(user) for user in PEOPLE})
+        """The slots that have users."""
+        self.neighborhoods = neighborhoods(self.slots)
+        self.devices = Devices(
+            random.Random(f"{rng.random()} devices"),
+            lambda: timeline.now,
+            lambda user: rules.positions.get(user, -1),
+        )
         self.codes: set[str] = set()
         self.sets: dict[str, int] = {}
         """The newest set of each user."""
@@ -104,8 +135,10 @@ class Estate:
 
     def _beginning(self) -> SlotTable:
         owners = ["east"] * SLOTS
-        for user in USERS:
-            owners[slot_of(user)] = self.rng.choice(FOUNDED)
+        for slots in self.neighborhoods:
+            owners[slots.start : slots.stop] = [self.rng.choice(FOUNDED)] * len(slots)
+        for user in TOKEN_USERS:
+            self.groups[owners[slot_of(user)]].add_token_user(user)
         for user in USERS:
             issued = self._next_set(user)
             self.groups[owners[slot_of(user)]].add_user(user, issued)
@@ -135,6 +168,13 @@ class Estate:
 
     def check_homes(self) -> None:
         self.rules.check_homes(self.living, self.slots)
+
+    def owners(self, slots: range) -> set[str]:
+        """Return the clusters that the table gives these slots to."""
+        return set(self.table.owners[slots.start : slots.stop])
+
+    def with_users(self, slots: range) -> list[int]:
+        return [slot for slot in self.slots if slot in slots]
 
     # --- Codes
 
@@ -248,17 +288,20 @@ class Estate:
                     raise
             self.rules.counts["approved"] += 1
 
-    def publish(self, slot: int, target: Group, *, over: Sequence[Group]) -> None:
+    def publish(
+        self, slots: Sequence[int], target: Group, *, over: Sequence[Group]
+    ) -> None:
         """
-        Give the slot to a cluster in the table that programs get sooner or later.
+        Give slots to a cluster in the table that programs get sooner or later.
 
-        *over*: the clusters that this operator expects there. If it is another one,
-        another operator has moved the slot on, and the table stays as it is.
+        *over*: the clusters that this operator expects there. If a slot has another one,
+        another operator has moved it on, and its row stays as it is.
         """
-        owners = list(self.table.owners)
-        if owners[slot] not in {group.name for group in over}:
-            return
-        owners[slot] = target.name
-        self.table = replace(
-            self.table, version=self.table.version + 1, owners=tuple(owners)
-        )
+        owners, expected = list(self.table.owners), {group.name for group in over}
+        for slot in slots:
+            if owners[slot] in expected:
+                owners[slot] = target.name
+        if owners != list(self.table.owners):
+            self.table = replace(
+                self.table, version=self.table.version + 1, owners=tuple(owners)
+            )

@@ -22,10 +22,12 @@ from sparecode_node.domain.ids import (
     NodeId,
     RequestId,
     SessionId,
+    TokenSerial,
     UserId,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.tokens import Token
 from sparecode_node.queries import review
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
 from sparecode_node.statemachine.commands.administrators import (
@@ -46,12 +48,22 @@ from sparecode_node.statemachine.results import (
 )
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import moves as move_tables
+from sparecode_node.statemachine.tables import tokens as token_tables
 from tests.simulation.groups.moves import (
+    LEFT,
     REMEMBERED_S,
     GroupMoves,
     MoveRefusedError,
     WaitingError,
     now_read,
+)
+from tests.simulation.groups.tokens import (
+    TOKEN_USERS,
+    TokencodeTry,
+    at_ms,
+    near,
+    person,
+    resynchronization,
 )
 from tests.simulation.people import (
     FOUNDING,
@@ -63,9 +75,10 @@ from tests.simulation.people import (
     open_session,
 )
 
-BEGAN_MS = 1_800_000_000_000
 APPROVER = AdministratorName("eve")
 NODE = NodeId("n1")
+FAILURES = 50
+"""Wrong passcodes in a row that lock a user: more than a user types in a run."""
 
 
 class NotHere(Exception):  # noqa: N818  An answer, and not a failure.
@@ -185,7 +198,10 @@ class Group:
         The policy remembers requests for a run's ten minutes. No command may say so.
         """
         policy = replace(
-            find_policy(self._db) or Policy(),
+            self._policy(),
+            # A passcode that arrives late is no guess, and people type many in a minute.
+            lock_from_failures=FAILURES,
+            next_tokencode_from_failures=0,
             request_retention_ms=int(REMEMBERED_S * 1000),
         )
         self._db.execute("UPDATE policy SET value = ?", (json.dumps(asdict(policy)),))
@@ -272,12 +288,45 @@ class Group:
                 self._admin(command)
         self._admin(codes.command(self._version(name)))
 
+    def add_token_user(self, name: str) -> None:
+        """Create a user who has a token and no codes."""
+        for command in person(name):
+            self._admin(command)
+
     def issue(self, codes: IssuedSet, request: str) -> None:
         """Issue codes to a user. Raises `MoveRefusedError`."""
         self._step(codes.command(self._version(codes.user)), request)
 
+    def token(self, user: str) -> Token | None:
+        """Return the token of a user, whether or not the user is served here."""
+        return token_tables.find_token(self._db, TokenSerial(user))
+
+    def resynchronize(self, user: str, first: int, request: str) -> None:
+        """Learn the position of a token from two passcodes. Raises `MoveRefusedError`."""
+        token = self.token(user)
+        if token is None:
+            raise MoveRefusedError(f"{user} is not here")
+        self._step(
+            resynchronization(token, self._policy(), first, self._now_s()), request
+        )
+
+    def positions(self) -> dict[str, Token]:
+        """Return the tokens of the users of slots that are served here."""
+        tokens = {user: self.token(user) for user in TOKEN_USERS}
+        return {
+            user: token
+            for user, token in tokens.items()
+            if token is not None and self.moves.serves(slot_of(user))
+        }
+
     def has_users(self, slot: int) -> bool:
         return move_tables.has_users(self._db, slot, slot)
+
+    def has_copies(self, move_id: str) -> bool:
+        """Return whether users are left here who went, or go, by a move."""
+        move = self.moves.find(move_id)
+        is_left = move is not None and move.state in LEFT
+        return is_left and bool(move_tables.users_of(self._db, move, 1))
 
     def homes(self, slots: Sequence[int]) -> frozenset[int]:
         """Return the slots of which users can sign in here. Looked up once per entry."""
@@ -331,14 +380,21 @@ class Group:
         """
         version = self._version(wanted.user)
         command = replace(wanted.command(version), slot=slot_of(wanted.user) + 1)
+        token = self.token(wanted.user) if isinstance(wanted, TokencodeTry) else None
         if not version:
             command = replace(command, user_id=UserId(""), readings=())
+        elif isinstance(wanted, TokencodeTry) and token is not None:
+            window = near(token, self._policy(), self._now_s())
+            command = wanted.seen_by(command, window)
         content = f"{wanted.user} {wanted.what}"
         [result] = self._apply(call_of(command, request_id, content=content))
         if isinstance(result, Rejected):
             raise NotHere(result.reason)
         assert isinstance(result, Authenticated), result
         return result.decision, result.index
+
+    def _policy(self) -> Policy:
+        return find_policy(self._db) or Policy()
 
     def _version(self, name: str) -> int:
         row = self._db.execute(
@@ -355,5 +411,4 @@ class Group:
 
     def _apply(self, call: UnstampedCall) -> tuple[Result, ...]:
         self._index += 1
-        at_ms = BEGAN_MS + int(self._now_s() * 1000)
-        return self._machine.apply(self._index, [call.stamped(at_ms)])
+        return self._machine.apply(self._index, [call.stamped(at_ms(self._now_s()))])

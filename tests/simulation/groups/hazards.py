@@ -2,10 +2,14 @@
 """What goes wrong: clusters without a quorum, and a thief who sends again what was sent."""
 
 import asyncio
+import contextlib
 from functools import partial
 
 from tests.simulation.groups.estate import Estate
+from tests.simulation.groups.group import NotHere
 from tests.simulation.groups.moves import MoveRefusedError, WaitingError
+from tests.simulation.groups.programs import decide
+from tests.simulation.groups.tokens import REPEATED, TOKEN_USERS, TokencodeTry
 
 
 class Hazards:
@@ -53,6 +57,22 @@ class Hazards:
                         group, partial(group.approve, waiting.approval_id, request)
                     )
             estate.check_homes()
+
+    async def replay(self) -> None:
+        """Try passcodes of tokens that were typed before, in any cluster."""
+        estate, rng = self._estate, self._estate.rng
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.05, 0.4))
+            user, group = rng.choice(tuple(TOKEN_USERS)), rng.choice(estate.living)
+            shown = estate.devices.shown.get(user, [])[-REPEATED:]
+            if not shown or not group.is_up:
+                continue
+            wanted = TokencodeTry(user, moment=rng.choice(shown))
+            # A passcode that no program has sent could be taken from its user here.
+            if wanted.what not in estate.rules.accepted:
+                continue
+            with contextlib.suppress(NotHere):
+                decide(estate, group, wanted, estate.name("replay"))
 
     def _is_touched(self, move_id: str) -> bool:
         return any(

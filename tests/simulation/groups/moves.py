@@ -51,6 +51,8 @@ REMEMBERED_S = 20.0
 DELETED_AFTER_MS = 8_000
 """How long users of slots that are gone are kept: a day, scaled to a run."""
 USERS_READ = 20
+LEFT = (MoveState.LEAVING, MoveState.GONE)
+"""What a source says of users who are, or may be, in the target."""
 HASH_BYTES = 32
 
 T = TypeVar("T")
@@ -164,6 +166,19 @@ class GroupMoves:
         """Return the move that decides whether a slot is served here."""
         return move_tables.newest_of(self._db, slot)
 
+    def decided_by(self, move_id: str, slots: Iterable[int]) -> list[int]:
+        """Return the slots of which a move decides whether they are served here."""
+        newest = ((slot, self.newest_of(slot)) for slot in slots)
+        return [
+            slot
+            for slot, move in newest
+            if move is not None and move.ticket.move_id == move_id
+        ]
+
+    def blocking(self, slots: range) -> Move | None:
+        """Return a move because of which these slots are not all served here."""
+        return move_tables.not_served(self._db, slots[0], slots[-1])
+
     def find(self, move_id: str) -> Move | None:
         """Return a move as this cluster knows it; None: it has not begun here."""
         return move_tables.find(self._db, move_id)
@@ -181,17 +196,17 @@ class GroupMoves:
     # --- The target
 
     def prepare(
-        self, move_id: str, slot: int, source: MoveKey, request: str
+        self, move_id: str, slots: range, source: MoveKey, request: str
     ) -> MoveTicket:
-        """Expect a slot, and return the ticket; as it is, if the move has begun."""
+        """Expect the users of a range of slots, and return the ticket; as it is, if the move has begun."""
         known = move_tables.find(self._db, move_id)
         if known is not None:
             return known.ticket
         self._step(
             PrepareMove(
                 move_id=move_id,
-                first_slot=slot,
-                last_slot=slot,
+                first_slot=slots[0],
+                last_slot=slots[-1],
                 source=source.cluster_id,
                 source_key_id=KEY,
                 source_key=source.public_key,
@@ -199,7 +214,7 @@ class GroupMoves:
                 activated_lock=self._lock(move_id, MoveState.ACTIVE),
                 canceled_lock=self._lock(move_id, MoveState.CANCELED),
                 key_id=KEY,
-                same_administrators=slot % 2 == 0,
+                same_administrators=slots[0] % 2 == 0,
             ),
             request,
         )

@@ -11,9 +11,14 @@ import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from tests.simulation.groups.estate import Estate, Moving, RestoredError
+from sparecode_client import slot_of
+from tests.simulation.groups.estate import PEOPLE, Estate, Moving, RestoredError
 from tests.simulation.groups.group import Group
 from tests.simulation.groups.moves import DELETED_AFTER_MS, MoveRefusedError
+from tests.simulation.groups.tokens import TOKEN_USERS
+
+ALONE = 0.4
+"""How often an operator moves one slot alone."""
 
 T = TypeVar("T")
 
@@ -26,35 +31,66 @@ class Operators:
         self.deletions: list[asyncio.Task[None]] = []
 
     async def move(self) -> None:
-        """Move one slot after the other, as long as anything goes wrong."""
+        """Move some slots after the others, as long as anything goes wrong."""
         estate, rng = self._estate, self._estate.rng
         while estate.is_faulty:
             await asyncio.sleep(rng.uniform(0.1, 2.0))
-            slot = rng.choice(estate.slots)
-            source = estate.groups[estate.table.owners[slot]]
-            target = rng.choice(estate.living)
-            moved = await self._move_slot(slot, source, target)
+            slots = self._slots()
+            source = estate.groups[estate.table.owners[slots[0]]]
+            target = self._target(slots)
+            moved = await self._move_slots(slots, source, target)
             if moved and rng.random() < 0.6:  # It was a mistake: back, or on, at once.
                 other = rng.choice([source, *estate.living])
                 pace = 0.0 if other is source else 1.0
-                await self._move_slot(slot, target, other, pace)
+                await self._move_slots(slots, target, other, pace)
 
-    async def _move_slot(
-        self, slot: int, source: Group, target: Group, pace: float = 1.0
+    def _slots(self) -> range:
+        """Return a slot with users, or a range around it that one cluster has."""
+        estate, rng = self._estate, self._estate.rng
+        slot = rng.choice(estate.slots)
+        [around] = [each for each in estate.neighborhoods if slot in each]
+        slots = range(slot, slot + 1)
+        if rng.random() < ALONE:
+            return slots
+        first, last = rng.choice(around[: slot - around[0] + 1]), rng.choice(around)
+        for wider in (range(first, slot + 1), range(first, max(slot, last) + 1)):
+            if len(estate.owners(wider)) == 1:
+                slots = wider
+        return slots
+
+    def _target(self, slots: range) -> Group:
+        """Return any cluster, or the one that has a slot beside these."""
+        estate, rng = self._estate, self._estate.rng
+        beside = estate.groups[
+            estate.table.owners[rng.choice([slots[0] - 1, slots.stop])]
+        ]
+        is_living = not beside.is_lost
+        return beside if is_living and rng.random() < 0.3 else rng.choice(estate.living)
+
+    async def _move_slots(
+        self, slots: range, source: Group, target: Group, pace: float = 1.0
     ) -> bool:
-        """Move a slot, or cancel that; return whether it has moved."""
+        """Move slots, or cancel that; return whether they have moved."""
         estate = self._estate
-        if slot in estate.held or estate.restoring in (source, target):
+        if estate.held & {*slots} or estate.restoring in (source, target):
             return False
         if source is target or source.is_lost or target.is_lost:
             return False
-        moving = Moving(estate.name("move"), slot, source, target, pace)
+        if self._splits(slots, source):
+            return False
+        moving = Moving(estate.name("move"), slots, source, target, pace)
+        estate.rules.counts["overlaps"] += any(
+            each.slots != slots and each.shares_slots_with(slots)
+            for each in estate.begun
+            if each.is_under_way
+        )
         estate.begun.append(moving)
         over = None
         try:
             over = await self._run(moving)
         except RestoredError:
             estate.rules.counts["interrupted"] += 1
+        moving.is_under_way = False
         if over is None:
             moving.stopped.set()
             return False
@@ -62,15 +98,41 @@ class Operators:
         self.deletions.append(deletion)
         return over is source
 
+    def _splits(self, slots: range, source: Group) -> bool:
+        """
+        Return whether a move must wait, because it takes a part of what has come together.
+
+        Who came by one move can only be taken back together. So the earlier source first
+        deletes its copies, and no backup of the cluster is kept that does not serve them.
+        """
+        parts = [
+            each
+            for each in self._estate.begun
+            if each.target is source
+            and each.shares_slots_with(slots)
+            and not each.is_within(slots)
+        ]
+        if any(
+            not each.source.is_lost and each.source.has_copies(each.move_id)
+            for each in parts
+        ):
+            return True
+        if any(source.moves.decided_by(each.move_id, slots) for each in parts):
+            if not (source.is_up and source.is_open):
+                return True
+            self._estate.backups[source.name] = [source.back_up()]
+            self._estate.rules.counts["parts"] += 1
+        return False
+
     async def _run(self, moving: Moving) -> Group | None:
         """Move a slot; return the cluster that does not serve it, if that has ended."""
         estate, rng = self._estate, self._estate.rng
-        slot, source, target = moving.slot, moving.source, moving.target
+        slots, source, target = moving.slots, moving.source, moving.target
         move_id, key = moving.move_id, source.moves.key
         try:
             ticket = await estate.step(
                 target,
-                lambda request: target.moves.prepare(move_id, slot, key, request),
+                lambda request: target.moves.prepare(move_id, slots, key, request),
             )
         except MoveRefusedError:
             return None
@@ -81,7 +143,7 @@ class Operators:
             for step in (self._freeze, self._import):
                 await step(moving)
                 if rng.random() < 0.4:  # An operator in a hurry.
-                    estate.publish(slot, target, over=[source])
+                    estate.publish(slots, target, over=[source])
                     hurried = True
                 await asyncio.sleep(rng.choice([0.0, 0.1, 2.0, 4.0]) * moving.pace)
                 if rng.random() < 0.2:
@@ -90,10 +152,10 @@ class Operators:
         except MoveRefusedError:
             receipt, over = await self._give_up(moving)
             if hurried and over is target:
-                estate.publish(slot, source, over=[target])
+                estate.publish(slots, source, over=[target])
         if over is source:
-            estate.publish(slot, target, over=[source])
-        estate.rules.counts["moves" if over is source else "canceled"] += 1
+            estate.publish(slots, target, over=[source])
+        self._count(moving, over)
         estate.receipts.append(receipt)
         await asyncio.sleep(rng.choice([0.0, 0.2, 2.0]))
         try:
@@ -106,6 +168,19 @@ class Operators:
         except MoveRefusedError as error:
             self._refused(moving, error)
         return over
+
+    def _count(self, moving: Moving, over: Group) -> None:
+        counts, slots = self._estate.rules.counts, moving.slots
+        if over is moving.target:
+            counts["canceled"] += 1
+            counts["several canceled"] += len(slots) > 1
+            return
+        occupied = self._estate.with_users(slots)
+        counts["moves"] += 1
+        counts["several moved"] += len(occupied) > 1
+        counts["empty moved"] += len(slots) > len(occupied)
+        counts["users moved"] += sum(slot_of(user) in slots for user in PEOPLE)
+        counts["tokens moved"] += sum(slot_of(user) in slots for user in TOKEN_USERS)
 
     async def _delete(self, moving: Moving, over: Group) -> None:
         """Delete the users of a canceled import; or those who have left, after a day."""

@@ -2,8 +2,8 @@
 """
 Programs that sign users in, with the library's `AsyncRoutedAgent`.
 
-Passcodes name a code of a set: `2/17`. After a restore people have a new set, and some
-of them type a code of the old one.
+Passcodes name a code of a set: `2/17`; or a moment of a token: `@7`. After a restore
+people have a new set, and some of them type a code of the old one.
 """
 
 import asyncio
@@ -27,13 +27,25 @@ from sparecode_client.agent import AsyncAgent
 from sparecode_client.clusters.routes import LOOK_S
 from sparecode_client.clusters.slots import ClusterAddress
 from sparecode_node.domain.ids import SetId
-from tests.simulation.groups.estate import CODES, LATE_S, Estate, Lost
+from tests.simulation.groups.estate import (
+    CODES,
+    LATE_S,
+    PEOPLE,
+    Estate,
+    Lost,
+    RestoredError,
+)
 from tests.simulation.groups.group import Group, NotHere
-from tests.simulation.groups.moves import REMEMBERED_S
+from tests.simulation.groups.moves import REMEMBERED_S, MoveRefusedError
 from tests.simulation.groups.queues import Queue
+from tests.simulation.groups.tokens import PERIOD_S, TOKEN_USERS, TokencodeTry
 from tests.simulation.people import USERS, Try
 
 PROGRAMS = 3
+TOKENS = 0.4
+"""How often a user with a token signs in, and not one with emergency codes."""
+TOKENCODE = "@"
+"""Before a moment of a token."""
 RESERVED = 4
 """Codes of each set that are tried at the end alone."""
 WITHIN = timedelta(seconds=1)
@@ -66,6 +78,11 @@ class Programs:
         estate, rng = self._estate, self._estate.rng
         while estate.is_faulty:
             await asyncio.sleep(rng.uniform(0.01, 0.6))
+            if rng.random() < TOKENS:
+                user = rng.choice(tuple(TOKEN_USERS))
+                moment = estate.devices.some(user)
+                await self._try(program, user, f"{TOKENCODE}{moment}")
+                continue
             user = rng.choice(USERS)
             # Programs try the same codes at about the same time.
             done = (estate.timeline.now - self._began_s) / self._seconds
@@ -110,16 +127,47 @@ class Programs:
             await asyncio.sleep(estate.rng.uniform(0.1, 3.0))
             estate.files[estate.rng.randrange(PROGRAMS)] = estate.table
 
+    async def help(self) -> None:
+        """Resynchronize tokens whose position is lost, or whose clock seems to differ."""
+        estate = self._estate
+        while estate.is_faulty:
+            await asyncio.sleep(estate.rng.uniform(0.5, 3.0))
+            user = estate.rng.choice(tuple(TOKEN_USERS))
+            await self._resynchronize(user)
+
+    async def resynchronize_all(self) -> None:
+        """Resynchronize the tokens that need it, once nothing goes wrong any more."""
+        for user in TOKEN_USERS:
+            await self._resynchronize(user)
+
+    async def _resynchronize(self, user: str) -> None:
+        estate = self._estate
+        home = estate.groups[estate.table.owners[slot_of(user)]]
+        token = home.token(user)
+        if token is None or not (token.out_of_step or abs(token.drift) > 1):
+            return
+        first = estate.devices.pair(user)
+        try:
+            await estate.step(home, partial(home.resynchronize, user, first))
+        except (MoveRefusedError, RestoredError):
+            return
+        estate.rules.counts["resynchronized"] += 1
+
     async def do_without_each_group(self) -> None:
         """Without one cluster, its users wait; all others sign in."""
         estate = self._estate
         estate.files = [estate.table] * PROGRAMS
         await asyncio.sleep(LOOK_S)  # Every program has the newest table.
+        await self.resynchronize_all()
         for k, lost in enumerate(estate.living):
+            await asyncio.sleep(2 * PERIOD_S)  # Each token shows something new.
             lost.is_up = False
-            for user in USERS:
+            for user in PEOPLE:
                 home = estate.table.owners[slot_of(user)]
-                code = f"{estate.sets[user]}/{CODES - RESERVED + 1 + k}"
+                if user in TOKEN_USERS:
+                    code = f"{TOKENCODE}{estate.devices.next(user)}"
+                else:
+                    code = f"{estate.sets[user]}/{CODES - RESERVED + 1 + k}"
                 decision = await self._try(k % PROGRAMS, user, code)
                 if (decision is Decision.ACCEPTED) != (home != lost.name):
                     estate.rules.violated(
@@ -127,6 +175,26 @@ class Programs:
                         f"{user} of {home} without {lost.name}: {decision}",
                     )
             lost.is_up = True
+
+
+def attempt_of(user: str, passcode: str) -> Try:
+    """Return what a passcode of a user tries."""
+    if passcode.startswith(TOKENCODE):
+        return TokencodeTry(user, moment=int(passcode.removeprefix(TOKENCODE)))
+    number, _, ordinal = passcode.partition("/")
+    return Try(user, SetId(f"{user}.{number}"), int(ordinal))
+
+
+def decide(estate: Estate, group: Group, wanted: Try, request_id: str) -> str:
+    """Let a cluster decide an attempt, and compare its decision. Raises `NotHere`."""
+    try:
+        decision, index = group.decide(wanted, request_id)
+    except NotHere as answer:
+        if answer.moved:
+            estate.rules.on_moved(group, request_id)
+        raise
+    estate.rules.on_decided(group, request_id, wanted, decision, index)
+    return decision.value
 
 
 class GroupAgent:
@@ -150,16 +218,15 @@ class GroupAgent:
         within: timedelta,
     ) -> Authentication:
         del client_address, resource
-        number, _, ordinal = passcode.partition("/")
-        wanted = Try(username, SetId(f"{username}.{number}"), int(ordinal))
+        wanted = attempt_of(username, passcode)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + within.total_seconds()
         in_doubt, last = False, "UNREACHABLE"
         while loop.time() < deadline_s:
-            decide = partial(self._decide, wanted, request_id)
-            self._queue.pass_on(self._group, username, request_id, decide)
+            decided = partial(decide, self._estate, self._group, wanted, request_id)
+            self._queue.pass_on(self._group, username, request_id, decided)
             try:
-                decision = await self._estate.ask(self._group, decide)
+                decision = await self._estate.ask(self._group, decided)
             except NotHere as answer:
                 if answer.moved:
                     raise Refused("SLOT_MOVED", "the slot has moved away") from None
@@ -175,17 +242,6 @@ class GroupAgent:
         if in_doubt:
             error = OutcomeUnknown(request_id, "the outcome is unknown")
         raise error
-
-    def _decide(self, wanted: Try, request_id: str) -> str:
-        rules = self._estate.rules
-        try:
-            decision, index = self._group.decide(wanted, request_id)
-        except NotHere as answer:
-            if answer.moved:
-                rules.on_moved(self._group, request_id)
-            raise
-        rules.on_decided(self._group, request_id, wanted, decision, index)
-        return decision.value
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

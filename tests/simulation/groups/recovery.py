@@ -8,16 +8,15 @@ is restored at a time, from a backup that is younger than the restore before.
 
 import asyncio
 
-from sparecode_node.domain.moves import ELSEWHERE, MoveState
+from sparecode_node.domain.moves import ELSEWHERE, Move, MoveState
 from tests.simulation.groups.estate import LATE_S, Estate, Moving
 from tests.simulation.groups.group import Group
-from tests.simulation.groups.moves import MoveRefusedError, WaitingError
+from tests.simulation.groups.moves import LEFT, MoveRefusedError, WaitingError
 from tests.simulation.groups.operators import back_up_before_delete
 
 BACKUPS_KEPT = 6
 AGAIN_S = 2.0
 """Seconds after which an operator tries a step again whose time has not come."""
-LEFT = (MoveState.LEAVING, MoveState.GONE)
 
 
 class Recovery:
@@ -71,8 +70,7 @@ class Recovery:
         slots |= {slot for slot in estate.slots if group.has_users(slot)}
         estate.held |= slots
         await self._let_stop(group)
-        for slot in sorted(slots):
-            await self._end_moves_from(group, slot)
+        await self._end_moves_from(group)
         for slot in sorted(slots):
             if group.moves.serves(slot) and group.has_users(slot):
                 estate.rules.on_void(group, estate.codes_of(slot))
@@ -87,15 +85,17 @@ class Recovery:
         slots = {slot for slot in estate.slots if group.has_users(slot)}
         for moving in self._moves_of(group):
             moving.touched.set()
-            slots.add(moving.slot)
+            slots |= {*moving.slots}
         estate.held |= slots
         return slots
 
-    def _moves_of(self, group: Group, slot: int | None = None) -> list[Moving]:
+    def _moves_of(self, group: Group, slots: range | None = None) -> list[Moving]:
+        """Return the moves from and to a cluster; with *slots*, of some of these alone."""
         return [
             moving
             for moving in self._estate.begun
-            if group in (moving.source, moving.target) and slot in (None, moving.slot)
+            if group in (moving.source, moving.target)
+            and (slots is None or moving.shares_slots_with(slots))
         ]
 
     async def _let_stop(self, group: Group) -> None:
@@ -105,17 +105,23 @@ class Recovery:
     async def _finish(self, group: Group, slots: set[int]) -> None:
         """Bring the slots home, issue new codes, and delete copies that are left."""
         estate = self._estate
+        nearby = [each for each in estate.neighborhoods if slots & {*each}]
         for _ in range(2):  # Until then an approval may come late.
-            await asyncio.gather(*(self._bring_home(group, slot) for slot in slots))
+            await asyncio.gather(*(self._bring_home(group, each) for each in nearby))
             await asyncio.sleep(LATE_S + 0.1)
+        everyone = list(estate.groups.values())
         for slot in sorted(slots):
             homes = [each for each in estate.living if each.is_home(slot)]
+            if slot not in estate.slots:  # It has no users, so any cluster may have it.
+                homes = [each for each in estate.living if each.moves.serves(slot)][:1]
             if len(homes) == 1:
-                estate.publish(slot, homes[0], over=list(estate.groups.values()))
+                estate.publish([slot], homes[0], over=everyone)
             if slot in self._voided and homes:
                 await estate.issue_anew(homes[0], slot)
         self._voided.clear()
-        await asyncio.gather(*(self._delete_copies(slot) for slot in slots))
+        for each in nearby:
+            for slot in estate.with_users(each):
+                await self._delete_copies(slot)
         estate.back_up_all()
         estate.held -= slots
         estate.restoring = None
@@ -150,8 +156,8 @@ class Recovery:
         return not group.has_users(slot) or any(
             group.moves.state_of(moving.move_id)
             in (MoveState.ACTIVE, MoveState.ARRIVING)
-            and _has_left(moving)
-            for moving in self._moves_of(group, slot)
+            and slot in _slots_left(moving)
+            for moving in self._moves_of(group, range(slot, slot + 1))
             if moving.target is group and not moving.is_deleting
         )
 
@@ -162,15 +168,14 @@ class Recovery:
         group.is_up, group.is_lost = False, True
         estate.rules.counts["losses"] += 1
         await self._let_stop(group)
-        for slot in sorted(slots):
-            await self._end_moves_from(group, slot)
+        await self._end_moves_from(group)
         await self._finish(group, slots)
 
     # --- Moves from the cluster
 
-    async def _end_moves_from(self, group: Group, slot: int) -> None:
-        """End the moves from a cluster as their targets say, before it serves the slot."""
-        for moving in self._moves_of(group, slot):
+    async def _end_moves_from(self, group: Group, slots: range | None = None) -> None:
+        """End the moves from a cluster as their targets say, before it serves the slots."""
+        for moving in self._moves_of(group, slots):
             target, ticket = moving.target, moving.ticket
             if moving.source is not group or ticket is None or target.is_lost:
                 continue
@@ -181,17 +186,57 @@ class Recovery:
                 known = group.moves.state_of(moving.move_id)
                 is_active = target.moves.state_of(moving.move_id) is MoveState.ACTIVE
                 if known is None and is_active:
-                    await self._estate.step(
-                        group,
-                        lambda request, ticket=ticket: group.moves.freeze(
-                            ticket, request
-                        ),
-                        patient=True,
-                    )
+                    await self._freeze_again(group, moving)
                 if known in (None, MoveState.LEAVING):
                     await self._end(moving, receipt)
             except MoveRefusedError:
-                continue  # The slot is not served here anyway.
+                continue  # The slots are not served here anyway.
+
+    async def _freeze_again(self, group: Group, moving: Moving) -> None:
+        """
+        Freeze users whom a restored source has forgotten to have moved.
+
+        It refuses that while it does not serve one of their slots, which has come back
+        after the backup. It is not open yet, so it may serve that slot for a moment.
+        """
+        ticket = moving.ticket
+        assert ticket is not None
+        while True:
+            try:
+                return await self._estate.step(
+                    group,
+                    lambda request: group.moves.freeze(ticket, request),
+                    patient=True,
+                )
+            except MoveRefusedError:
+                blocking = group.moves.blocking(moving.slots)
+                is_served = any(
+                    group.has_users(slot) and group.moves.serves(slot)
+                    for slot in moving.slots
+                )
+                if blocking is None or not is_served:
+                    raise
+                await self._clear(group, blocking)
+
+    async def _clear(self, group: Group, blocking: Move) -> None:
+        """Let a cluster that is not open serve the slots of a move again, for a freeze."""
+        move_id = blocking.ticket.move_id
+        try:
+            if blocking.source_key and not blocking.complete:
+                await self._estate.step(
+                    group,
+                    lambda request: group.moves.delete(move_id, request),
+                    patient=True,
+                )
+            await self._estate.step(
+                group,
+                lambda request: group.moves.reclaim(move_id, request),
+                patient=True,
+            )
+        except MoveRefusedError:
+            await asyncio.sleep(AGAIN_S)  # Ten minutes have not passed.
+        else:
+            self._estate.rules.counts["cleared"] += 1
 
     async def _end(self, moving: Moving, receipt: bytes) -> None:
         """End a move in its source. Raises `MoveRefusedError`."""
@@ -232,9 +277,9 @@ class Recovery:
 
     # --- Moves to the cluster
 
-    async def _bring_home(self, group: Group, slot: int) -> None:
-        await self._end_moves_from(group, slot)
-        for moving in self._moves_of(group, slot):
+    async def _bring_home(self, group: Group, slots: range) -> None:
+        await self._end_moves_from(group, slots)
+        for moving in self._moves_of(group, slots):
             if moving.target is group and moving.ticket is not None:
                 await self._settle(moving)
 
@@ -257,19 +302,19 @@ class Recovery:
                 await self._end(moving, receipt)
             return True
         is_needed = there in LEFT and not self._has_moved_on(moving)
-        if own is MoveState.LOST and _decides(group, moving):
-            if is_needed and not _has_left(moving):
+        if own is MoveState.LOST and _slots_decided(group, moving):
+            if is_needed and not _slots_left(moving):
                 return await self._reclaim(group, moving)
             await self._delete(group, moving)
             return False
-        if is_needed and _has_left(moving):
+        if is_needed and _slots_left(moving):
             return await self._reclaim(source, moving)
         return True
 
     def _has_moved_on(self, moving: Moving) -> bool:
         """Return whether the cluster gave the users of a move to a third one."""
         left = moving.source.moves.find(moving.move_id)
-        for later in self._moves_of(moving.target, moving.slot):
+        for later in self._moves_of(moving.target, moving.slots):
             if later.source is moving.target and not later.target.is_lost:
                 arrived = later.target.moves.find(later.move_id)
                 if (
@@ -284,6 +329,7 @@ class Recovery:
     async def _reclaim(self, group: Group, moving: Moving) -> bool:
         """Let a cluster serve the slot of a move again; return whether it does."""
         estate, request = self._estate, self._estate.name("request")
+        slots = group.moves.decided_by(moving.move_id, moving.slots)
         try:
             await estate.insist(
                 group, lambda: group.moves.reclaim(moving.move_id, request)
@@ -299,10 +345,13 @@ class Recovery:
             await estate.insist(group, lambda: group.approve(approval, request))
         except MoveRefusedError:
             return False  # The move has changed meanwhile.
-        estate.rules.on_void(group, estate.codes_of(moving.slot))
+        for slot in slots:
+            estate.rules.on_void(group, estate.codes_of(slot))
+        estate.rules.on_reclaimed(group, slots)
         estate.rules.counts["reclaims"] += 1
-        estate.publish(moving.slot, group, over=list(estate.groups.values()))
-        self._voided.add(moving.slot)
+        estate.rules.counts["several reclaimed"] += len(slots) > 1
+        estate.publish(slots, group, over=list(estate.groups.values()))
+        self._voided |= {*slots}
         return True
 
     # --- Copies that are left
@@ -339,21 +388,15 @@ class Recovery:
         return True
 
 
-def _decides(group: Group, moving: Moving) -> bool:
-    """Return whether a move is the last one that has brought or taken users of its slot."""
-    newest = group.moves.newest_of(moving.slot)
-    return (
-        newest is not None
-        and newest.ticket.move_id == moving.move_id
-        and group.has_users(moving.slot)
-    )
+def _slots_decided(group: Group, moving: Moving) -> list[int]:
+    """Return the slots whose users a move, as the last one, has brought or taken."""
+    slots = group.moves.decided_by(moving.move_id, moving.slots)
+    return [slot for slot in slots if group.has_users(slot)]
 
 
-def _has_left(moving: Moving) -> bool:
-    """Return whether the source of a move still has the users."""
+def _slots_left(moving: Moving) -> list[int]:
+    """Return the slots of a move of which its source still has the users."""
     source = moving.source
-    return (
-        not source.is_lost
-        and source.moves.state_of(moving.move_id) in LEFT
-        and _decides(source, moving)
-    )
+    if source.is_lost or source.moves.state_of(moving.move_id) not in LEFT:
+        return []
+    return _slots_decided(source, moving)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The promises of several clusters together: a code works once, wherever its user is.
+The promises of several clusters together: a passcode works once, wherever its user is.
+
+The position of a token only rises: no cluster accepts a passcode that is older than one
+that any cluster has accepted.
 
 A restored cluster has forgotten what it did after the backup, and all request ids. So a
 decision or a "moved" binds the cluster until its next restore alone: in the next epoch it
@@ -9,12 +12,14 @@ that the restore, or a slot taken back, has voided.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sparecode_client import Decision
+from sparecode_client import Decision, slot_of
+from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.results import Decision as Decided
 from tests.simulation.groups.group import Group
+from tests.simulation.groups.tokens import TOKEN_USERS, TokencodeTry
 from tests.simulation.people import Try
 
 
@@ -25,7 +30,7 @@ class GroupRules:
     violations: dict[str, str] = field(default_factory=dict)
     """Promise -> what was seen first."""
     accepted: dict[str, tuple[str, int, str, int]] = field(default_factory=dict)
-    """Code -> the cluster, its epoch, the request id, and the index of its acceptance."""
+    """Passcode -> the cluster, its epoch, the request id, and the index of its acceptance."""
     decided: dict[str, tuple[Group, int]] = field(default_factory=dict)
     """Request id -> the cluster that decided it, and the epoch in which it did."""
     never: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -36,6 +41,8 @@ class GroupRules:
     """
     void: set[str] = field(default_factory=set)
     """Codes that a restore has voided, or a cluster that took their user's slot back."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """User -> the last moment of the user's token that any cluster has accepted."""
     answers: dict[str, Decision] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -59,6 +66,7 @@ class GroupRules:
         if said is not None and (is_accepted or said == group.epoch):
             self.violated("moved means never", f"{about} in {group.name}")
         if not is_accepted:
+            self._count_refusal(group, wanted)
             return
         if self.answers.get(request_id, Decision.ACCEPTED) is not Decision.ACCEPTED:
             self.violated("one answer", f"{about}: accepted after a refusal was heard")
@@ -70,7 +78,28 @@ class GroupRules:
             self.violated("void for good", f"{about} in {group.name}")
         if other != place:
             self.violated("spent once", f"{wanted.what}: {other} and {place}")
-        self.counts["accepted"] += other is place
+        if isinstance(wanted, TokencodeTry):
+            self.counts["tokencodes accepted"] += other is place
+            if other is place:
+                self._on_position(wanted, about, group)
+        else:
+            self.counts["accepted"] += other is place
+
+    def _on_position(self, wanted: TokencodeTry, about: str, group: Group) -> None:
+        last = self.positions.get(wanted.user, -1)
+        if wanted.moment <= last:
+            self.violated(
+                "a position only rises",
+                f"{about} in {group.name}, after the moment {last}",
+            )
+        self.positions[wanted.user] = max(last, wanted.moment)
+
+    def _count_refusal(self, group: Group, wanted: Try) -> None:
+        """Count passcodes of tokens that are refused because they were accepted."""
+        place = self.accepted.get(wanted.what)
+        if isinstance(wanted, TokencodeTry) and place is not None:
+            self.counts["tokencodes again"] += 1
+            self.counts["tokencodes elsewhere"] += place[0] != group.name
 
     def on_moved(self, group: Group, request_id: str) -> None:
         """Record that a cluster says that the slot has moved away."""
@@ -88,6 +117,7 @@ class GroupRules:
 
     def on_restored(self, group: Group) -> None:
         """Compare: no code of an earlier state is live, wherever its user is now."""
+        self._check_positions(group, group.positions())
         if live := group.live_codes():
             self.violated("void for good", f"live in {group.name}: {sorted(live)[:3]}")
 
@@ -97,6 +127,22 @@ class GroupRules:
         if live := ended & group.live_codes():
             self.violated("void for good", f"live in {group.name}: {sorted(live)[:3]}")
         self.void |= ended
+
+    def on_reclaimed(self, group: Group, slots: Collection[int]) -> None:
+        """Compare: no passcode that another cluster accepted can be used here again."""
+        tokens = group.positions().items()
+        self._check_positions(
+            group, {user: token for user, token in tokens if slot_of(user) in slots}
+        )
+
+    def _check_positions(self, group: Group, tokens: Mapping[str, Token]) -> None:
+        for user, token in tokens.items():
+            last = self.positions.get(user, -1)
+            if token.spent < last and not token.out_of_step:
+                self.violated(
+                    "a position only rises",
+                    f"{user} in {group.name}: {token.spent} after {last}",
+                )
 
     def on_answer(self, request_id: str, decision: Decision) -> None:
         """Record that a caller has heard a decision."""
@@ -130,7 +176,16 @@ class GroupRules:
         if wrong := used - set(self.accepted):
             self.violated("spent once", f"used, never accepted: {sorted(wrong)[:3]}")
         # A restore may forget what it accepted, but it voids that.
-        if wrong := set(self.accepted) - used - self.void:
+        if wrong := self.accepted.keys() & codes - used - self.void:
             self.violated("spent once", f"accepted, not used: {sorted(wrong)[:3]}")
         if lost := codes - used - live - self.void:
             self.violated("no code lost", f"{sorted(lost)[:3]}")
+        self._check_tokens(groups)
+
+    def _check_tokens(self, groups: Sequence[Group]) -> None:
+        here: dict[str, Token] = {}
+        for group in groups:
+            here |= group.positions()
+            self._check_positions(group, group.positions())
+        if missing := TOKEN_USERS.keys() - here.keys():
+            self.violated("no user lost", f"no cluster serves {sorted(missing)}")

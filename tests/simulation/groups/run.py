@@ -4,8 +4,9 @@ Clusters that share the users, programs that sign them in, and operators who mov
 
 The programs use the library's `AsyncRoutedAgent`, the clusters the real state machine.
 Requests and answers are lost and repeated late, attempts up to ten minutes late. Clusters
-lose their quorum for a while, slot tables are old, operators give moves up or want a slot
-back at once, and a thief sends again what they have sent.
+lose their quorum for a while, slot tables are old, operators give moves up or want slots
+back at once, and a thief sends again what they have sent. Moves take one slot or a range,
+which another move may have in part. Passcodes of tokens are tried again everywhere.
 Clusters are restored from older states, and one is lost for good.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sparecode_node.domain import tokencodes
 from sparecode_node.services.cluster import move_pieces
 from sparecode_node.statemachine.handlers import moves as move_handlers
 from tests.simulation.groups.estate import Estate
@@ -26,10 +28,12 @@ from tests.simulation.groups.programs import PROGRAMS, Programs
 from tests.simulation.groups.queues import Queue
 from tests.simulation.groups.recovery import Recovery
 from tests.simulation.groups.rules import GroupRules
+from tests.simulation.groups.tokens import PERIOD_S
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 
 CONTENT_BYTES = 1_000
 """A user has several pieces, so that an import may stop between them."""
+PERIODS_S = (PERIOD_S, *tokencodes.PERIODS_S)
 SECONDS = 80.0
 OPERATORS = 4
 
@@ -42,6 +46,7 @@ class GroupsRun:
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(move_handlers, "DELETED_AFTER_MS", DELETED_AFTER_MS)
         self._patch.setattr(move_pieces, "CONTENT_BYTES", CONTENT_BYTES)
+        self._patch.setattr(tokencodes, "PERIODS_S", PERIODS_S)
         self.rules = GroupRules()
         self.timeline = Timeline()
         self.loop = NodeLoop(
@@ -72,10 +77,12 @@ class GroupsRun:
             *(self.programs.sign_in(program) for program in range(PROGRAMS)),
             *(self.operators.move() for _ in range(OPERATORS)),
             self.programs.deploy(),
+            self.programs.help(),
             self.recovery.back_up(),
             self.recovery.recover(),
             self.hazards.stop_clusters(),
             self.hazards.steal(),
+            self.hazards.replay(),
         ]
         tasks = [self.loop.create_task(each) for each in work]
         self.timeline.run_until(self.timeline.now + SECONDS)
