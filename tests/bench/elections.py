@@ -34,6 +34,8 @@ from tests.results import ROOT
 
 MINUTES = 6
 SECONDS = 60.0
+LED_BEFORE_S = 2.0
+"""How far back a primary is looked at that has lost its majority."""
 WORDS = {
     "tick": "between two ticks of its engine",
     "beat": "between two beats of its event loop",
@@ -87,6 +89,15 @@ def _primary_before(moments: Iterable[Moment], election: Moment) -> str | None:
 
 
 def _sentence(election: Moment, primary: str | None, moments: Sequence[Moment]) -> str:
+    if primary == election.node:
+        return " ".join(
+            [
+                f"{primary}, which led until it heard no majority, asked for votes again.",
+                _lateness(
+                    primary, moments, election.at_s - LED_BEFORE_S, election.at_s
+                ),
+            ]
+        )
     silence = (
         f"{election.node} asked for votes after {election.seconds:.2f} s without a "
         f"message of the primary"
