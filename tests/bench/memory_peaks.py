@@ -33,7 +33,7 @@ class Peak:
     @property
     def all(self) -> float:
         """
-        The node with its processes. It never had more.
+        The node with its processes: rather too high.
 
         It may have had less: both peaks may be of different moments, and pages that
         processes share, such as those of Python itself, count for each of them.

@@ -100,6 +100,8 @@ class SegmentStrikes(Striker):
         """Let some reads of the file of a running node fail: a sector is bad, or seems so."""
         node = self._victim()
         event, had = self._old_event(node), _numbers(_file(node))
+        if not event:
+            return Proof(bit=False, words=f"{node.node_id} has no stored segment")
         times = self._chance.choice([1, 2, 4])
         with self._site.faults(node).inject(
             Calls.READS, error=EIO, times=times, file=_file(node).name

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import activity
 from sparecode_node.queries.audit import AuditFilter
 from sparecode_node.queries.segments import MissingSegmentError
-from sparecode_node.queries.state import DamagedFileError
+from sparecode_node.queries.transaction import DamagedFileError
 from sparecode_node.replication.links import segment_exchange
 from sparecode_node.replication.links.segment_exchange import (
     NoSegments,
@@ -1021,6 +1022,11 @@ async def test_rot_is_looked_for_while_another_segment_is_missing(
     )
 
 
+def change(file: Path, sql: str) -> None:
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(sql)
+
+
 def zero_page_of(path: Path, sequence: int) -> None:
     """Overwrite the page of the sealed file with an event, as a bad disk does."""
     file = file_of(path)
@@ -1094,11 +1100,100 @@ async def test_a_reader_that_meets_a_damaged_page_starts_the_repair(
         assert len(sealed_events.put_aside_files(path)) == 1
 
         looks = []
-        monkeypatch.setattr(segment_file, "find_damage", lambda _: looks.append(1))
+        monkeypatch.setattr(
+            segment_file, "find_damage", lambda _, **__: looks.append(1)
+        )
         for _ in range(3):
             keeper.suspect_file()
             await keeper.step()
         assert not looks, "it has just looked, and reads all of a large file"
+        keeper._check_from_s = 0.0  # A minute later.
+        await keeper.step()
+        assert looks == [1], "what was asked for meanwhile"
+        assert keeper._check_pause_s == 2 * keeping.READ_AGAIN_S
+        await keeper.step()
+        assert looks == [1]
+
+
+async def test_a_damaged_page_does_not_end_the_search_index(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U1) It reads the newest event again and again; a task that fails ends its node."""
+    path, told = tmp_path / "local.db", asyncio.Event()
+    await discard(node, path)
+    numbers = stored_numbers(path)
+    zero_page_of(path, numbers[-1] * EVENTS)
+    await node.state.reopen()
+    node.state.on_damage = told.set
+    with pytest.raises(DamagedFileError):
+        await shown(node)
+    assert told.is_set()
+    told.clear()
+    looks = asyncio.Queue[float]()
+
+    async def sleep(seconds: float) -> None:
+        looks.put_nowait(seconds)
+        await asyncio.sleep(0)
+
+    following = asyncio.create_task(
+        node.state.search.run(node.state.transaction, sleep)
+    )
+    for _ in range(3):
+        await asyncio.wait_for(looks.get(), timeout=30)
+    assert not following.done()
+    following.cancel()
+
+
+async def test_a_stop_breaks_a_check_off(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U1) It reads all of the file: minutes, after years."""
+    monkeypatch.setattr(sealed_events, "STEPS_BETWEEN", 1)
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    zero_page_of(path, 3)
+    assert sealed_events.find_damage(path)
+    assert not sealed_events.find_damage(path, ends=lambda: True)
+    checked = threading.Event()
+
+    def endless(_: Path, *, ends: Callable[[], bool]) -> str:
+        checked.set()
+        while not ends():
+            threading.Event().wait(0.001)
+        return ""
+
+    monkeypatch.setattr(segment_file, "find_damage", endless)
+    async with kept(path) as keeper:
+        check = asyncio.create_task(asyncio.to_thread(keeper._file.check))
+        await asyncio.to_thread(checked.wait, 30)
+        await asyncio.wait_for(asyncio.to_thread(keeper._file.close), timeout=30)
+        assert not await check
+        assert not keeper._file.check(), "it is closed"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.write_bytes(bytes(100) + file.read_bytes()[100:]),
+        lambda file: change(
+            file, "UPDATE audit_events SET detail = CAST(x'ff41' AS TEXT)"
+        ),
+    ],
+    ids=["header", "text"],
+)
+async def test_a_reader_is_told_of_other_damage(
+    node: OneNode, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    path, told = tmp_path / "local.db", asyncio.Event()
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(file_of(path))) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    spoil(file_of(path))
+    await node.state.reopen()
+    node.state.on_damage = told.set
+    with pytest.raises(DamagedFileError):
+        await shown(node)
+    assert told.is_set()
 
 
 async def test_other_errors_of_a_reader_start_no_repair(node: OneNode) -> None:
@@ -1130,7 +1225,9 @@ async def test_a_damaged_file_is_replaced_when_a_full_disk_lets_it(
     async with kept(path, stored.append) as keeper:
         await keeper.step()
         assert stored[-1] is not None
-        monkeypatch.setattr(segment_file, "find_damage", lambda _: "page 3 is damaged")
+        monkeypatch.setattr(
+            segment_file, "find_damage", lambda _, **__: "page 3 is damaged"
+        )
         with (
             pytest.raises(OSError, match="No space left"),
             keeper._file.opened(),

@@ -20,17 +20,13 @@ from sparecode_node.queries.batched_reads import BatchedReads, Query
 from sparecode_node.queries.search_index import SearchIndex
 from sparecode_node.queries.search_words import matches
 from sparecode_node.queries.transaction import APPLIED_INDEX, ReadTransaction
-from sparecode_node.statemachine.sealed_events import is_of_rot, open_log
+from sparecode_node.statemachine.sealed_events import open_log
 
-__all__ = ["DamagedFileError", "LocalState", "ReadTransaction"]
+__all__ = ["LocalState", "ReadTransaction"]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class DamagedFileError(Exception):
-    """A page of the state, or of the file with sealed audit events, cannot be read."""
 
 
 class LocalState:
@@ -102,11 +98,7 @@ class LocalState:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[ReadTransaction]:
-        """
-        Lend a connection, inside a read transaction.
-
-        Raises `DamagedFileError` for what its user could not read.
-        """
+        """Lend a connection, inside a read transaction."""
         generation, connection = await self._idle.get()
         try:
             await connection.execute("BEGIN")
@@ -114,13 +106,8 @@ class LocalState:
                 connection=connection,
                 applied_index=await _applied_index(connection),
                 index=self.search,
+                on_damage=self._note_damage,
             )
-        except sqlite3.DatabaseError as error:
-            if not is_of_rot(error):
-                raise
-            log.error("state_not_readable", extra={"cause": str(error)})  # noqa: TRY400
-            self.on_damage()
-            raise DamagedFileError(str(error)) from error
         finally:
             # The reader may be canceled above, and again here. The connection must
             # come back in any case.
@@ -128,6 +115,10 @@ class LocalState:
             self._returning.add(returning)
             returning.add_done_callback(self._returning.discard)
             await asyncio.shield(returning)
+
+    def _note_damage(self, cause: str) -> None:
+        log.error("state_not_readable", extra={"cause": cause})
+        self.on_damage()
 
     async def _give_back(
         self, generation: int, connection: aiosqlite.Connection

@@ -3,9 +3,11 @@
 
 import enum
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+from sparecode_node.statemachine.sealed_events import is_of_rot
 
 Value = str | bytes | int | None
 
@@ -52,13 +54,23 @@ class Index(Protocol):
         """Return the name keys of users whose names sound like a query."""
 
 
+class DamagedFileError(sqlite3.OperationalError):
+    """A page of the state, or of the file with sealed audit events, cannot be read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadTransaction:
-    """The state at *applied_index*, for the queries of this package."""
+    """
+    The state at *applied_index*, for the queries of this package.
+
+    Each raises `DamagedFileError` for a page that cannot be read, and `sqlite3.Error`.
+    """
 
     connection: Connection
     applied_index: int
     index: Index | None = None
+    on_damage: Callable[[str], object] = lambda _: None
+    """Called with the cause when a page could not be read."""
 
     async def find(self, kind: Kind, query: str) -> Candidates:
         """Return the users or tokens with the words of a query."""
@@ -81,7 +93,13 @@ class ReadTransaction:
         # Fetch all rows at once. A caller canceled between two fetches would leave an
         # unfinished statement, and SQLite keeps its snapshot even after a rollback. The
         # connection's next reader would then see old data, whatever its barrier.
-        return list(await self.connection.execute_fetchall(sql, values))
+        try:
+            return list(await self.connection.execute_fetchall(sql, values))
+        except sqlite3.DatabaseError as error:
+            if not is_of_rot(error):
+                raise
+            self.on_damage(str(error))
+            raise DamagedFileError(str(error)) from error
 
 
 def applied_index(db: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.queries.segments import MissingSegmentError
-from sparecode_node.queries.state import DamagedFileError
+from sparecode_node.queries.transaction import DamagedFileError
 from sparecode_node.replication.errors import (
     ChangeRefusedError,
     ClockError,
@@ -206,8 +206,8 @@ EXCEPTIONS: Mapping[type[Exception], Answer] = {
     DamagedFileError: Answer(
         code=Code.UNAVAILABLE,
         reason="FILE_DAMAGED",
-        words="this node cannot read a part of its files; it looks for the damage, and "
-        "fetches older audit events again; use another node",
+        words="a file of this node is damaged; use another node, and look for "
+        "state_not_readable in the log of this one",
         retry_s=5.0,
     ),
     OutcomeUnknownError: Answer(

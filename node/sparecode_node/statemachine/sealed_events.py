@@ -13,7 +13,7 @@ Readers see one table: `audit_events` becomes a view of both databases (`open_lo
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from sparecode_node.statemachine.tables.segments import Segment
 
 FORMAT = 1
 _PRIMARY = 0xFF
+_NOT_UTF_8 = "Could not decode to UTF-8"
+STEPS_BETWEEN = 10_000
 """The part of an error code of SQLite that names its kind."""
 COLUMNS = "sequence, at_ms, actor, node, action, target, outcome, reason, detail, hash"
 
@@ -102,7 +104,6 @@ def open_log(state: Path, *, any_thread: bool = False) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=not any_thread,
     )
-    db.text_factory = _text
     try:
         # In the format of level 1 nothing is sealed, and the columns are others.
         if (file := file_of(state)).exists() and segments.are_known(db):
@@ -135,15 +136,21 @@ def create(state: Path) -> None:
         _open(file).close()
 
 
-def find_damage(state: Path) -> str:
-    """Check the whole file; return its damage, empty: none."""
+def find_damage(state: Path, *, ends: Callable[[], bool] = lambda: False) -> str:
+    """
+    Check the whole file; return its damage, empty: none, or not known.
+
+    *ends* is asked again and again: if it returns true, the check breaks off.
+    """
     try:
         uri = read_only_uri(file_of(state))
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            db.set_progress_handler(ends, STEPS_BETWEEN)
             (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
             return "" if found == "ok" else str(found)
-    except sqlite3.OperationalError:
-        return ""  # Such as a disk that cannot be read now.
+    except sqlite3.OperationalError as error:
+        # Such as a node that stops, or no free file descriptor.
+        return str(error) if is_of_rot(error) else ""
     except sqlite3.DatabaseError as error:
         return str(error)
 
@@ -199,6 +206,7 @@ class SealedEvents:
         """Open the file of the state's database *state*; `create` has made it."""
         self._db = _open(file_of(state))
         self._log = open_log(state, any_thread=True)
+        self._log.text_factory = _text
         self._stored: dict[int, bytes] | None = None
         self._segments: tuple[Segment, ...] = ()
 
@@ -374,6 +382,7 @@ def lines_of(
     not know the segment. Whether events are missing shows where they are verified.
     """
     with contextlib.closing(open_log(state)) as log:
+        log.text_factory = _text
         log.execute("BEGIN")
         segment = segments.find(log, number)
         if segment is None or segment.hash_after != hash_after or skip < 0:
@@ -389,20 +398,23 @@ def lines_of(
         return b"".join(canonical(_event(row)) + b"\n" for row in rows)
 
 
-def is_of_rot(error: SegmentError | sqlite3.DatabaseError) -> bool:
+def is_of_rot(error: SegmentError | sqlite3.Error) -> bool:
     """
     Return whether reading events has failed because of them: a full disk is no rot.
 
     SQLite reports a bad sector as damage of the file (`SQLITE_IOERR_CORRUPTFS` inside),
-    and a value of another type as a violation of the table's.
+    and a value of another type as a violation of the table's. A text that is no UTF-8 is
+    found by Python's module.
     """
     if isinstance(error, SegmentError):
         return True
     # Errors of the module itself, such as of a closed connection, have no code.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    return code == sqlite3.SQLITE_IOERR_READ or (code & _PRIMARY) in (
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_CONSTRAINT,
+    return (
+        code == sqlite3.SQLITE_IOERR_READ
+        or (code & _PRIMARY)
+        in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
+        or str(error).startswith(_NOT_UTF_8)
     )
 
 

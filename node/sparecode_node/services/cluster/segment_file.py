@@ -13,6 +13,7 @@ from sparecode_node.statemachine.sealed_events import (
     create,
     file_of,
     find_damage,
+    is_of_rot,
     put_aside,
 )
 from sparecode_node.statemachine.segment_chain import SegmentError
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class SegmentFile:
-    """Lends the file to one thread at a time, for one segment at most."""
+    """Lends the file to one thread at a time: for one segment at most, or for a check."""
 
     def __init__(self, state: Path, on_damaged: Callable[[], object]) -> None:
         """Of the state's database *state*; *on_damaged* is called before a replacement."""
@@ -30,7 +31,8 @@ class SegmentFile:
         self._events: SealedEvents | None = None
         # A thread goes on after its task was cancelled.
         self._working = threading.Lock()
-        self._closed = self._is_damaged = False
+        self._ends = threading.Event()
+        self._is_damaged = False
         self.was_replaced = False
         """Readers have the damaged file open, until this is set to false."""
 
@@ -43,7 +45,7 @@ class SegmentFile:
         shows damage, the file is put aside first.
         """
         with self._working:
-            if self._closed:
+            if self._ends.is_set():
                 raise SegmentError("the file is closed")
             if self._is_damaged:
                 self._replace()  # The disk may have been full when it was found.
@@ -51,32 +53,32 @@ class SegmentFile:
                 if self._events is None:
                     self._events = SealedEvents(self._state)
                 yield self._events
-            except sqlite3.OperationalError:
-                raise  # Such as a full disk: the file may be sound.
-            except sqlite3.DatabaseError:
-                self._look_for_damage()
+            except sqlite3.DatabaseError as error:
+                # A full disk is no damage. One that cannot be read may be.
+                if is_of_rot(error) or not isinstance(error, sqlite3.OperationalError):
+                    self._look_for_damage()
                 raise
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """
-        Read the whole file, and put it aside if it is damaged.
+        Read the whole file, and put it aside if it is damaged; return whether it was.
 
-        Raises `OSError` and `sqlite3.Error`.
+        `close` breaks it off. Raises `OSError` and `sqlite3.Error`.
         """
         with self._working:
-            if not self._closed:
-                self._look_for_damage()
+            return not self._ends.is_set() and self._look_for_damage()
 
     def close(self) -> None:
         """Close the file, once its thread has ended."""
+        self._ends.set()
         with self._working:
-            self._closed = True
             if self._events is not None:
                 self._events.close()
 
-    def _look_for_damage(self) -> None:
-        """Stop counting on a damaged file, and begin another."""
-        if damage := find_damage(self._state):
+    def _look_for_damage(self) -> bool:
+        """Stop counting on a damaged file, and begin another; return whether it was."""
+        damage = find_damage(self._state, ends=self._ends.is_set)
+        if damage:
             log.error(
                 "segments_put_aside",
                 extra={"file": str(file_of(self._state)), "cause": damage},
@@ -84,6 +86,7 @@ class SegmentFile:
             self._is_damaged = True
             self._on_damaged()
             self._replace()
+        return bool(damage)
 
     def _replace(self) -> None:
         """

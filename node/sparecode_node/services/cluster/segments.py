@@ -41,6 +41,7 @@ from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.sealed_events import (
     SealedEvents,
     events_in,
+    is_of_rot,
     lines_of,
     put_aside_files,
 )
@@ -69,6 +70,8 @@ TURN_EVENTS = 50
 TURN_S = 0.001
 READ_AGAIN_S = 60.0
 """Between two stored segments that are read again: a thousandth of a processor."""
+CHECK_PAUSE_S_MAX = 6 * 3600.0
+"""Between two checks of the whole file that find no damage."""
 DELETED_EVENTS = 2_000
 """Events of removed segments that one transaction deletes."""
 EVENT_BYTES_MAX = 16 * 1024
@@ -119,7 +122,7 @@ class SegmentKeeper:
         self._suspects: set[int] = set()
         self._wanted = WantedSegments()
         self._is_file_suspect = False
-        self._checked_at_s = -inf
+        self._check_from_s, self._check_pause_s = -inf, READ_AGAIN_S
         self.on_replaced: Callable[[], Awaitable[None]] | None = None
         """Called after a damaged file was replaced: readers have it open."""
         self._sealed: tuple[Segment, ...] | None = None
@@ -266,14 +269,18 @@ class SegmentKeeper:
         """
         Look for damage, if it was not done just now: that reads all of the file.
 
-        The state may be what is damaged: then every read asks for it.
+        The state may be what is damaged: then each read of it asks for a check, and the
+        pauses between them become longer.
         """
-        now = asyncio.get_running_loop().time()
-        if now < self._checked_at_s + READ_AGAIN_S:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._check_from_s:
             return
         self._is_file_suspect = False
-        await asyncio.to_thread(self._file.check)
-        self._checked_at_s = asyncio.get_running_loop().time()
+        if await asyncio.to_thread(self._file.check):
+            self._check_pause_s = READ_AGAIN_S
+        else:
+            self._check_pause_s = min(2 * self._check_pause_s, CHECK_PAUSE_S_MAX)
+        self._check_from_s = loop.time() + self._check_pause_s
 
     def _forget_all(self) -> None:
         """Count on nothing that is in the file: it is damaged."""
@@ -458,8 +465,11 @@ class SegmentKeeper:
     def lend(self, number: int, hash_after: bytes, *, skip: int, most: int) -> bytes:
         """Return events of a segment for another member. Raises `SegmentNotHeldError`."""
         lines = None
-        with contextlib.suppress(sqlite3.Error, SegmentError):
+        try:
             lines = lines_of(self._state, number, hash_after, skip=skip, most=most)
+        except (sqlite3.Error, SegmentError) as error:
+            if is_of_rot(error):
+                self.suspect(number)
         if lines is None:
             raise SegmentNotHeldError("this node does not have the segment")
         return lines

@@ -60,7 +60,7 @@ def check_hashing() -> Finding:
         )
     if _has_small_pages():
         words = (
-            f"{words}; hashes get their memory from the kernel in pages of 4 KiB, which "
+            f"{words}; hashes get their memory from the kernel in small pages, which "
             'can take half of their time: see docs/performance.md, "Huge pages"'
         )
     return ok("hashing", words)
