@@ -11,8 +11,11 @@ import pytest
 
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.services.context import HTTP, AgentCaller, CallContext
-from sparecode_node.services.error_table import NoCredentialsError
-from sparecode_node.services.errors import InvalidFieldError, Refused
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NoCredentialsError,
+    Refused,
+)
 from sparecode_node.services.load.rates import RateLimits
 from sparecode_node.services.secrets.kdf import Kdf
 from tests.http.door import AGENT, HOST, IDENTITY, Door, open_door

@@ -9,8 +9,10 @@ from google.protobuf.message import Message
 from sparecode_node.rpc.identity import agent_identity
 from sparecode_node.services.authentication.decisions import AgentAnswer
 from sparecode_node.services.context import Anonymous
-from sparecode_node.services.error_table import UnidentifiedError
-from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.services.errors import (
+    NotSignedInError,
+    UnidentifiedError,
+)
 from sparecode_node.statemachine.results import Decision
 from tests.rpc.contract import public, well_formed
 from tests.rpc.edge import (

@@ -42,13 +42,8 @@ from sparecode_node.services.ambient import Clock
 from sparecode_node.services.authentication.prompts import Prompts
 from sparecode_node.services.context import AgentCaller
 from sparecode_node.services.ended_calls import EndedCall
-from sparecode_node.services.error_table import (
-    Audience,
-    Code,
-    NoCredentialsError,
-    UnidentifiedError,
-    answer_for,
-)
+from sparecode_node.services.error_table import Audience, Code, answer_for
+from sparecode_node.services.errors import NoCredentialsError, UnidentifiedError
 from sparecode_node.services.load.open_calls import (
     CallKind,
     CallLimits,

@@ -15,7 +15,7 @@ from sparecode_node.http.plugins import Plugins
 from sparecode_node.services.access.agent_certificates import read_certificate
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import AgentCaller
-from sparecode_node.services.error_table import NoCredentialsError, UnidentifiedError
+from sparecode_node.services.errors import NoCredentialsError, UnidentifiedError
 from sparecode_node.services.people.agent_keys import AgentKeys
 from sparecode_node.web.server import certificate_of
 

@@ -35,7 +35,7 @@ from sparecode_node.services.access.security_log import (
     SecurityLog,
 )
 from sparecode_node.services.ambient import Clock
-from sparecode_node.services.error_table import UnidentifiedError
+from sparecode_node.services.errors import UnidentifiedError
 from sparecode_node.services.people.radius_clients import (
     AgentStanding,
     RadiusClient,

@@ -12,8 +12,10 @@ from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity
 from sparecode_node.services.access.agent_certificates import identity_of, marks_of
 from sparecode_node.services.context import Anonymous, SessionCaller
-from sparecode_node.services.error_table import UnidentifiedError
-from sparecode_node.services.errors import NotSignedInError
+from sparecode_node.services.errors import (
+    NotSignedInError,
+    UnidentifiedError,
+)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -49,15 +49,12 @@ from sparecode_node.services.access.security_log import CALL_REFUSED
 from sparecode_node.services.ambient import Clock
 from sparecode_node.services.context import Anonymous, SessionCaller
 from sparecode_node.services.ended_calls import REQUEST_ID, EndedCall, Tracer
-from sparecode_node.services.error_table import (
-    EXCEPTIONS,
-    Audience,
-    Code,
+from sparecode_node.services.error_table import EXCEPTIONS, Audience, Code, answer_for
+from sparecode_node.services.errors import (
+    InvalidFieldError,
     NoTimeLeftError,
     UnidentifiedError,
-    answer_for,
 )
-from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.open_calls import (
     CallKind,
     CallLimits,

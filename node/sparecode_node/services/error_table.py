@@ -33,9 +33,12 @@ from sparecode_node.services.errors import (
     CountingError,
     HashingOverloadedError,
     InvalidFieldError,
+    NoCredentialsError,
+    NoTimeLeftError,
     OpenCallsError,
     RateError,
     Refused,
+    UnidentifiedError,
 )
 from sparecode_node.services.secrets.keyring import UnknownKeyError
 
@@ -64,18 +67,6 @@ class Audience(enum.Enum):
 
     AGENT = enum.auto()
     ADMINISTRATOR = enum.auto()
-
-
-class UnidentifiedError(Exception):
-    """The caller's certificate does not name exactly one agent."""
-
-
-class NoCredentialsError(Exception):
-    """A caller by HTTP shows nothing that names an agent."""
-
-
-class NoTimeLeftError(Exception):
-    """The caller's deadline passed before the call began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

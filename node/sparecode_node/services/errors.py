@@ -14,6 +14,9 @@ The errors of use cases; `error_table` maps each to a status.
   - HashingOverloadedError     the queue of the hashing pool is full
   - OpenCallsError             the caller has too many calls open
   - RateError                  the caller exceeds its rate
+* UnidentifiedError            the certificate names no agent, or several
+* NoCredentialsError           a caller by HTTP shows nothing that names an agent
+* NoTimeLeftError              the deadline passed before the call began
 
 Every other `ProposeError` passes through: it tells whether something may have been
 applied.
@@ -125,3 +128,15 @@ def refusal(rejected: Rejected) -> Refused:
             return NotPermittedError(rejected.detail)
         case _:
             return Refused(rejected)
+
+
+class UnidentifiedError(Exception):
+    """The caller's certificate does not name exactly one agent."""
+
+
+class NoCredentialsError(Exception):
+    """A caller by HTTP shows nothing that names an agent."""
+
+
+class NoTimeLeftError(Exception):
+    """The caller's deadline passed before the call began."""

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from sparecode_node.domain.agents import Certificate
 from sparecode_node.domain.ids import AgentIdentity
-from sparecode_node.services.error_table import UnidentifiedError
+from sparecode_node.services.errors import UnidentifiedError
 
 IDENTITY_MAX = 256
 _CERTIFICATES_KEPT = 1024

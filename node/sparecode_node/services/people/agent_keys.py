@@ -24,8 +24,10 @@ from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services import fields
 from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.context import AgentCaller, CallContext
-from sparecode_node.services.error_table import NoCredentialsError
-from sparecode_node.services.errors import InvalidFieldError
+from sparecode_node.services.errors import (
+    InvalidFieldError,
+    NoCredentialsError,
+)
 from sparecode_node.services.idempotency import idempotent
 from sparecode_node.services.load.rates import Rates
 from sparecode_node.services.proposing import Proposer, applied
