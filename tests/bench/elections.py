@@ -13,22 +13,19 @@ tells how late the candidate and the primary were in the silence before it.
 import argparse
 import contextlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from tests.bench.alone import measure_alone
 from tests.bench.estate import Estate
-from tests.bench.harness import CORES, HASHED_PER_S, MANY, Bench
+from tests.bench.harness import HASHED_PER_S, MANY, Bench
 from tests.bench.load import must_have_lasted
 from tests.bench.node_numbers.sitecustomize import MOMENTS
 from tests.bench.numbers import watched
 from tests.bench.overload import BUSY, busy_programs
-from tests.bench.population import CODES_EACH, Population
+from tests.bench.population import CODES_EACH
 from tests.bench.report import Report
 from tests.results import ROOT
 
@@ -213,24 +210,15 @@ def main() -> int:
         "--out", type=Path, default=ROOT / "var" / "bench-elections.json"
     )
     arguments = parser.parse_args()
-    report = Report(path=arguments.out, command="make bench-elections")
-    load = os.getloadavg()[0]
-    bench = Bench(report, None, arguments.seconds, Console())  # type: ignore[arg-type]
-    population = Population(
-        users=users(arguments.minutes, arguments.seconds),
-        profile="production",
-        own_token_each=2,
+    return measure_alone(
+        Report(path=arguments.out, command="make bench-elections"),
+        arguments.seconds,
+        users(arguments.minutes, arguments.seconds),
+        "Three nodes in an overload",
+        lambda bench, estate: minutes(
+            bench, estate, arguments.minutes, arguments.seconds
+        ),
     )
-    with (
-        tempfile.TemporaryDirectory(prefix="sparecode-bench-") as folder,
-        bench.part(f"Three nodes in an overload, cores: {CORES}"),
-        Estate(Path(folder) / "elections", population, own_sessions=True) as estate,
-    ):
-        minutes(bench, estate, arguments.minutes, arguments.seconds)
-    report.add("load of the machine, one minute", before=load, after=os.getloadavg()[0])
-    report.write()
-    report.show(bench.console)
-    return report.exit_code()
 
 
 if __name__ == "__main__":

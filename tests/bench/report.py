@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sparecode_node.tool.doctor.hashing import HUGE_PAGES, chosen
 from tests.bench.load import Measurement
 from tests.results import now_and_here
 
@@ -41,7 +42,8 @@ def here() -> dict[str, str]:
         f"{memory:.0f} GiB",
         f"Linux {platform.release().partition('-')[0]}",
         f"{_filesystem()} below the nodes",
-        f"transparent huge pages: {_huge_pages()}",
+        # They decide what a hash costs.
+        f"transparent huge pages: {chosen(HUGE_PAGES / 'enabled') or 'none'}",
     )
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     versions.append(f"SQLite {sqlite3.sqlite_version}")
@@ -54,14 +56,6 @@ def here() -> dict[str, str]:
 
 def _text(path: str) -> str:
     return Path(path).read_text() if Path(path).exists() else ""
-
-
-def _huge_pages() -> str:
-    """Return for which programs the kernel has them: it decides what a hash costs."""
-    found = re.search(
-        r"\[(\w+)\]", _text("/sys/kernel/mm/transparent_hugepage/enabled")
-    )
-    return found[1] if found else "none"
 
 
 def _filesystem() -> str:

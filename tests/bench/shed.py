@@ -10,24 +10,22 @@ tells, says where the time of a shed call goes.
 """
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_cluster.cluster import LocalNode
-from rich.console import Console
 
 from tests.bench import limits
+from tests.bench.alone import measure_alone
 from tests.bench.authentication import EVALUATIONS
 from tests.bench.cpu_profile import Thread, py_spy, since, threads_of
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import CORES, HASHED_PER_S, MANY, Bench, ratio
-from tests.bench.population import CODES_EACH, Population
+from tests.bench.population import CODES_EACH
 from tests.bench.report import Report
 from tests.results import ROOT
 
@@ -207,26 +205,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-shed.json")
     arguments = parser.parse_args()
-    report, load = (
+    return measure_alone(
         Report(path=arguments.out, command="make bench-shed"),
-        os.getloadavg()[0],
+        arguments.seconds,
+        users(arguments.seconds, arguments.rounds),
+        "Three nodes in three ways",
+        lambda bench, estate: compare(bench, estate, py_spy(), rounds=arguments.rounds),
     )
-    bench = Bench(report, None, arguments.seconds, Console())  # type: ignore[arg-type]
-    population = Population(
-        users=users(arguments.seconds, arguments.rounds),
-        profile="production",
-        own_token_each=2,
-    )
-    with (
-        tempfile.TemporaryDirectory(prefix="sparecode-bench-") as folder,
-        bench.part(f"Three nodes in three ways, cores: {CORES}"),
-        Estate(Path(folder) / "shed", population, own_sessions=True) as estate,
-    ):
-        compare(bench, estate, py_spy(), rounds=arguments.rounds)
-    report.add("load of the machine, one minute", before=load, after=os.getloadavg()[0])
-    report.write()
-    report.show(bench.console)
-    return report.exit_code()
 
 
 if __name__ == "__main__":

@@ -114,17 +114,17 @@ def _lacks_wide_vectors() -> bool:
 
 def _has_small_pages() -> bool:
     """Return whether this kernel has larger pages, and gives them only to programs that ask."""
-    default = _chosen(HUGE_PAGES / "enabled")
+    default = chosen(HUGE_PAGES / "enabled")
     if default is None:
         return False
     # Since Linux 6.8 each size has a setting.
-    sizes = [_chosen(each) for each in HUGE_PAGES.glob("hugepages-*/enabled")]
+    sizes = [chosen(each) for each in HUGE_PAGES.glob("hugepages-*/enabled")]
     return "always" not in [
         default if each == "inherit" else each for each in sizes or [default]
     ]
 
 
-def _chosen(setting: Path) -> str | None:
+def chosen(setting: Path) -> str | None:
     """Return the word in brackets; None: there is no such setting."""
     try:
         found = re.search(r"\[(\w+)\]", setting.read_text())
