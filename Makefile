@@ -328,8 +328,13 @@ format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 	$(BIN)ruff format .
 
 .PHONY: test
-test: $(INSTALLED) ## Set up, then run every test (ARGS="..." goes to pytest)
-	@$(PYTHON) -m pytest -n 2 --dist loadscope --durations 25 $(ARGS)
+test: $(INSTALLED) ## Set up, then run every test but the long ones (ARGS="..." goes to pytest)
+	@$(PYTHON) -m pytest -n 2 --dist loadscope --durations 25 -m "not long" $(ARGS)
+
+.PHONY: test-long
+test-long: $(INSTALLED) ## The tests that `make test` leaves out; results in docs/results (ARGS="...": none are kept)
+	@PYTHONHASHSEED=0 $(PYTHON) -m pytest -n 2 --dist loadscope -m long \
+		$(if $(ARGS),$(ARGS),-p tests.long)
 
 # Neither nodes nor a browser; what measures time is left out, for these run in parallel.
 QUICK := $(addprefix tests/,client console domain queries rpc services statemachine)

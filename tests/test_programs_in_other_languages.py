@@ -110,6 +110,7 @@ def node_js(tmp_path: Path) -> list[str]:
     return ["node", str(tmp_path / "nodejs" / "sign_in.mjs")]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * BUILT_S)
 def test_the_program_in_node_js(
     node_js: list[str], cluster: FakeCluster, tmp_path: Path

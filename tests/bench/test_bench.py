@@ -452,6 +452,7 @@ def test_too_few_tokencodes_for_a_load_wait_for_the_next_step(
     assert now == [60]
 
 
+@pytest.mark.long
 def test_an_estate_made_without_the_cluster_is_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

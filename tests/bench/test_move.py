@@ -96,6 +96,7 @@ def test_a_decision_against_a_right_passcode_ends_the_measurement() -> None:
         ask(lambda _: refused, b"")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_users_of_real_clusters_are_paused_and_go_on(tmp_path: Path) -> None:
     measuring = bench(tmp_path)

@@ -49,6 +49,7 @@ from tests.console.gallery import (
     refused_sign_in,
     with_second_factor,
 )
+from tests.long import long
 
 PATIENCE_MS = PATIENCE.total_seconds() * 1000
 PARTS = 8
@@ -142,7 +143,7 @@ def colors(request: pytest.FixtureRequest) -> Colors:
     return Colors(every=request.config.getoption("--every-look"))
 
 
-@pytest.fixture(scope="module", params=range(PARTS))
+@pytest.fixture(scope="module", params=[0, *long(range(1, PARTS))])
 def findings(
     request: pytest.FixtureRequest,
     chromium: Browser,

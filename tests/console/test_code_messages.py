@@ -22,6 +22,7 @@ from tests.console.test_sealed_codes import (
     put_manager,
     serious,
 )
+from tests.long import long
 from tests.services.mail_server import MailServer
 from tests.services.one_node import PASSWORD, PIN, ROOT
 from tests.services.test_administrators import OWN, settled
@@ -280,7 +281,7 @@ async def test_the_choice_and_its_answer_are_in_the_language_of_the_page(
     assert len(mails.mails) == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *long(["dark"])])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_the_manager_is_chosen_by_keyboard_and_axe_finds_nothing(
     desk: Desk,

@@ -134,6 +134,7 @@ def every_look(request: pytest.FixtureRequest) -> bool:
     return every
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tag", ["de", "ar"])
 async def test_pages_are_accessible_and_fit(
     desk: Desk, browser: Browser, tag: str, *, every_look: bool
@@ -173,6 +174,7 @@ async def test_pages_are_accessible_and_fit(
     assert visit.found == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("tag", ["de", "ar"])
 async def test_axe_finds_nothing_on_any_page_in_other_languages(

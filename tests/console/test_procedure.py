@@ -61,6 +61,7 @@ def choose_end(page: Page, date: str = "2030-01-01") -> None:
     page.get_by_label("Time of day").fill("12:00")
 
 
+@pytest.mark.long
 def test_procedure_behind_one_address_for_all_nodes(estate: Estate, page: Page) -> None:
     """
     Twelve steps: Generate is served by a replica, Save by another node (I3).

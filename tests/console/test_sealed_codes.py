@@ -16,6 +16,7 @@ from sparecode_node.services.load.rates import RateLimits
 from tests.console.desk import Desk
 from tests.console.desk import desk as open_desk
 from tests.console.https_desk import browser_of
+from tests.long import long
 from tests.services.mail_server import MailServer, mail_server
 from tests.services.one_node import CONSOLES, PIN
 from tests.services.test_mail import create
@@ -90,7 +91,7 @@ async def codes_on(page: Page) -> list[str]:
     return await page.locator("#codes .code").all_inner_texts()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *long(["dark"])])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_a_click_shows_the_codes_once(
     desk: Desk,
@@ -184,7 +185,7 @@ async def test_a_page_whose_answer_was_lost_asks_again(
     assert len(await codes_on(page)) == 3
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *long(["dark"])])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_the_page_tells_a_manager_to_hand_the_codes_over(
     desk: Desk,

@@ -24,11 +24,12 @@ from tests.console.test_looks import (
     sign_in,
     window,
 )
+from tests.long import long
 from tests.services.one_node import PASSWORD, PIN, ROOT, SERIAL
 
 pytestmark = [
     pytest.mark.asyncio,
-    pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"]),
+    pytest.mark.parametrize("size", [DESK, *long([PHONE])], ids=["desk", "phone"]),
 ]
 
 FORM = f"{ORIGIN}/tokens/{SERIAL}/emergency-access"

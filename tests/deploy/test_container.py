@@ -49,6 +49,7 @@ def test_image_has_no_root_and_is_as_small_as_its_base(steps):
     assert not values(steps[last:], "RUN")
 
 
+@pytest.mark.long
 def test_steps_of_the_image_run_in_a_clean_folder(steps, tmp_path):
     build = tmp_path / "build"
     (dist := build / "dist").mkdir(parents=True)

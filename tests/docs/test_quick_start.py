@@ -130,6 +130,7 @@ def test_page_reaches_an_accepted_code_in_twelve_commands():
     assert "in twelve commands" in PAGE.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_commands_of_the_page_set_up_a_cluster(tmp_path: Path):
     """

@@ -8,6 +8,7 @@ import pytest
 
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.replication.raft.membership_changes import Promote, Remove
+from tests.long import long
 from tests.model.test_model import needs_java
 from tests.model.traces import WHOLE_LOG, RecordedCluster, Recording, explain, record
 from tests.simulation import protections
@@ -24,7 +25,7 @@ from tests.simulation.test_memberships import (
 pytestmark = needs_java
 
 
-@pytest.mark.parametrize("profile", [Profile.POWER, Profile.RESETS])
+@pytest.mark.parametrize("profile", [Profile.POWER, *long([Profile.RESETS])])
 def test_the_specification_allows_what_nodes_do(profile: Profile) -> None:
     recording = record(3, seconds=2.0, profile=profile)
     assert len(recording.steps) > 30
@@ -32,7 +33,7 @@ def test_the_specification_allows_what_nodes_do(profile: Profile) -> None:
     assert explanation.first_refused is None, explanation
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [2, *long([0])])
 def test_the_specification_allows_deaths_inside_a_step(seed: int) -> None:
     explanation = explain(record(seed, seconds=4.0))
     assert explanation.first_refused is None, explanation
@@ -81,6 +82,7 @@ def replace_a_wiped_voter(sim: Growing) -> None:
     assert sim.leading().journal.configuration.voters == voters
 
 
+@pytest.mark.long
 def test_the_specification_allows_a_wiped_voter_to_be_replaced() -> None:
     recording = recorded(replace_a_wiped_voter, seed=1)
     counts = recording.counts()
@@ -116,11 +118,11 @@ class Mistake:
 
 
 MISTAKES = [
-    Mistake(protections.count_learners, outvoted, 2, "commit"),
     Mistake(protections.change_without_waiting, split_by_two_changes, 3, "log"),
     Mistake(protections.know_no_journals, a_wiped_voter_elects, 4, "role"),
     Mistake(protections.found_without_everyone, wiped_majority_founds_again, 5, "role"),
     Mistake(protections.change_before_own_term, elect, 6, "log"),
+    *long([Mistake(protections.count_learners, outvoted, 2, "commit")]),
 ]
 
 

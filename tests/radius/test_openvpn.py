@@ -44,6 +44,7 @@ async def server(door: Door, tmp_path: Path) -> AsyncIterator[int]:
         yield port
 
 
+@pytest.mark.long
 @by_pam
 async def test_openvpn_admits_a_passcode_once(
     door: Door, server: int, tmp_path: Path

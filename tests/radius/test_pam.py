@@ -67,6 +67,7 @@ async def test_pam_asks_for_the_passcode_and_the_next_node(door, machine):
     assert not worked, output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "snippet", [PAM_RADIUS, OPENVPN], ids=lambda snippet: snippet.key
 )
@@ -112,6 +113,7 @@ async def test_pam_fails_closed(door, machine):
     assert not worked, output
 
 
+@pytest.mark.long
 async def test_a_break_glass_user_needs_no_passcode(door, machine):
     """Only members of the local group, and also while no node answers."""
     door.listener.leave()

@@ -53,6 +53,7 @@ async def sudo(machine: Path, user: str, *typed: str) -> tuple[str, str]:
     return printed.decode().strip(), prompts.decode(errors="replace")
 
 
+@pytest.mark.long
 async def test_sudo_needs_a_passcode_unless_for_break_glass(door, machine):
     """(D1, D3, D4) A code works once; while no node answers, Bob alone becomes root."""
     issued = await door.node.issue()

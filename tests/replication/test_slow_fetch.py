@@ -196,6 +196,7 @@ async def test_a_slow_fetch_ends_while_the_others_write(
         )
 
 
+@pytest.mark.long
 async def test_a_fetch_outlasts_another_primary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -373,7 +373,9 @@ async def test_an_altered_piece_is_refused(move: Move) -> None:
     await move.export()
     [piece] = move.pieces
     for wrong in (
-        dataclasses.replace(piece, sealed=piece.sealed[:-1] + bytes([piece.sealed[-1] ^ 1])),
+        dataclasses.replace(
+            piece, sealed=piece.sealed[:-1] + bytes([piece.sealed[-1] ^ 1])
+        ),
         dataclasses.replace(piece, last=False),
         dataclasses.replace(piece, chain=bytes(32)),
         dataclasses.replace(piece, signature=bytes(64)),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.long import long
 from tests.simulation.codes import CodesCluster, scenario
 from tests.simulation.comparisons import Comparison
 from tests.simulation.fault_effects import Effect
@@ -23,7 +24,7 @@ def finished(seed: int, scenario: Scenario) -> Iterator[CodesCluster]:
         yield sim
 
 
-@pytest.mark.parametrize("seed", range(36))
+@pytest.mark.parametrize("seed", [*range(12), *long(range(12, 36))])
 def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
     """Under any faults, a code is either live or used, on every node (A3, Q2)."""
     with finished(seed, scenario(3)) as sim:
@@ -44,13 +45,14 @@ def test_three_nodes_keep_every_promise_about_codes(seed: int) -> None:
     assert spent <= used
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [*range(6), *long(range(6, 16))])
 def test_five_nodes_keep_every_promise_about_codes(seed: int) -> None:
     """The same with five (A3, Q2)."""
     with finished(seed, scenario(5)) as sim:
         assert sim.invariants.violations == {}
 
 
+@pytest.mark.long
 def test_codes_are_used_in_the_simulation() -> None:
     """A simulation without an accepted code would prove nothing."""
     accepted = acknowledged = repeated = 0

@@ -36,10 +36,12 @@ def test_three_whole_nodes_keep_every_promise(seed: int) -> None:
     assert len(sim.invariants.acked) > 50
 
 
+@pytest.mark.long
 def test_five_whole_nodes_keep_every_promise() -> None:
     assert run(1, nodes=5).invariants.violations == {}
 
 
+@pytest.mark.long
 def test_a_seed_of_whole_nodes_is_a_run() -> None:
     one, other = run(4), run(4)
     assert one.effects == other.effects

@@ -77,12 +77,17 @@ SEEDS_MAX = 30
         (Point.ENTRIES_CUT, Action.POWER, ENGINES, 2),
         (Point.SNAPSHOT_COMPLETE, Action.ERROR, ENGINES, 24),
         (Point.INSTALL, Action.POWER, ENGINES, 24),
-        (Point.INSTALL_COPY, Action.KILL, ENGINES, 24),
         (Point.INSTALLED, Action.KILL, ENGINES, 24),
-        (Point.INSTALLED, Action.POWER, ENGINES, 24),
-        (Point.INSTALL_REBASED, Action.POWER, ENGINES, 24),
         (Point.CALLED_UP, Action.KILL, MEMBERS, 14),
-        (Point.SNAPSHOT_LENT, Action.KILL, WHOLE, 1),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in (
+                (Point.INSTALL_COPY, Action.KILL, ENGINES, 24),
+                (Point.INSTALLED, Action.POWER, ENGINES, 24),
+                (Point.INSTALL_REBASED, Action.POWER, ENGINES, 24),
+                (Point.SNAPSHOT_LENT, Action.KILL, WHOLE, 1),
+            )
+        ),
     ],
     ids=lambda each: each.name.lower() if isinstance(each, Point) else None,
 )

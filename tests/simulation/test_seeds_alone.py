@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.long import long
 from tests.simulation.campaign import Campaign
 from tests.simulation.kinds import Kind
 
-KINDS = [Kind.ENGINES.value, Kind.WHOLE.value, Kind.FILES.value]
+KINDS = [Kind.ENGINES.value, Kind.FILES.value, *long([Kind.WHOLE.value])]
 SEEDS = 3, 7
 """In the second one, the key of the engines' cluster is rotated."""
 

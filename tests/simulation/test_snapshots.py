@@ -9,6 +9,7 @@ from sparecode_node.replication.errors import OutcomeUnknownError, SnapshotRefus
 from sparecode_node.replication.replica import snapshot_fetch
 from sparecode_node.replication.settings import RaftSettings
 from sparecode_node.replication.snapshots.store import Manifest
+from tests.long import long
 from tests.replication.recording_state import call
 from tests.simulation import absences, late_installations, late_snapshots
 from tests.simulation.cluster import SimCluster
@@ -163,7 +164,7 @@ def install_with_a_kill(after: int, *, power: bool) -> tuple[bool, dict[str, str
     )
 
 
-@pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
+@pytest.mark.parametrize("power", [False, *long([True])], ids=["killed", "power cut"])
 def test_an_installation_may_be_cut_anywhere(power: bool) -> None:
     """At every file operation and transaction; the next start makes up for it."""
     points = 0
@@ -200,6 +201,7 @@ def test_the_log_stays_short_under_load() -> None:
     assert sim.invariants.violations == {}
 
 
+@pytest.mark.long
 def test_snapshots_are_taken_sent_and_spoiled_in_the_simulation() -> None:
     """An event that never happens is not tested."""
     struck: set[Effect] = set()

@@ -87,6 +87,7 @@ class Terminal:
         )
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 @pytest.mark.timeout(300)
 async def test_a_passcode_is_tested_through_every_door(

@@ -203,6 +203,7 @@ async def more(answered: list[int], count: int) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_short_lived_certificates_are_replaced_without_a_lost_call(
     cluster: LocalCluster,
@@ -284,6 +285,7 @@ async def until_keys_recorded(nodes: list[LocalNode], count: int) -> None:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_agent_shows_its_new_certificate_without_a_lost_call(
     cluster: LocalCluster,
@@ -391,6 +393,7 @@ async def only_these_are_retired(admin: AsyncAdmin, old: Path) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_authorities_are_replaced_without_a_lost_call(
     cluster: LocalCluster, tmp_path: Path
@@ -470,6 +473,7 @@ async def until_trusted(admin: AsyncAdmin) -> str:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(420)
 async def test_the_cluster_replaces_its_authorities_without_a_lost_call(
     cluster: LocalCluster, tmp_path: Path

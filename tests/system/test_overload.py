@@ -11,6 +11,7 @@ from tests.bench.population import Population
 CLIENTS = 200
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_crowd_costs_the_primary_nothing_but_time(tmp_path: Path) -> None:
     """

@@ -95,6 +95,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         cluster.kill()
 
 
+@pytest.mark.long
 async def test_keys_are_rotated_and_what_was_given_stays_as_it_is(
     cluster: LocalCluster,
 ) -> None:

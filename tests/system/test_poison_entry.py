@@ -126,6 +126,7 @@ def skip_entry(node: LocalNode, *arguments: object) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_an_entry_that_stops_every_node(cluster: LocalCluster, tmp_path: Path) -> None:
     """
     One statement is not enough, two are; the third node stops until it has them (E3).

@@ -35,6 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         cluster.kill()
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 @pytest.mark.timeout(300)
 async def test_the_library_waits_as_it_is_told_within_its_deadline(

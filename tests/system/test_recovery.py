@@ -225,6 +225,7 @@ def test_a_restored_backup_spends_nothing_twice(
         assert_audit_log_goes_on(operator, tmp_path / "a.jsonl", before, lost)
 
 
+@pytest.mark.long
 def test_new_authorities_only_if_the_old_ones_are_lost(tmp_path: Path) -> None:
     """(P4, P5) Then no earlier certificate of an agent is accepted, and new ones are."""
     site = Site(tmp_path)
@@ -308,6 +309,7 @@ def assert_audit_log_goes_on(
     assert problem.kind in (ProblemKind.NOT_SIGNED, ProblemKind.CUT)
 
 
+@pytest.mark.long
 def test_a_survivor_becomes_the_cluster_and_the_others_stay_out(
     cluster: LocalCluster,
 ) -> None:

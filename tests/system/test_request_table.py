@@ -39,6 +39,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         cluster.kill()
 
 
+@pytest.mark.long
 async def test_a_callers_full_share_sheds_its_calls_and_forgets_nothing(
     stage: Stage,
 ) -> None:

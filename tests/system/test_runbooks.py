@@ -45,6 +45,8 @@ from tests.faults.network import ToolError
 from tests.system.machines import OneMachine, Site, until
 from tests.system.runbook_operator import RUNBOOKS, Operator, new_machine
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 BACKUP_UNIT = ROOT / "deploy/systemd/sparecode-backup.service"
 DISK_SIZE = "128M"

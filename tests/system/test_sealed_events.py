@@ -138,6 +138,7 @@ def spoil_and_wait(machine: LocalNode) -> None:
     until(mended)
 
 
+@pytest.mark.long
 def test_all_machines_are_replaced_one_after_the_other(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ async def primary_first(estate: Estate) -> list[LocalNode]:
     return sorted(estate.cluster.nodes, key=lambda node: node is not primary)
 
 
+@pytest.mark.long
 async def test_sshd_signs_in_while_its_first_node_is_dead(
     estate: Estate, tmp_path: Path
 ) -> None:
