@@ -321,7 +321,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.years")
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--events", type=int, default=20_000_000, help="of three years")
-    parser.add_argument("--rounds", type=int, default=5, help="0: only build")
+    parser.add_argument("--rounds", type=int, default=9, help="0: only build")
     parser.add_argument(
         "--folder", type=Path, help="keep the estates here, and use them again"
     )
@@ -372,13 +372,13 @@ def sizes_of(pair: Pair) -> dict[str, int]:
     }
 
 
-def ratio_of(measured: dict[str, Measured], name: str) -> float:
+def ratio_of(measured: dict[str, Measured], name: str) -> paired.Estimate:
     """
     Return how many times as much the years cost.
 
     The median of the ratios of each round: the machine changes its speed between rounds.
     """
-    return paired.ratio(measured[YEARS].values[name], measured[DAY].values[name]).median
+    return paired.ratio(measured[YEARS].values[name], measured[DAY].values[name])
 
 
 def add_results(
@@ -392,13 +392,15 @@ def add_results(
         }
         report.add(name, sealed_bytes=sizes[name], **figures)
     for figure in RATIOS:
+        times = ratio_of(measured, figure)
         report.targets.append(
             Target(
                 name="(years)",
                 words=f"{figure}: years, as a multiple of one day",
-                value=ratio_of(measured, figure),
+                value=times.median,
                 target=RATIO_MAX,
                 at_least=False,
+                interval=(times.low, times.high),
             )
         )
     pages = [name for name in measured[YEARS].values if name.endswith("p50 ms")]
@@ -422,7 +424,7 @@ def table(
     here = report.machine
     yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
     yield f"{here['machine']}; {here['hardware']}. The medians of"
-    yield f"{len(measured[DAY].values['digest, s'])} rounds, and of the ratios of each, in {minutes_of(report.results)} minutes; sealed events on disk:"
+    yield f"{len(measured[DAY].values['digest, s'])} rounds, and of the ratios of each with its interval of 95 %, in {minutes_of(report.results)} minutes; sealed events on disk:"
     yield f"{sizes[DAY] / 1e6:,.0f} MB after a day, {sizes[YEARS] / 1e6:,.0f} MB after years."
     yield ""
     yield row("", "one day of events", "years of events", "ratio", "bound")
@@ -430,10 +432,13 @@ def table(
     for figure, values in measured[YEARS].values.items():
         day = statistics.median(measured[DAY].values[figure])
         years, times = statistics.median(values), ratio_of(measured, figure)
-        bound = f"at most {RATIO_MAX}" if figure in RATIOS else ""
+        ratio, bound = f"{times.median:.2f}", ""
+        if figure in RATIOS:
+            bound = f"at most {RATIO_MAX}"
+            ratio += f" ({times.low:.2f} to {times.high:.2f})"
         if figure.endswith("p50 ms"):
             bound = f"at most {PAGE_MS_MAX:.0f} ms"
-        yield row(figure, f"{day:,.4g}", f"{years:,.4g}", f"{times:.2f}", bound)
+        yield row(figure, f"{day:,.4g}", f"{years:,.4g}", ratio, bound)
 
 
 if __name__ == "__main__":
