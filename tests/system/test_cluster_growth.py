@@ -158,7 +158,6 @@ def test_the_primary_leaves_after_it_has_handed_over(site: Site) -> None:
     assert "its id cannot be used again" in " ".join(ticket.stderr.split())
 
 
-@pytest.mark.long
 def test_a_dead_node_is_replaced_and_does_not_come_back(site: Site) -> None:
     """A machine that has lost its data joins as a new node; the old one is removed."""
     grow(site, "n4")
