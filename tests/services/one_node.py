@@ -265,6 +265,15 @@ class OneNode:
         )
         return answer.decision is Decision.ACCEPTED
 
+    async def accepts_two(self, *, step: int = 0) -> bool:
+        """Return whether it takes two tokencodes in a row to sign alice in (E1)."""
+        asked = await self.authenticate(PIN + self.tokencode(step=step))
+        if asked.decision is not Decision.NEXT_TOKENCODE_REQUIRED:
+            return False
+        self.clock.pass_s(30)
+        answer = await self.answer_challenge(asked.challenge, self.tokencode(step=step))
+        return answer.decision is Decision.ACCEPTED
+
     async def authenticate(
         self,
         passcode: str,

@@ -67,7 +67,7 @@ async def test_codes_of_a_lost_target_are_void(move: Move) -> None:
     for passcode in (spent, left, tokencode):
         assert not await move.east.accepts(passcode)
     await pass_minutes(move.east, 1)
-    assert await move.east.accepts(PIN + move.east.tokencode())
+    assert await move.east.accepts_two()
 
 
 async def test_slots_that_are_gone_come_back_if_the_target_is_lost(move: Move) -> None:
@@ -79,7 +79,7 @@ async def test_slots_that_are_gone_come_back_if_the_target_is_lost(move: Move) -
     assert await move.reclaim(move.east) is MoveState.RETURNED
     assert not await move.east.accepts(PIN + issued.codes[0].code)
     await pass_minutes(move.east, 1)
-    assert await move.east.accepts(PIN + move.east.tokencode())
+    assert await move.east.accepts_two()
     # Neither the late deletion nor another freeze by this ticket hits them.
     await pass_minutes(move.east, DAY_MS / 1000 / MINUTES_S)
     assert await refused(move.delete(move.east)) is Reason.MOVE_STEP
@@ -246,7 +246,7 @@ async def test_a_restored_target_keeps_the_only_copy(
     for passcode in (tokencode, PIN + issued.codes[0].code):
         assert not await move.west.accepts(passcode)
     await pass_minutes(move.west, 1)
-    assert await move.west.accepts(PIN + move.west.tokencode())
+    assert await move.west.accepts_two()
     # If the source never got the receipt, it gets one now.
     await pass_minutes(move.east, 11)
     assert await move.end((await move.activate()).receipt) is MoveState.GONE

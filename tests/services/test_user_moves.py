@@ -535,7 +535,7 @@ async def test_a_lost_target_gives_the_users_back(move: Move) -> None:
     await move.east.login()
     await move.reclaim(move.east)
     move.east.clock.pass_s(60)
-    assert await move.east.accepts(PIN + move.east.tokencode())
+    assert await move.east.accepts_two()
 
 
 async def approved(node: OneNode, dora: str, step: Awaitable[object]) -> None:
@@ -585,7 +585,7 @@ async def test_giving_users_up_for_lost_needs_an_approval(move: Move) -> None:
     of_east = await settled(move.east, Role.SUPER_ADMIN)
     await approved(move.east, of_east, move.reclaim(move.east))
     move.east.clock.pass_s(60)
-    assert await move.east.accepts(PIN + move.east.tokencode())
+    assert await move.east.accepts_two()
 
 
 async def test_a_move_needs_a_recent_password(move: Move) -> None:

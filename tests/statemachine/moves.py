@@ -156,6 +156,7 @@ def token_row(name: str, serial: str) -> dict[str, object]:
         "sealed_pin": "",
         "out_of_step": 0,
         "pin_lettered": 0,
+        "maybe_spent": -1,
     }
 
 

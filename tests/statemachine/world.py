@@ -47,6 +47,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.policy_changes import merged
 from sparecode_node.domain.slots import slot_of
 from sparecode_node.domain.tokencodes import Algorithm, HashName, step_at
+from sparecode_node.domain.tokens import NOTHING_SPENT
 from sparecode_node.domain.users import User, fold
 from sparecode_node.statemachine.commands import Call, Command, RequestKey
 from sparecode_node.statemachine.commands.administrators import (
@@ -1464,6 +1465,11 @@ class World:
                     f"recovery={token.recovery}"
                     + ("" if token.enabled else " disabled")
                     + (" out_of_step" if token.out_of_step else "")
+                    + (
+                        f" maybe_spent={token.maybe_spent}"
+                        if token.maybe_spent > NOTHING_SPENT
+                        else ""
+                    )
                     + (
                         ""
                         if token.expires_at_ms is None

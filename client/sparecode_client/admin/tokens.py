@@ -251,7 +251,8 @@ class Tokens(Caller):
 
         Raises:
             Refused: The tokencodes are not consecutive (`TOKENCODES_NOT_CONSECUTIVE`),
-                or one of them was used before (`TOKENCODE_SPENT`).
+                or one of them was used before (`TOKENCODE_SPENT`), or perhaps was,
+                before a restore (`TOKENCODE_MAYBE_SPENT`).
         """
         request = tokens_pb2.ResynchronizeTokenRequest(
             request_id=request_id or new_request_id(),

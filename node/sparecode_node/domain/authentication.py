@@ -367,8 +367,10 @@ def _judge_tokencode(
         return Refusal(Reason.WRONG_PASSCODE, None, charged=True)
     folded = any(match.folded for match in matches)
     # Matches in the narrow window come first, then the earliest.
-    matches.sort(key=lambda match: (match.wide, match.moment))
-    moments = [match.moment for match in matches if match.folded == folded]
+    matches = sorted(
+        (match for match in matches if match.folded == folded),
+        key=lambda match: (match.wide, match.moment),
+    )
     pin_problem = tokencode_pin_refused(token, reading, folded=folded)
     new_pin = may_choose_pin(token, reading)
     if pin_problem is not None and not new_pin:
@@ -380,15 +382,20 @@ def _judge_tokencode(
         return Refusal(unusable.reason, token.serial, charged=False)
     if token.out_of_step:
         return Refusal(Reason.TOKEN_OUT_OF_STEP, token.serial, charged=False)
-    unspent = (moment for moment in moments if moment > token.spent)
-    spent = token.spend(next(unspent, moments[0]), now_ms)
+    unspent = (match for match in matches if match.moment > token.spent)
+    match = next(unspent, matches[0])
+    spent = token.spend(match.moment, now_ms)
     if isinstance(spent, Rejected):
         # The tokencode was right once: a double submit is no guess (A5).
         return Refusal(spent.reason, token.serial, charged=False)
+    maybe_spent = match.moment <= token.maybe_spent
+    if maybe_spent and (match.wide or new_pin):
+        # Two in a row may be as old as one: they teach no drift, and choose no PIN (E1).
+        return Refusal(Reason.TOKENCODE_MAYBE_SPENT, token.serial, charged=False)
     sets = attempt.sets.get(token.serial, ())
     if refuses_recovered(token, sets, now_ms):
         return Refusal(Reason.RECOVERED_TOKEN_REFUSED, token.serial, charged=False)
-    if new_pin or asks_next:
+    if new_pin or asks_next or maybe_spent:
         # Learn no drift yet: one tokencode in a wide window proves little.
         return Judgement(
             reason=None,

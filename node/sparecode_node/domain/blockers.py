@@ -18,6 +18,15 @@ from sparecode_node.domain.recovery import refuses_recovered
 from sparecode_node.domain.tokens import Token
 
 _FACTORS = {Factor.TOKEN: "Tokencodes", Factor.EMERGENCY: "Emergency codes"}
+_OF_TOKENS = {
+    Reason.TOKEN_DISABLED: "Token {} is disabled, and so are its codes.",
+    Reason.PIN_NOT_SET: "Token {} needs a PIN and has none.",
+    Reason.TOKEN_OUT_OF_STEP: "Token {} needs to be resynchronized.",
+    Reason.RECOVERED_TOKEN_REFUSED: (
+        "Token {} counts as lost: its tokencodes are refused."
+    ),
+}
+"""Obstacles that end when an administrator has changed the token, by its serial."""
 _AGENTS_NAMED = 10
 """Agents that the words name; more are counted."""
 
@@ -33,7 +42,7 @@ class Blocker:
     factor: Factor | None = None
     """The factor that it blocks; None: both."""
     until_ms: int | None = None
-    """When it ends by itself; None: it does not."""
+    """When it ends by itself, as far as is known; None: it does not."""
     since_ms: int | None = None
     """The end of a token that has expired."""
     failures: int = 0
@@ -57,21 +66,20 @@ class Blocker:
                     if self.serial
                     else "The user has no token."
                 )
-            case Reason.TOKEN_DISABLED:
-                return f"Token {self.serial} is disabled, and so are its codes."
             case Reason.TOKEN_EXPIRED:
                 return (
                     f"Token {self.serial} expired on {_time(self.since_ms)}, and its "
                     "codes ended with it."
                 )
-            case Reason.PIN_NOT_SET:
-                return f"Token {self.serial} needs a PIN and has none."
-            case Reason.TOKEN_OUT_OF_STEP:
-                return f"Token {self.serial} needs to be resynchronized."
-            case Reason.RECOVERED_TOKEN_REFUSED:
+            case Reason.TOKENCODE_MAYBE_SPENT:
                 return (
-                    f"Token {self.serial} counts as lost: its tokencodes are refused."
+                    f"Until {_time(self.until_ms)}, each sign-in with token "
+                    f"{self.serial} takes two tokencodes in a row: this cluster was "
+                    "restored, or took the user back, and does not know how the token "
+                    "was used before."
                 )
+            case reason if reason in _OF_TOKENS:
+                return _OF_TOKENS[reason].format(self.serial)
             case _:
                 return self.reason.value.replace("_", " ").capitalize() + "."
 
@@ -125,6 +133,15 @@ def of_token(
     if token.out_of_step:
         blockers.append(
             Blocker(reason=Reason.TOKEN_OUT_OF_STEP, serial=serial, factor=Factor.TOKEN)
+        )
+    if token.parameters.by_time and now_ms < token.doubted_until_ms():
+        blockers.append(
+            Blocker(
+                reason=Reason.TOKENCODE_MAYBE_SPENT,
+                serial=serial,
+                factor=Factor.TOKEN,
+                until_ms=token.doubted_until_ms(),
+            )
         )
     if token.user_id is not None and refuses_recovered(token, sets, now_ms):
         blockers.append(

@@ -40,6 +40,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         words="This tokencode was already used.",
         advice="Ask the user to wait for the next tokencode.",
     ),
+    Reason.TOKENCODE_MAYBE_SPENT: Explanation(
+        words="This tokencode may have been used before the cluster was restored, or "
+        "took the user back.",
+        advice="Ask the user to type the PIN and a tokencode, and then the next "
+        "tokencode.",
+        step="issue emergency codes if that is refused",
+        method="EmergencyAccessService/SaveEmergencyAccess",
+    ),
     Reason.CODE_NOT_LIVE: Explanation(
         words="This emergency code was already used, or is void.",
         advice="Ask the user to take another code of the newest sheet.",
@@ -124,6 +132,7 @@ BLOCKING = frozenset(
         Reason.LOCKED,
         Reason.PIN_NOT_SET,
         Reason.RECOVERED_TOKEN_REFUSED,
+        Reason.TOKENCODE_MAYBE_SPENT,
         Reason.TOKEN_DISABLED,
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_OUT_OF_STEP,

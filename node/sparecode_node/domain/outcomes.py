@@ -160,6 +160,7 @@ class Reason(enum.StrEnum):
     WRONG_PASSCODE = "wrong_passcode"
     WRONG_PIN = "wrong_pin"
     TOKENCODE_SPENT = "tokencode_spent"
+    TOKENCODE_MAYBE_SPENT = "tokencode_maybe_spent"
     CODE_NOT_LIVE = "code_not_live"
     SET_EXPIRED = "set_expired"
     RESOURCE_NOT_COVERED = "resource_not_covered"

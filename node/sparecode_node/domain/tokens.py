@@ -6,12 +6,20 @@ from dataclasses import dataclass, replace
 
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import NO_KEY, KeyId, Moment, TokenSerial, UserId
-from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.pins import NewPin, PinRule
+from sparecode_node.domain.policy import BOUNDS, MINUTE_MS, TIME_MS_MAX
 from sparecode_node.domain.tokencodes import TokencodeParameters, step_at
 
 NOTHING_SPENT = Moment(-1)
 """The moment before the first step or counter."""
+
+DRIFT_GROWTH_MAX = BOUNDS["resynchronize_window_steps"][1] + 1
+"""
+Time steps by which one resynchronization can move a drift forward, under any policy.
+
+The first of its two tokencodes is in the window, and the drift is that of the second.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,13 @@ class Token:
     """The sealed PIN of a PINpad token, needed to check tokencodes; else empty (T3)."""
     spent: Moment = NOTHING_SPENT
     """The last spent moment; it and earlier ones are never accepted again (K1)."""
+    maybe_spent: Moment = NOTHING_SPENT
+    """
+    The last moment that a lost state, or another cluster, may have spent (E1).
+
+    Up to it one tokencode is not enough, because no one knows what the token's clock was
+    there. Before any restore it is that before the first moment.
+    """
     drift: int = 0
     """Time steps by which the token's clock was last seen ahead of the primary's."""
     lost: bool = False
@@ -145,7 +160,7 @@ class Token:
         Return the token after two consecutive tokencodes have shown its position (K1).
 
         *moments* are the moments of the second tokencode at which both are right. Both
-        become spent; neither may be spent already.
+        become spent; neither may be spent already, nor perhaps be (E1).
         """
         if not moments:
             return Rejected(
@@ -154,16 +169,31 @@ class Token:
                 f"{self.serial}; wait for the next two",
             )
         for moment in sorted(moments):
-            if moment - 1 > self.spent:
+            if moment - 1 > max(self.spent, self.maybe_spent):
                 spent = self.spend(moment, now_ms)
                 if isinstance(spent, Token):
                     spent = replace(spent, out_of_step=False)
                 return spent
+        if max(moments) - 1 > self.spent:
+            return Rejected(
+                Reason.TOKENCODE_MAYBE_SPENT,
+                "these tokencodes may have been used before this cluster was restored, "
+                "or took the user back; try again in "
+                f"{plural(self._doubt_minutes(now_ms), 'minute')}",
+            )
         return Rejected(
             Reason.TOKENCODE_SPENT,
             "one of these tokencodes, or a later one, was already used; wait for the "
             "next two",
         )
+
+    def doubted_until_ms(self) -> int:
+        """Return from when on one tokencode is enough, by the learned drift (E1)."""
+        first = self.maybe_spent + 1 - self.drift
+        return min(first * 1_000 * self.parameters.period_s, TIME_MS_MAX)
+
+    def _doubt_minutes(self, now_ms: int) -> int:
+        return max(1, -((now_ms - self.doubted_until_ms()) // MINUTE_MS))
 
     def reinstated(self) -> "Token":
         """Return the token without its lost mark (R)."""

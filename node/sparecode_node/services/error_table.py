@@ -363,6 +363,7 @@ _FAILED_PRECONDITION = {
     Reason.TOKENCODES_NOT_CONSECUTIVE: "these are not two consecutive tokencodes of "
     "the token",
     Reason.TOKENCODE_SPENT: "a tokencode was already used",
+    Reason.TOKENCODE_MAYBE_SPENT: "a tokencode may have been used before a restore",
     Reason.DRAFT_STALE: "something changed since the codes were generated; "
     "generate them again",
     Reason.RECOVERY_WEAKENED: "the token is lost with the recovery policy deny; "

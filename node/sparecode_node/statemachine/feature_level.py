@@ -234,6 +234,13 @@ on, or whose token's end changes.
 """
 
 
+MAYBE_SPENT = 2
+"""
+From here on, a restore and a reclaim record which time steps may have been spent by a
+drift that is not known here (E1). HOTP tokens are out of step from the opening on.
+"""
+
+
 class FeatureLevelError(Exception):
     """The cluster has a level that this software does not know."""
 

@@ -58,6 +58,7 @@ from tests.simulation.groups.moves import (
     now_read,
 )
 from tests.simulation.groups.tokens import (
+    RESYNCHRONIZED_STEPS,
     TOKEN_USERS,
     TokencodeTry,
     at_ms,
@@ -202,6 +203,7 @@ class Group:
             # A passcode that arrives late is no guess, and people type many in a minute.
             lock_from_failures=FAILURES,
             next_tokencode_from_failures=0,
+            resynchronize_window_steps=RESYNCHRONIZED_STEPS,
             request_retention_ms=int(REMEMBERED_S * 1000),
         )
         self._db.execute("UPDATE policy SET value = ?", (json.dumps(asdict(policy)),))

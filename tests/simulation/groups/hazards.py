@@ -3,20 +3,28 @@
 
 import asyncio
 import contextlib
+import random
 from functools import partial
 
 from tests.simulation.groups.estate import Estate
 from tests.simulation.groups.group import NotHere
 from tests.simulation.groups.moves import MoveRefusedError, WaitingError
 from tests.simulation.groups.programs import decide
-from tests.simulation.groups.tokens import REPEATED, TOKEN_USERS, TokencodeTry
+from tests.simulation.groups.tokens import (
+    AHEAD_MAX,
+    REPEATED,
+    TOKEN_USERS,
+    USERS_BY_TIME,
+    TokencodeTry,
+)
 
 
 class Hazards:
     """Outages and thefts."""
 
-    def __init__(self, estate: Estate) -> None:
+    def __init__(self, estate: Estate, clocks: random.Random) -> None:
         self._estate = estate
+        self._clocks = clocks
 
     async def stop_clusters(self) -> None:
         """Take the quorum of a cluster for a while."""
@@ -73,6 +81,14 @@ class Hazards:
                 continue
             with contextlib.suppress(NotHere):
                 decide(estate, group, wanted, estate.name("replay"))
+
+    async def set_clocks(self) -> None:
+        """Set the clocks of tokens, so that clusters learn other drifts."""
+        estate, rng = self._estate, self._clocks
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.5, 4.0))
+            estate.devices.ahead[rng.choice(USERS_BY_TIME)] = rng.randint(0, AHEAD_MAX)
+            estate.rules.counts["clocks set"] += 1
 
     def _is_touched(self, move_id: str) -> bool:
         return any(

@@ -66,6 +66,7 @@ class GroupRules:
         if said is not None and (is_accepted or said == group.epoch):
             self.violated("moved means never", f"{about} in {group.name}")
         if not is_accepted:
+            self.counts["next asked for"] += decision is Decided.NEXT_TOKENCODE_REQUIRED
             self._count_refusal(group, wanted)
             return
         if self.answers.get(request_id, Decision.ACCEPTED) is not Decision.ACCEPTED:
@@ -138,10 +139,12 @@ class GroupRules:
     def _check_positions(self, group: Group, tokens: Mapping[str, Token]) -> None:
         for user, token in tokens.items():
             last = self.positions.get(user, -1)
-            if token.spent < last and not token.out_of_step:
+            # Up to the second one, no passcode alone is accepted.
+            position = max(token.spent, token.maybe_spent)
+            if position < last and not token.out_of_step:
                 self.violated(
                     "a position only rises",
-                    f"{user} in {group.name}: {token.spent} after {last}",
+                    f"{user} in {group.name}: {position} after {last}",
                 )
 
     def on_answer(self, request_id: str, decision: Decision) -> None:

@@ -6,8 +6,9 @@ The programs use the library's `AsyncRoutedAgent`, the clusters the real state m
 Requests and answers are lost and repeated late, attempts up to ten minutes late. Clusters
 lose their quorum for a while, slot tables are old, operators give moves up or want slots
 back at once, and a thief sends again what they have sent. Moves take one slot or a range,
-which another move may have in part. Passcodes of tokens are tried again everywhere.
-Clusters are restored from older states, and one is lost for good.
+which another move may have in part. Passcodes of tokens are tried again everywhere, and
+the clocks of tokens are set. Clusters are restored from older states, and one is lost for
+good.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import pytest
 
 from sparecode_node.domain import tokencodes
 from sparecode_node.services.cluster import move_pieces
+from sparecode_node.statemachine.handlers import epochs
 from sparecode_node.statemachine.handlers import moves as move_handlers
 from tests.simulation.groups.estate import Estate
 from tests.simulation.groups.hazards import Hazards
@@ -28,7 +30,7 @@ from tests.simulation.groups.programs import PROGRAMS, Programs
 from tests.simulation.groups.queues import Queue
 from tests.simulation.groups.recovery import Recovery
 from tests.simulation.groups.rules import GroupRules
-from tests.simulation.groups.tokens import PERIOD_S
+from tests.simulation.groups.tokens import DRIFT_GROWTH, PERIOD_S
 from tests.simulation.nodes.loops import NodeLoop, Timeline
 
 CONTENT_BYTES = 1_000
@@ -47,6 +49,7 @@ class GroupsRun:
         self._patch.setattr(move_handlers, "DELETED_AFTER_MS", DELETED_AFTER_MS)
         self._patch.setattr(move_pieces, "CONTENT_BYTES", CONTENT_BYTES)
         self._patch.setattr(tokencodes, "PERIODS_S", PERIODS_S)
+        self._patch.setattr(epochs, "DRIFT_GROWTH_MAX", DRIFT_GROWTH)
         self.rules = GroupRules()
         self.timeline = Timeline()
         self.loop = NodeLoop(
@@ -57,12 +60,12 @@ class GroupsRun:
             on_error=lambda seen: self.rules.violated("no exception", seen),
         )
         self.estate = Estate(self.rng, self.rules, self.timeline, PROGRAMS)
-        # Dice of their own: what is held back alters nothing else.
+        # Dice of their own: what is held back, or set, rolls no others.
         queue = Queue(self.estate, random.Random(f"{seed} queue"))
         self.programs = Programs(self.estate, SECONDS, queue)
         self.operators = Operators(self.estate)
         self.recovery = Recovery(self.estate)
-        self.hazards = Hazards(self.estate)
+        self.hazards = Hazards(self.estate, random.Random(f"{seed} clocks"))
 
     def close(self) -> None:
         self._patch.undo()
@@ -83,6 +86,7 @@ class GroupsRun:
             self.hazards.stop_clusters(),
             self.hazards.steal(),
             self.hazards.replay(),
+            self.hazards.set_clocks(),
         ]
         tasks = [self.loop.create_task(each) for each in work]
         self.timeline.run_until(self.timeline.now + SECONDS)

@@ -36,6 +36,17 @@ TOKEN_USERS: Final[Mapping[str, Algorithm]] = {
     "arno-v": Algorithm.TOTP,  # in the slot of gus
     "alma-y": Algorithm.HOTP,  # in the slot after
 }
+USERS_BY_TIME: Final = tuple(
+    user for user, algorithm in TOKEN_USERS.items() if algorithm is Algorithm.TOTP
+)
+AHEAD_MAX: Final = 8
+"""Time steps by which the clock of a TOTP token is ahead, at most."""
+RESYNCHRONIZED_STEPS: Final = AHEAD_MAX + 2
+"""The window of resynchronization: so a token is learned wherever its clock is."""
+DRIFT_GROWTH: Final = RESYNCHRONIZED_STEPS + 1
+"""Time steps that one resynchronization moves a drift forward, at most."""
+DOUBTED_S: Final = PERIOD_S * (DRIFT_GROWTH + 3)
+"""The time after an opening for which one passcode is not enough."""
 UNUSED_MAX: Final = 4
 """Counters that a person goes ahead of the last accepted one: fewer than the look-ahead."""
 REPEATED: Final = 5
@@ -113,17 +124,25 @@ class Devices:
     accepted: Callable[[str], int]
     """Returns the last moment of a user that was accepted anywhere."""
     shown: dict[str, list[int]] = field(default_factory=dict)
+    ahead: dict[str, int] = field(default_factory=dict)
+    """The time steps by which the clock of a TOTP token is ahead."""
 
     def next(self, user: str) -> int:
         """Return the newest moment of a token: the present step, or a new counter."""
         shown = self.shown.setdefault(user, [])
         if TOKEN_USERS[user] is Algorithm.TOTP:
-            moment = step_now(self.now_s())
+            moment = step_now(self.now_s()) + self.ahead.get(user, 0)
         else:
             moment = max([-1, *shown[-1:]]) + 1
         if moment not in shown[-1:]:
             shown.append(moment)
         return moment
+
+    def knows(self, token: Token, user: str) -> bool:
+        """Return whether a cluster finds what the token shows."""
+        if TOKEN_USERS[user] is Algorithm.HOTP:
+            return not token.out_of_step
+        return abs(token.drift - self.ahead.get(user, 0)) <= 1
 
     def some(self, user: str) -> int:
         """Return a moment that a person types: a new one, or one of the last again."""

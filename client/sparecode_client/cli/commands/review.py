@@ -57,6 +57,9 @@ def open_(
 
     Only the reviewed state is opened: if it has changed since, review it again. If another
     super administrator exists, that person must approve the opening.
+
+    For one or two hours, each sign-in with a token then takes two tokencodes in a row:
+    one alone may have been used before. HOTP tokens must be resynchronized.
     """
     settings = settings_of(context)
     with settings.admin() as admin:

@@ -108,6 +108,7 @@ NEXT: dict[str, str] = {
     "SESSION_ENDED": "Sign in: sparecode login NAME",
     "SIGN_IN_REFUSED": "Wait a minute and try again: sparecode login NAME",
     "TOKENCODES_NOT_CONSECUTIVE": "Type the next two tokencodes that the token shows.",
+    "TOKENCODE_MAYBE_SPENT": "Until then: sparecode emergency issue SERIAL",
     "TOKENCODE_SPENT": "Type the next two tokencodes that the token shows.",
     "TOKEN_ASSIGNED": "Unassign it first: sparecode tokens unassign SERIAL",
     "TOKEN_DISABLED": "Enable it: sparecode tokens enable SERIAL",

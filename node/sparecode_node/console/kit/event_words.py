@@ -308,6 +308,7 @@ REASONS = (
     N_("Token not lost"),
     N_("Token out of step"),
     N_("Token unknown"),
+    N_("Tokencode maybe spent"),
     N_("Tokencode spent"),
     N_("Tokencodes not consecutive"),
     N_("User disabled"),
@@ -357,6 +358,12 @@ EXPLANATIONS = (
     N_(
         "Ask the user to type the PIN, then the code that the token or the sheet shows now."
     ),
+    N_(
+        "Ask the user to type the PIN and a tokencode, and then the next tokencode. Ask a super administrator to issue emergency codes if that is refused."
+    ),
+    N_(
+        "Ask the user to type the PIN and a tokencode, and then the next tokencode. Issue emergency codes if that is refused."
+    ),
     N_("Ask the user to wait for the next tokencode."),
     N_("Assign a token to the user."),
     N_(
@@ -395,6 +402,9 @@ EXPLANATIONS = (
     N_("This emergency code had expired."),
     N_("This emergency code was already used, or is void."),
     N_("This is over: ask the user to sign in again."),
+    N_(
+        "This tokencode may have been used before the cluster was restored, or took the user back."
+    ),
     N_("This tokencode was already used."),
     N_("Unlock the user."),
 )

@@ -114,6 +114,14 @@ def _words(blocker: ExplainedBlocker) -> Markup | str:
             serial=serial,
             time=rendering.time(blocker.since_ms),
         )
+    if reason is Reason.TOKENCODE_MAYBE_SPENT and blocker.ends_at_ms is not None:
+        return _(
+            "Until %(time)s, each sign-in with token %(serial)s takes two tokencodes in "
+            "a row: this cluster was restored, or took the user back, and does not know "
+            "how the token was used before.",
+            serial=serial,
+            time=rendering.time_of_day(blocker.ends_at_ms),
+        )
     if languages.current() == languages.ENGLISH:
         return blocker.words
     if reason is Reason.USER_NOT_ALLOWED:

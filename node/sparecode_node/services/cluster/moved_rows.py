@@ -55,6 +55,7 @@ _PLAIN_TOKEN: Final = (
     "recovery",
     "out_of_step",
     "pin_lettered",
+    "maybe_spent",
 )
 _PLAIN_SET: Final = (
     "set_id",

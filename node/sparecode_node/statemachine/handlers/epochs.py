@@ -13,6 +13,7 @@ from sparecode_node.domain.ids import TokenSerial, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.policy import TIME_MS_MAX
 from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.domain.tokens import DRIFT_GROWTH_MAX
 from sparecode_node.statemachine import feature_level
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
@@ -84,9 +85,7 @@ def begin_epoch(applying: Applying, command: BeginEpoch) -> Rejected | None:
     radius.delete_replaced_secrets(db)
     agent_keys.delete_replaced_keys(db)
     end_tokencodes(applying)
-    db.execute(
-        "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ?", (Algorithm.HOTP,)
-    )
+    _lose_counters(applying)
     if applying.feature_level >= feature_level.MOVES:
         moves.lose_arriving(applying)
         meta.keep_cluster_id(db)
@@ -126,9 +125,12 @@ def end_tokencodes(applying: Applying) -> None:
     Spend every time step that a node may have accepted by now (E1, K1).
 
     That is every step up to the end of the window around now, by the token's clock. A
-    minute later the token shows new tokencodes.
+    minute later the token shows new tokencodes. They count in pairs alone, as long as
+    they may be old ones by a drift that the lost state has learned (`maybe_spent`).
+
+    Administrators' second factors have no drift.
     """
-    applying.db.execute(_END_TOKENCODES, _end_of_steps(applying))
+    _end_steps(applying, "")
     applying.db.execute(
         "UPDATE administrators SET factor_spent = max(factor_spent, :now / :step + 1) "
         "WHERE length(sealed_factor) > 0",
@@ -142,30 +144,39 @@ def end_tokencodes_of(applying: Applying, user_id: UserId) -> None:
 
     HOTP tokens must be resynchronized: the other counter is not known here.
     """
-    applying.db.execute(
-        f"{_END_TOKENCODES} AND user_id = :user",
-        {**_end_of_steps(applying), "user": user_id},
-    )
+    _end_steps(applying, " AND user_id = :user", user=user_id)
     applying.db.execute(
         "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ? AND user_id = ?",
         (Algorithm.HOTP, user_id),
     )
 
 
-_END_TOKENCODES = """
-UPDATE tokens SET spent = max(spent,
-    :now / (1000 * period_s) + max(-:drift, min(drift, :drift)) + :window)
-WHERE algorithm != :hotp
-"""
+_LAST_STEP = ":now / (1000 * period_s) + max(-:drift, min(drift, :drift)) + :window"
 
 
-def _end_of_steps(applying: Applying) -> dict[str, object]:
-    return {
-        "now": applying.now_ms,
-        "drift": _DRIFT_MAX,
-        "window": applying.policy.totp_window_steps,
-        "hotp": Algorithm.HOTP,
-    }
+def _end_steps(applying: Applying, condition: str, **values: object) -> None:
+    """Spend the steps of the time-based tokens that fulfill a condition."""
+    columns = f"spent = max(spent, {_LAST_STEP})"
+    if applying.feature_level >= feature_level.MAYBE_SPENT:
+        columns += f", maybe_spent = max(maybe_spent, {_LAST_STEP} + :growth)"
+    applying.db.execute(
+        f"UPDATE tokens SET {columns} WHERE algorithm != :hotp{condition}",
+        {
+            "now": applying.now_ms,
+            "drift": _DRIFT_MAX,
+            "window": applying.policy.totp_window_steps,
+            "growth": DRIFT_GROWTH_MAX,
+            "hotp": Algorithm.HOTP,
+            **values,
+        },
+    )
+
+
+def _lose_counters(applying: Applying) -> None:
+    """Let no HOTP token sign in before it is resynchronized: its counter is not known."""
+    applying.db.execute(
+        "UPDATE tokens SET out_of_step = 1 WHERE algorithm = ?", (Algorithm.HOTP,)
+    )
 
 
 def open_cluster(applying: Applying, command: OpenCluster) -> Rejected | None:
@@ -181,6 +192,8 @@ def open_cluster(applying: Applying, command: OpenCluster) -> Rejected | None:
         )
     # Nodes of the old cluster may have served agents until now.
     end_tokencodes(applying)
+    if applying.feature_level >= feature_level.MAYBE_SPENT:
+        _lose_counters(applying)
     db.execute("DELETE FROM meta WHERE name = 'not_open'")
     applying.detail = (
         f"epoch {meta.read(db, 'epoch', FIRST_EPOCH)}, review {command.review}"

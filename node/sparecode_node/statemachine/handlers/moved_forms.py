@@ -65,6 +65,7 @@ NUMBERS: Final[Mapping[str, tuple[int, int]]] = {
         _TIME,
     ),
     "spent": (-1, _POSITION_MAX),
+    "maybe_spent": (-1, TIME_MS_MAX),
     "issued_index": (0, _POSITION_MAX),
     "used_index": (0, _POSITION_MAX),
     "drift": (-(2**31), 2**31 - 1),

@@ -229,6 +229,7 @@ class _Import:
             sealed_pin=_bytes(row["sealed_pin"]),
             out_of_step=bool(row["out_of_step"]),
             pin_lettered=bool(row["pin_lettered"]),
+            maybe_spent=Moment(row["maybe_spent"]),
         )
         before = former_tables.spent_before(
             self._db,

@@ -257,7 +257,7 @@ def remember_spent(db: sqlite3.Connection, token: Token) -> None:
             _kind(token.parameters),
             _mark(token.sealed_seed),
             token.key_id,
-            token.spent,
+            max(token.spent, token.maybe_spent),
             fingerprint_tables.fingerprint_of(db, token.serial),
         ),
     )

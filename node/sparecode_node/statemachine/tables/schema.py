@@ -362,7 +362,8 @@ CREATE TABLE tokens (
     recovery TEXT NOT NULL,
     sealed_pin BLOB NOT NULL,        -- only PINpad tokens
     out_of_step INTEGER NOT NULL,
-    pin_lettered INTEGER NOT NULL
+    pin_lettered INTEGER NOT NULL,
+    maybe_spent INTEGER NOT NULL DEFAULT -1  -- last step that a lost state may have spent
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_user ON tokens (user_id);
 CREATE INDEX tokens_lost ON tokens (serial) WHERE lost;

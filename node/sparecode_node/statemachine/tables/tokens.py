@@ -13,7 +13,7 @@ from sparecode_node.statemachine.tables.rows import Row, upsert
 TOKEN_COLUMNS = (
     "serial, algorithm, hash_name, digits, period_s, sealed_seed, key_id, pin_rule, "
     "expires_at_ms, enabled, user_id, pin_verifier, pin_key_id, spent, drift, lost, "
-    "recovery, sealed_pin, out_of_step, pin_lettered"
+    "recovery, sealed_pin, out_of_step, pin_lettered, maybe_spent"
 )
 
 
@@ -43,6 +43,7 @@ def token_of(row: Row) -> Token:
         sealed_pin=row[17],
         out_of_step=bool(row[18]),
         pin_lettered=bool(row[19]),
+        maybe_spent=row[20],
     )
 
 
@@ -89,6 +90,7 @@ def save_token(db: sqlite3.Connection, token: Token) -> None:
         sealed_pin=token.sealed_pin,
         out_of_step=token.out_of_step,
         pin_lettered=token.pin_lettered,
+        maybe_spent=token.maybe_spent,
     )
 
 
