@@ -105,6 +105,8 @@ class Point(enum.Enum):
     SEGMENT_COMMIT = "A sealed segment is in its file, without a commit.", True
     SEGMENT_STORED = "A sealed segment is stored; the state still has its events."
     SEGMENT_FETCHED = "A segment of another member has arrived, and is not stored."
+    SEGMENT_REMOVED = "Removed events are deleted in their file, no commit.", True
+    SEGMENT_ASIDE = "The log of a damaged file is renamed; the file is not.", True
     ARCHIVE_SYNC = "A file of the archive is written, and not synced.", True
     ARCHIVE_RENAME = "A file of the archive is on disk under another name.", True
     ARCHIVE_WRITTEN = "A segment is in the archive, and was not read again.", True

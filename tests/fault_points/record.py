@@ -28,6 +28,8 @@ FROM_SEEDS = 20
 """Simulations of fewer schedules are not recorded."""
 TESTS = (
     Path(__file__).with_name("test_crashes.py"),
+    Path(__file__).with_name("test_segment_crashes.py"),
+    Path(__file__).parents[1] / "statemachine" / "test_segment_removal.py",
     Path(__file__).parents[1] / "simulation" / "test_point_faults.py",
 )
 

@@ -4,10 +4,7 @@
 import contextlib
 import errno
 import os
-import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.sealed_events import SealedEvents, open_log
 from sparecode_node.statemachine.tables import segments
 from tests.fault_points.strikes import Action, actions_at
+from tests.statemachine.full_disk import failures
 from tests.statemachine.test_snapshots import FileWorld
 
 EVENTS = 300
@@ -57,28 +55,8 @@ def test_a_segment_counts_as_stored_only_after_every_write(
     world: FileWorld, tmp_path: Path
 ) -> None:
     """(U1) Whether an insert, the commit or the checkpoint finds the disk full."""
-    if (compiler := shutil.which("cc")) is None:
-        pytest.skip("there is no C compiler")
-    library, before = tmp_path / "full_disk.so", events(world)
-    source = Path(__file__).with_name("full_disk.c")
-    command = (compiler, "-shared", "-fPIC", "-o", library, source, "-ldl")
-    subprocess.run(command, check=True)
-    orders = tmp_path / "orders"
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": str(library),
-        "FULL_DISK": str(orders),
-    }
-    module = "tests.statemachine.full_disk"
-    done = subprocess.run(
-        [sys.executable, "-m", module, world.path, orders],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line.split("|") for line in done.stdout.splitlines()]
+    before = events(world)
+    lines = failures("store", world.path, tmp_path)
     assert {error for _, error, _ in lines} == {"database or disk is full"}
     assert {counts for _, _, counts in lines} == {"False"}
     failed = {statement for statement, _, _ in lines}

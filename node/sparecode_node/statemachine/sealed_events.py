@@ -19,6 +19,7 @@ from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent, canonical
 from sparecode_node.fault_points import Point, reach
+from sparecode_node.statemachine import damaged_files
 from sparecode_node.statemachine.checkpoints import write_ahead
 from sparecode_node.statemachine.page_sums import write_again
 from sparecode_node.statemachine.segment_chain import (
@@ -39,9 +40,9 @@ from sparecode_node.statemachine.tables.segments import Segment
 
 FORMAT = 1
 _PRIMARY = 0xFF
+"""The part of an error code of SQLite that names its kind."""
 _NOT_UTF_8 = "Could not decode to UTF-8"
 STEPS_BETWEEN = 10_000
-"""The part of an error code of SQLite that names its kind."""
 COLUMNS = "sequence, at_ms, actor, node, action, target, outcome, reason, detail, hash"
 
 _TABLES = f"""
@@ -125,6 +126,7 @@ def create(state: Path) -> None:
     readable and on no disk. Raises `sqlite3.Error` and `OSError`.
     """
     file = file_of(state)
+    damaged_files.finish(file)
     if (log := file.with_name(f"{file.name}-wal")).exists():
         write_again(log)
     try:
@@ -162,15 +164,7 @@ def put_aside(state: Path) -> None:
     A node that is alone has no other copy, so nothing of it is deleted. Readers that have
     the file open go on with it.
     """
-    file = file_of(state)
-    number = 1
-    while (damaged := file.with_name(f"{file.name}.damaged-{number}")).exists():
-        number += 1
-    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        file.with_name(f"{file.name}-wal").rename(f"{damaged}-wal")
-    with contextlib.suppress(FileNotFoundError):
-        file.rename(damaged)
+    damaged_files.put_aside(file_of(state))
 
 
 def put_aside_files(state: Path) -> list[Path]:
@@ -205,7 +199,11 @@ class SealedEvents:
     def __init__(self, state: Path) -> None:
         """Open the file of the state's database *state*; `create` has made it."""
         self._db = _open(file_of(state))
-        self._log = open_log(state, any_thread=True)
+        try:
+            self._log = open_log(state, any_thread=True)
+        except BaseException:
+            self._db.close()
+            raise
         self._log.text_factory = _text
         self._stored: dict[int, bytes] | None = None
         self._segments: tuple[Segment, ...] = ()
@@ -243,6 +241,7 @@ class SealedEvents:
         """
         with self._transaction():
             deleted = archives.delete(self._db, archives.removed(self._log), most)
+            reach(Point.SEGMENT_REMOVED)
         if deleted:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return deleted > 0
