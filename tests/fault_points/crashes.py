@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sparecode_node import fault_points
 from sparecode_node.fault_points import Point
+from tests.fault_points.strikes import Action, Arm
 
 
 class Crash(BaseException):
@@ -13,11 +14,16 @@ class Crash(BaseException):
 
 
 @contextlib.contextmanager
-def crash_at(point: Point) -> Iterator[None]:
-    """Expect that what is done inside comes to the point, and ends there."""
+def crash_at(point: Point, passes: int = 0) -> Iterator[None]:
+    """
+    Expect that what is done inside comes to the point, and ends there.
+
+    *passes*: how often it comes there before, and goes on.
+    """
+    arm = Arm(point, Action.KILL, passes)
 
     def hook(reached: Point) -> None:
-        if reached is point:
+        if arm.is_due(reached):
             raise Crash(point.name)
 
     before = fault_points.install(hook)

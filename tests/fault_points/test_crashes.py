@@ -11,7 +11,7 @@ import datetime as dt
 import os
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from sparecode_node.membership import recovery
 from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
 from sparecode_node.services.cluster import archive as archiving
+from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.backups import BackupSource
 from sparecode_node.services.cluster.feature_level import raise_feature_level
 from sparecode_node.services.cluster.renewals import Renewals
@@ -78,6 +79,56 @@ async def test_an_interrupted_archive_is_completed(
     await archive_of(node, tmp_path / "local.db", folder).step()
     assert proved(folder) == 2 * EVENTS
     assert not list(folder.glob(".*"))
+
+
+LEFT: dict[str, Callable[[bytes], bytes | None]] = {
+    "all": bytes,
+    "a part": lambda content: content[: len(content) // 2],
+    "zeros": lambda content: bytes(len(content)),
+    "nothing": lambda _: b"",
+    "no name": lambda _: None,
+}
+"""What a death leaves of a file of the archive that has no final name yet: all, or less."""
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("point", "left"),
+    [
+        *((Point.ARCHIVE_SYNC, each) for each in LEFT),
+        (Point.ARCHIVE_RENAME, "all"),  # It is synced, and its name is not.
+        (Point.ARCHIVE_RENAME, "no name"),
+    ],
+)
+async def test_what_a_death_leaves_in_an_archive_is_no_segment(
+    node: OneNode,
+    tmp_path: Path,
+    point: Point,
+    passes: int,
+    left: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(U2) A killed process cleans nothing up, and a power cut takes what is not synced."""
+    monkeypatch.setattr(audit, "SEGMENT_EVENTS", EVENTS)
+    monkeypatch.setattr(archiving, "REST", 0.0)
+    await add_users(node, *(f"user{number}" for number in range(2 * EVENTS)))
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    with crash_at(point, passes), monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        await archive_of(node, tmp_path / "local.db", folder).step()
+    (part,) = folder.glob(".*.part")
+    content = LEFT[left](part.read_bytes())
+    part.unlink() if content is None else part.write_bytes(content)
+    complete = {each.name for each in folder.iterdir() if each != part}
+    assert len(complete) == passes
+    assert len(archive_files.present(folder)) == passes // 2
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    assert proved(folder) == 2 * EVENTS
+    assert not list(folder.glob(".*"))
+    assert not list(folder.glob("*.damaged-*"))
+    assert archive.waiting == 0
 
 
 @pytest.mark.parametrize(
