@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from random import Random
 
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
 
@@ -38,23 +39,35 @@ ELSEWHERE = (
     *("SNAPSHOT_PART", "SNAPSHOT_COMPLETE"),
     # Tests of one process go there.
     *("JOIN_", "RENEWAL_", "CERTIFICATE_", "FORMAT_", "LEVEL_"),
-    *("BACKUP_", "RECOVERY_"),
+    *("BACKUP_", "RECOVERY_", "SEGMENT_REMOVED", "SEGMENT_ASIDE"),
 )
 """Beginnings of the names of points to which no campaign leads."""
 ARCHIVE = tuple(point for point in Point if point.name.startswith("ARCHIVE_"))
 """Points of a segment's way into the archive."""
 POINTS = tuple(point for point in Point if not point.name.startswith(ELSEWHERE))
-FIRST = (
-    *(*STOPS, *ROTATIONS, "EVENT_FILE_"),
-    *("SEGMENT_COMMIT", "SEGMENT_STORED", "SEGMENT_FETCHED", "ARCHIVE_"),
-)
+SEGMENTS = ("SEGMENT_COMMIT", "SEGMENT_STORED", "SEGMENT_FETCHED", "ARCHIVE_")
+"""At these, a node is killed, and loses its power, before anything else happens there."""
+DEATHS = (Action.KILL, Action.POWER)
+FIRST = (*STOPS, *ROTATIONS, "EVENT_FILE_", *SEGMENTS)
 """And to which no simulation leads: these come first."""
+
+
+def acts(chance: Random) -> Iterator[tuple[Point, Action]]:
+    """Yield points, shuffled, and what happens there; all come before any returns."""
+    while True:
+        points = chance.sample(POINTS, len(POINTS))
+        for point in sorted(points, key=lambda each: not each.name.startswith(FIRST)):
+            others = actions_at(point)
+            if point.name.startswith(SEGMENTS):
+                yield from ((point, death) for death in DEATHS)
+                others = tuple(each for each in others if each not in DEATHS)
+            yield point, chance.choice(others)
 
 
 class PointStrikes(Striker):
     """All strikes at fault points."""
 
-    _points: Iterator[Point] | None = None
+    _acts: Iterator[tuple[Point, Action]] | None = None
 
     def fault_point(self) -> Proof:
         """
@@ -62,15 +75,14 @@ class PointStrikes(Striker):
 
         Those that only real processes have come first.
         """
-        if self._points is None:
-            self._points = self._shuffled()
-        point = next(self._points)
-        return self._strike_at(point, self._chance.choice(actions_at(point)))
+        if self._acts is None:
+            self._acts = acts(self._chance)
+        return self._strike_at(*next(self._acts))
 
     def archive_interrupted(self) -> Proof:
         """Kill a node, or cut its power, on a segment's way into its archive."""
         point = self._chance.choice(ARCHIVE)
-        return self._strike_at(point, self._chance.choice([Action.KILL, Action.POWER]))
+        return self._strike_at(point, self._chance.choice(DEATHS))
 
     def _strike_at(self, point: Point, action: Action) -> Proof:
         if point.name.startswith((*STOPS, *RESTARTS)) and action is Action.POWER:
@@ -88,11 +100,6 @@ class PointStrikes(Striker):
         if hit is None or not hits:
             return Proof(bit=False, words=f"{point.name} was not reached{told}")
         return self._act(hit, told)
-
-    def _shuffled(self) -> Iterator[Point]:
-        while True:
-            points = self._chance.sample(POINTS, len(POINTS))
-            yield from sorted(points, key=lambda p: not p.name.startswith(FIRST))
 
     def _lead_to(self, point: Point, action: Action, node: LocalNode) -> str:
         """Arm a point, and do what leads there; return words about what failed."""

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,10 +16,17 @@ import pytest
 from local_cluster.cluster import LocalNode
 
 from sparecode_node.fault_points import Point
-from tests.fault_points.strikes import REACHED, Action
+from tests.fault_points.strikes import REACHED, Action, actions_at
 from tests.faults import clocks
 from tests.faults.armed_points import ArmedPoints
-from tests.faults.point_strikes import ELSEWHERE, FIRST, POINTS
+from tests.faults.point_strikes import (
+    DEATHS,
+    ELSEWHERE,
+    FIRST,
+    POINTS,
+    SEGMENTS,
+    acts,
+)
 
 PROGRAM = """
 from sparecode_node.fault_points import Point, reach
@@ -97,3 +106,18 @@ def test_every_beginning_of_a_name_names_a_point() -> None:
     for beginning in (*ELSEWHERE, *FIRST):
         assert any(point.name.startswith(beginning) for point in Point), beginning
     assert len(POINTS) > 50
+
+
+def test_segments_are_killed_and_lose_power_before_any_point_returns() -> None:
+    """One strike in a run, of one kind, shows little of a step."""
+    segments = [each for each in POINTS if each.name.startswith(SEGMENTS)]
+    assert len(segments) == 6
+    one_round = list(islice(acts(Random(1)), len(POINTS) + 2 * len(segments)))
+    assert {point for point, _ in one_round} == set(POINTS)
+    for each in segments:
+        kill, power, other = [action for point, action in one_round if point is each]
+        assert (kill, power) == DEATHS
+        assert other in actions_at(each)
+        assert other not in DEATHS
+    first = sum(each.name.startswith(FIRST) for each in POINTS) + 2 * len(segments)
+    assert all(point.name.startswith(FIRST) for point, _ in one_round[:first])
