@@ -510,9 +510,9 @@ bench-shed: $(INSTALLED) ## Compare how soon shed callers hear of it, and what t
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.shed
 
 .PHONY: bench-elections
-bench-elections: $(INSTALLED) ## Overload three nodes for MINUTES=6, and tell why each election happened
+bench-elections: $(INSTALLED) ## Overload three nodes for MINUTES=6, and tell why each election happened; SESSIONS=both: then in one session
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.elections \
-		$(if $(MINUTES),--minutes $(MINUTES))
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(SESSIONS),--sessions $(SESSIONS))
 
 .PHONY: bench-links
 bench-links: $(INSTALLED) ## Compare a gRPC stream between two nodes with a TLS socket: half a minute

@@ -4,7 +4,8 @@ Why elections happen in an overload: `make bench-elections`.
 
 Three nodes with production hashing, each in a session of its own, as services are, and
 256 clients for a minute: without other programs, and beside twice as many busy ones as
-there are cores, in turn. Each node writes down when it was late, and what its engine's
+there are cores, in turn. With `SESSIONS=both`, as many minutes follow with all nodes in
+one session, where the priorities of threads hold between the nodes. Each node writes down when it was late, and what its engine's
 thread did meanwhile by the kernel's account: it ran, or it was ready and waited for a
 core. The rest is a sync, or a wait for the interpreter's lock. For each election this
 tells how late the candidate and the primary were in the silence before it.
@@ -31,6 +32,8 @@ from tests.results import ROOT
 
 MINUTES = 6
 SECONDS = 60.0
+OWN, BOTH = "own", "both"
+"""Whether each node has a session of its own; or that, and then all share one."""
 LED_BEFORE_S = 2.0
 """How far back a primary is looked at that has lost its majority."""
 WORDS = {
@@ -134,26 +137,40 @@ def _lateness(
     return f"{node} was late: {', '.join(waits)}."
 
 
-def minutes(bench: Bench, estate: Estate, count: int, seconds: float) -> None:
-    """Overload the nodes this often; every second time beside busy programs."""
+def minutes(
+    bench: Bench,
+    estate: Estate,
+    count: int,
+    seconds: float,
+    *,
+    one_session: bool = False,
+) -> None:
+    """
+    Overload the nodes this often; every second time beside busy programs.
+
+    *one_session*: then as often with all nodes in one session.
+    """
     with watched(estate.cluster.nodes, MOMENTS) as files:
-        estate.stop()
-        estate.start()
-        for number in range(1, count + 1):
-            busy = number % 2 == 0
-            _minute(bench, estate, files, number, seconds, busy=busy)
+        for words in ("", ", one session") if one_session else ("",):
+            estate.stop()
+            if words:
+                estate.start_in_one_session()
+            estate.start()
+            for number in range(1, count + 1):
+                busy = number % 2 == 0
+                _minute(bench, estate, files, f"{number}{words}", seconds, busy=busy)
 
 
 def _minute(
     bench: Bench,
     estate: Estate,
     files: Mapping[str, Path],
-    number: int,
+    words: str,
     seconds: float,
     *,
     busy: bool,
 ) -> None:
-    words = f"{number}, {BUSY} busy programs" if busy else f"{number}"
+    words = f"{words}, {BUSY} busy programs" if busy else words
     with (
         _beside(busy=busy),
         bench.no_election(estate, f"elections in minute {words}"),
@@ -195,9 +212,10 @@ def _calls(seconds: float, *, busy: bool) -> int:
     return waiting + int(share * seconds * HASHED_PER_S)
 
 
-def users(count: int, seconds: float) -> int:
-    """Return the number of users whose codes last for this many minutes."""
+def users(count: int, seconds: float, *, one_session: bool = False) -> int:
+    """Return the number of users whose codes last for this many minutes, or twice as many."""
     calls = sum(_calls(seconds, busy=number % 2 == 1) for number in range(count))
+    calls *= 2 if one_session else 1
     return 2 * (calls // CODES_EACH + 1)  # One of two has codes.
 
 
@@ -207,16 +225,27 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=MINUTES)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a minute")
     parser.add_argument(
+        "--sessions",
+        choices=(OWN, BOTH),
+        default=OWN,
+        help=f"{OWN}: one of each node; {BOTH}: then as many minutes in one for all",
+    )
+    parser.add_argument(
         "--out", type=Path, default=ROOT / "var" / "bench-elections.json"
     )
     arguments = parser.parse_args()
+    one_session = arguments.sessions == BOTH
     return measure_alone(
         Report(path=arguments.out, command="make bench-elections"),
         arguments.seconds,
-        users(arguments.minutes, arguments.seconds),
+        users(arguments.minutes, arguments.seconds, one_session=one_session),
         "Three nodes in an overload",
         lambda bench, estate: minutes(
-            bench, estate, arguments.minutes, arguments.seconds
+            bench,
+            estate,
+            arguments.minutes,
+            arguments.seconds,
+            one_session=one_session,
         ),
     )
 

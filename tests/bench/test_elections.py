@@ -71,9 +71,14 @@ class Nodes:
         self.node = SimpleNamespace(node_id="n2", environment={})
         self.cluster = SimpleNamespace(nodes=[self.node])
         self.loads = 0
+        self.shared_after: int | None = None
 
     def stop(self) -> None:
         """Do nothing."""
+
+    def start_in_one_session(self) -> None:
+        """Share one session from the next start on."""
+        self.shared_after = self.loads
 
     def start(self) -> None:
         """Write as a node that leads from its start on."""
@@ -118,6 +123,23 @@ def test_each_minute_is_reported_with_its_elections_alone(
     assert whys[0]["why"].startswith("n2, which led until it heard no majority")
     waits = [each["tick"] for each in report.results if "tick" in each]
     assert waits == [0.25, 0.5]
+
+
+def test_as_many_minutes_follow_in_one_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their elections are counted apart."""
+    beside = Mock(side_effect=contextlib.nullcontext)
+    monkeypatch.setattr(elections, "busy_programs", beside)
+    report = Report(path=tmp_path / "bench.json", command="make bench-elections")
+    bench = Bench(report, None, 60, Console(file=io.StringIO()))  # type: ignore[arg-type]
+    nodes = Nodes()
+    minutes(bench, nodes, 2, 60, one_session=True)  # type: ignore[arg-type]
+    assert (nodes.loads, nodes.shared_after, beside.call_count) == (4, 2, 2)
+    words = [each.words for each in report.targets]
+    assert [", one session" in each for each in words] == [False, False, True, True]
+    assert len(set(words)) == 4
+    assert elections.users(2, 60, one_session=True) > 1.9 * elections.users(2, 60)
 
 
 def test_nodes_write_who_campaigns_and_leads(tmp_path: Path) -> None:
