@@ -450,8 +450,9 @@ Nothing was changed. This would make {own.node_id} a new cluster of one node:
   - {lost or "No other node"} can never come back to the new cluster. Changes that
     {own.node_id} does not have would be lost.
   - Emergency codes, drafts, sessions and request ids become void. TOTP
-    tokencodes up to the present moment are refused, and for one or two hours after
-    the opening each sign-in takes two in a row. HOTP tokens must be resynchronized.
+    tokencodes up to the present moment are refused, and for one or two hours
+    after the opening each sign-in takes two in a row. HOTP tokens must be
+    resynchronized.
   - Agents are not served until an operator has reviewed and opened the cluster.
 Do it only if the other nodes are lost permanently. First run this command on
 every node that is left, and recover on the one with the most of the log:
