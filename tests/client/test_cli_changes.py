@@ -9,6 +9,7 @@ import pytest
 from sparecode.v1 import (
     agents_pb2,
     emergency_access_pb2,
+    moves_pb2,
     tokens_pb2,
     types_pb2,
     users_pb2,
@@ -156,6 +157,29 @@ def test_command_sends_exactly_this(cli, args, method, answer, fields) -> None:
     sent = {field.name: value for field, value in request.ListFields()}
     assert sent.pop("request_id")
     assert sent == fields
+
+
+@pytest.mark.parametrize(
+    ("options", "ends"), [((), None), (("--slots", "0-99"), (0, 99))]
+)
+def test_every_step_of_a_reclaim_names_its_slots(
+    cli: Cli, options: tuple[str, ...], ends: tuple[int, int] | None
+) -> None:
+    """A step without them would take back users who have moved on."""
+    states = [moves_pb2.MOVE_STATE_RECLAIMING, moves_pb2.MOVE_STATE_RETURNED]
+    reclaim = "MoveService/ReclaimMove"
+    cli.node.answer(
+        reclaim, *(moves_pb2.ReclaimMoveResponse(state=each) for each in states)
+    )
+    cli("cluster", "export-users", "reclaim", "m1", "--reason", "it burned", *options)
+    requests = cli.node.requests(reclaim)
+    assert len(requests) == len(states)
+    for each in requests:
+        assert each.HasField("first_slot") is each.HasField("last_slot")
+        named = (
+            (each.first_slot, each.last_slot) if each.HasField("last_slot") else None
+        )
+        assert named == ends
 
 
 def test_update_of_nothing_is_wrong_usage(cli: Cli) -> None:

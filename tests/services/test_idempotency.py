@@ -47,7 +47,7 @@ ARGUMENTS = {
     "user_moves.freeze": "ticket",
     "user_moves.import_piece": "piece",
     "user_moves.prepare": "first_slot last_slot source same_administrators",
-    "user_moves.reclaim": "move_id reason",
+    "user_moves.reclaim": "move_id reason first_slot last_slot",
     "membership.confirm_archive": "first last hash_before hash_after place",
     "membership.withdraw_archive": "administrator first last reason",
     "membership.replace_authorities": "node_id finish",

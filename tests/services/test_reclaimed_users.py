@@ -5,12 +5,18 @@ from collections.abc import Awaitable
 
 import pytest
 
+from sparecode_client import slot_of
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.moves import MoveState
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.replication.replicator import Proposal
-from sparecode_node.services.errors import ApprovalNeededError
+from sparecode_node.services.cluster import move_pieces, user_moves
+from sparecode_node.services.errors import (
+    ApprovalNeededError,
+    InvalidFieldError,
+    Refused,
+)
 from sparecode_node.statemachine.commands.epochs import BeginEpoch
 from sparecode_node.statemachine.handlers import moves, reclaimed_users
 from tests.services.one_node import PIN, OneNode
@@ -105,6 +111,106 @@ async def test_many_users_are_taken_back_in_steps(
     for name, issued in zip(("alice", "bob"), codes, strict=True):
         for each in issued.codes:
             assert not await move.east.accepts(PIN + each.code, username=name)
+
+
+NEAR = "arno-v"
+PART = slot_of(NEAR)
+
+
+async def three_users(move: Move) -> None:
+    """Freeze three users, eleven minutes ago."""
+    await move.east.add_user(NEAR, serial="3001")
+    await move.east.add_user("bill", serial="3002")
+    await move.prepare()
+    await move.freeze()
+    await pass_minutes(move.east, 11)
+
+
+async def test_a_part_of_a_move_is_taken_back_in_steps(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other users stay where the move has brought them."""
+    monkeypatch.setattr(reclaimed_users, "RECLAIMED_MAX", 1)
+    await three_users(move)
+    slots = sorted(slot_of(each) for each in ("alice", NEAR, "bill"))
+    part = slots[0], slots[1]
+    [other] = (each for each in ("alice", NEAR, "bill") if slot_of(each) == slots[2])
+    assert await move.reclaim(move.east, *part) is MoveState.RECLAIMING
+    assert await refused(move.reclaim(move.east, slots[0], slots[0])) is (
+        Reason.MOVE_SLOTS
+    )
+    assert await move.reclaim(move.east, *part) is MoveState.RETURNED
+    assert await move.reclaim(move.east, *part) is MoveState.RETURNED
+    for name in ("alice", NEAR, "bill"):
+        moving = name == other
+        served = await answers(move.east, name)
+        assert served is not moving, name
+    listed = await move.east.user_moves.list(move.east.admin("MoveService/ListMoves"))
+    assert [(each.ticket.move_id, each.state) for each in listed] == [
+        (f"{move.id}/{part[0]}-{part[1]}", MoveState.RETURNED),
+        (move.id, MoveState.LEAVING),
+    ]
+    assert (listed[0].ticket.first_slot, listed[0].ticket.last_slot) == part
+
+
+async def answers(node: OneNode, username: str) -> bool:
+    """Return whether a cluster decides about a user."""
+    try:
+        await node.authenticate("1", username=username)
+    except Refused as moving:
+        return moving.rejected.reason is not Reason.SLOT_MOVING
+    return True
+
+
+async def test_no_part_is_taken_back_of_a_move_that_is_taken_back(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reclaimed_users, "RECLAIMED_MAX", 1)
+    await three_users(move)
+    assert await move.reclaim(move.east) is MoveState.RECLAIMING
+    assert await refused(move.reclaim(move.east, PART, PART)) is Reason.MOVE_STEP
+
+
+async def test_an_export_ends_when_a_part_is_taken_back(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(A3) Its users are served here again: the target must not get them."""
+    monkeypatch.setattr(user_moves, "USERS_READ", 1)
+    monkeypatch.setattr(move_pieces, "CONTENT_BYTES", 100)
+    await three_users(move)
+    pieces = await move.east.user_moves.export(
+        move.east.admin("MoveService/ExportMovedUsers"), move_id=move.id
+    )
+    assert not (await anext(pieces)).last
+    await move.reclaim(move.east, PART, PART)
+    with pytest.raises(Refused) as ended:
+        _ = [piece async for piece in pieces]
+    assert ended.value.rejected.reason is Reason.MOVE_STEP
+
+
+@pytest.mark.parametrize("ends", [(7, None), (None, 7), (8, 7), (-1, 7), (7, 4096)])
+async def test_the_slots_of_a_part_are_a_range(
+    move: Move, ends: tuple[int | None, int | None]
+) -> None:
+    await move.prepare()
+    with pytest.raises(InvalidFieldError, match="last_slot"):
+        await move.reclaim(move.east, *ends)
+
+
+async def test_who_approves_the_reclaim_of_a_part_reads_its_slots(move: Move) -> None:
+    """(P3) A repeated approved step needs no other approval, and another part does."""
+    await three_users(move)
+    dora = await settled(move.east, Role.SUPER_ADMIN)
+    approval_id = await asked(move.reclaim(move.east, PART, PART))
+    (waiting,) = move.east.primary_db.execute(
+        "SELECT description FROM approvals"
+    ).fetchone()
+    assert waiting.startswith(
+        f"slot {PART}, leaving, to cluster {move.ticket.target}; "
+    )
+    await approve(move.east, dora, approval_id)
+    assert await move.reclaim(move.east, PART, PART) is MoveState.RETURNED
+    await asked(move.reclaim(move.east, slot_of("alice"), slot_of("alice")))
 
 
 async def test_a_target_that_cleared_a_move_gives_its_receipt_still(move: Move) -> None:

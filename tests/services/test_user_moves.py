@@ -107,9 +107,15 @@ class Move:
         )
         return left
 
-    async def reclaim(self, node: OneNode) -> MoveState:
+    async def reclaim(
+        self, node: OneNode, first: int | None = None, last: int | None = None
+    ) -> MoveState:
         ended: MoveOutcome = await node.user_moves.reclaim(
-            node.admin("MoveService/ReclaimMove"), move_id=self.id, reason="burned"
+            node.admin("MoveService/ReclaimMove"),
+            move_id=self.id,
+            reason="burned",
+            first_slot=first,
+            last_slot=last,
         )
         return ended.state
 

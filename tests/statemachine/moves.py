@@ -95,7 +95,8 @@ def move_command(directive: str, arguments: dict[str, str]) -> Command | None:
         case "cancel-move":
             return CancelMove(move_id=move_id)
         case "reclaim-move":
-            return ReclaimMove(move_id=move_id, reason="it burned")
+            part = slots if "first" in arguments else {}
+            return ReclaimMove(move_id=move_id, reason="it burned", **part)
         case "delete-moved":
             return DeleteMovedUsers(move_id=move_id)
     return None

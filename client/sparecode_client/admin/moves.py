@@ -242,6 +242,8 @@ class UserMoves(Caller):
         move_id: str,
         reason: str,
         *,
+        first_slot: int | None = None,
+        last_slot: int | None = None,
         request_id: str | None = None,
         within: timedelta | None = None,
     ) -> MoveState | None:
@@ -251,6 +253,9 @@ class UserMoves(Caller):
         Call it again while it returns `RECLAIMING`: more users are left. Codes of the
         users are void, because the target may have accepted some. If the target lives,
         tokencodes work in both clusters. Raises `ApprovalNeeded`.
+
+        *first_slot* and *last_slot* take back these slots alone, if the users of others
+        have moved on. They become a move of their own; the others stay as they are.
         """
         answer = await self._client.unary(
             lambda node: node.moves.ReclaimMove,
@@ -258,6 +263,8 @@ class UserMoves(Caller):
                 request_id=request_id or new_request_id(),
                 move_id=move_id,
                 reason=reason,
+                first_slot=first_slot,
+                last_slot=last_slot,
             ),
             within=within,
         )

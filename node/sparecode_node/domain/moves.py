@@ -108,7 +108,11 @@ class MoveTicket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A move, in one of its two clusters."""
+    """
+    A move, in one of its two clusters.
+
+    A part of it that was taken back alone is kept as a move, too, with its own slots.
+    """
 
     ticket: MoveTicket
     state: MoveState
@@ -134,6 +138,11 @@ class Move:
     """Target: the last piece is imported."""
     users: int = 0
     """Target: the users that are imported."""
+
+
+def part_id(move_id: str, slots: range) -> str:
+    """Return the id of the part of a move that is taken back alone."""
+    return f"{move_id}/{slots[0]}-{slots[-1]}"
 
 
 def lock_of(proof: bytes) -> bytes:

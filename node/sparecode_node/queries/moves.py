@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sparecode_node.domain.moves import Move, MoveTicket
+from sparecode_node.domain.moves import Move, MoveTicket, part_id
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.users import NEW_USER
 from sparecode_node.queries.transaction import ReadTransaction
@@ -25,6 +25,28 @@ async def find(transaction: ReadTransaction, move_id: str) -> Move | None:
         f"SELECT {COLUMNS} FROM moves WHERE move_id = :move_id", move_id=move_id
     )
     return None if row is None else move_of(tuple(row))
+
+
+async def find_part(
+    transaction: ReadTransaction, move_id: str, part: range | None
+) -> Move | None:
+    """Return the part of a move that is taken back alone, or else the move."""
+    alone = None if part is None else await find(transaction, part_id(move_id, part))
+    return alone or await find(transaction, move_id)
+
+
+async def decides_all(transaction: ReadTransaction, ticket: MoveTicket) -> bool:
+    """Return whether a move decides about all slots of its ticket."""
+    row = await transaction.one(
+        "SELECT count(*) AS decided FROM moved_slots "
+        "WHERE slot BETWEEN :first AND :last "
+        "AND number = (SELECT number FROM moves WHERE move_id = :move_id)",
+        first=ticket.first_slot,
+        last=ticket.last_slot,
+        move_id=ticket.move_id,
+    )
+    slots = ticket.last_slot - ticket.first_slot + 1
+    return row is not None and row["decided"] == slots
 
 
 async def every(transaction: ReadTransaction) -> tuple[Move, ...]:

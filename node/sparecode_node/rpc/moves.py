@@ -168,6 +168,8 @@ class MoveServicer(pb_grpc.MoveServiceServicer):
             calls.session_call(context, "MoveService/ReclaimMove", request.request_id),
             move_id=request.move_id,
             reason=request.reason,
+            first_slot=request.first_slot if request.HasField("first_slot") else None,
+            last_slot=request.last_slot if request.HasField("last_slot") else None,
         )
         return pb.ReclaimMoveResponse(state=STATES[outcome.state])
 

@@ -123,7 +123,8 @@ class MoveServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FreezeUsers(self, request, context):
-        """In the source: freezes the users of a ticket. Needs an approval, too.
+        """In the source: freezes the users of a ticket. Needs an approval, too. In a cluster
+        that is restored and not open yet, it leaves out the slots that are not served there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,7 +168,8 @@ class MoveServiceServicer:
     def ReclaimMove(self, request, context):
         """Serves slots again without a receipt, because no other cluster ever will. The codes
         of their users are void then. In a target whose restore lost how the move ended, it
-        serves the users of a complete import. Needs an approval, too.
+        serves the users of a complete import. Slots that are taken back alone become a move of
+        their own in the list. Needs an approval, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

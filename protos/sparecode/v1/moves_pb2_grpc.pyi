@@ -45,7 +45,9 @@ class MoveServiceStub:
     has ended. Needs the approval of a second super administrator, if there is one.
     """
     FreezeUsers: _grpc.UnaryUnaryMultiCallable[_moves_pb2.FreezeUsersRequest, _moves_pb2.FreezeUsersResponse]
-    """In the source: freezes the users of a ticket. Needs an approval, too."""
+    """In the source: freezes the users of a ticket. Needs an approval, too. In a cluster
+    that is restored and not open yet, it leaves out the slots that are not served there.
+    """
     ExportMovedUsers: _grpc.UnaryStreamMultiCallable[_moves_pb2.ExportMovedUsersRequest, _moves_pb2.ExportMovedUsersResponse]
     """In the source: streams the frozen users, encrypted for the target."""
     ImportMovedUsers: _grpc.UnaryUnaryMultiCallable[_moves_pb2.ImportMovedUsersRequest, _moves_pb2.ImportMovedUsersResponse]
@@ -59,7 +61,8 @@ class MoveServiceStub:
     ReclaimMove: _grpc.UnaryUnaryMultiCallable[_moves_pb2.ReclaimMoveRequest, _moves_pb2.ReclaimMoveResponse]
     """Serves slots again without a receipt, because no other cluster ever will. The codes
     of their users are void then. In a target whose restore lost how the move ended, it
-    serves the users of a complete import. Needs an approval, too.
+    serves the users of a complete import. Slots that are taken back alone become a move of
+    their own in the list. Needs an approval, too.
     """
     DeleteMovedUsers: _grpc.UnaryUnaryMultiCallable[_moves_pb2.DeleteMovedUsersRequest, _moves_pb2.DeleteMovedUsersResponse]
     """Deletes some users of slots that are gone, after a day, or of a canceled import. An
@@ -83,7 +86,9 @@ class MoveServiceAsyncStub(MoveServiceStub):
     has ended. Needs the approval of a second super administrator, if there is one.
     """
     FreezeUsers: _aio.UnaryUnaryMultiCallable[_moves_pb2.FreezeUsersRequest, _moves_pb2.FreezeUsersResponse]  # type: ignore[assignment]
-    """In the source: freezes the users of a ticket. Needs an approval, too."""
+    """In the source: freezes the users of a ticket. Needs an approval, too. In a cluster
+    that is restored and not open yet, it leaves out the slots that are not served there.
+    """
     ExportMovedUsers: _aio.UnaryStreamMultiCallable[_moves_pb2.ExportMovedUsersRequest, _moves_pb2.ExportMovedUsersResponse]  # type: ignore[assignment]
     """In the source: streams the frozen users, encrypted for the target."""
     ImportMovedUsers: _aio.UnaryUnaryMultiCallable[_moves_pb2.ImportMovedUsersRequest, _moves_pb2.ImportMovedUsersResponse]  # type: ignore[assignment]
@@ -97,7 +102,8 @@ class MoveServiceAsyncStub(MoveServiceStub):
     ReclaimMove: _aio.UnaryUnaryMultiCallable[_moves_pb2.ReclaimMoveRequest, _moves_pb2.ReclaimMoveResponse]  # type: ignore[assignment]
     """Serves slots again without a receipt, because no other cluster ever will. The codes
     of their users are void then. In a target whose restore lost how the move ended, it
-    serves the users of a complete import. Needs an approval, too.
+    serves the users of a complete import. Slots that are taken back alone become a move of
+    their own in the list. Needs an approval, too.
     """
     DeleteMovedUsers: _aio.UnaryUnaryMultiCallable[_moves_pb2.DeleteMovedUsersRequest, _moves_pb2.DeleteMovedUsersResponse]  # type: ignore[assignment]
     """Deletes some users of slots that are gone, after a day, or of a canceled import. An
@@ -142,7 +148,9 @@ class MoveServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moves_pb2.FreezeUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moves_pb2.FreezeUsersResponse, _abc.Awaitable[_moves_pb2.FreezeUsersResponse]]:
-        """In the source: freezes the users of a ticket. Needs an approval, too."""
+        """In the source: freezes the users of a ticket. Needs an approval, too. In a cluster
+        that is restored and not open yet, it leaves out the slots that are not served there.
+        """
 
     @_abc_1.abstractmethod
     def ExportMovedUsers(
@@ -192,7 +200,8 @@ class MoveServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_moves_pb2.ReclaimMoveResponse, _abc.Awaitable[_moves_pb2.ReclaimMoveResponse]]:
         """Serves slots again without a receipt, because no other cluster ever will. The codes
         of their users are void then. In a target whose restore lost how the move ended, it
-        serves the users of a complete import. Needs an approval, too.
+        serves the users of a complete import. Slots that are taken back alone become a move of
+        their own in the list. Needs an approval, too.
         """
 
     @_abc_1.abstractmethod

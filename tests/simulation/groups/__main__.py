@@ -57,6 +57,8 @@ COUNTED = {
     "ended by receipt": "such moves that ended with the receipt, perhaps once more",
     "reclaims": "moves whose slots a cluster took back",
     "several reclaimed": "of these, of several slots",
+    "parts reclaimed": "of these, of a part of the move's slots",
+    "frozen in part": "freezes again by a restored source, of what it served of the slots",
     "copies deleted": "copies of users that were deleted then",
 }
 

@@ -30,6 +30,7 @@ FOUNDED = NAMES[:3]
 CODES = 40
 LATE_S = 6.0
 """The latest that the network delivers a request."""
+BACKUPS_KEPT = 6
 NEAR = 3
 """Slots with users that are so near to each other are neighbors: ranges move them."""
 
@@ -61,6 +62,8 @@ class Moving:
     pace: float = 1.0
     """0: its operator waits for nothing between the steps."""
     ticket: MoveTicket | None = None
+    backup: GroupBackup | None = None
+    """Of the target, while the users are arriving."""
     is_under_way: bool = True
     """Its operator has not come to its end."""
     is_deleting: bool = False
@@ -89,6 +92,17 @@ def neighborhoods(slots: Sequence[int]) -> list[range]:
             found[-1] = range(found[-1].start, slot + 2)
         else:
             found.append(range(slot - 1, slot + 2))
+    return found
+
+
+def ranges_of(slots: Sequence[int]) -> list[range]:
+    """Return slots, which are in order, as ranges."""
+    found: list[range] = []
+    for slot in slots:
+        if found and slot == found[-1].stop:
+            found[-1] = range(found[-1].start, slot + 1)
+        else:
+            found.append(range(slot, slot + 1))
     return found
 
 
@@ -166,6 +180,13 @@ class Estate:
         """Make a backup of each cluster, and keep no older one."""
         self.backups = {group.name: [group.back_up()] for group in self.living}
 
+    def keep(self, group: Group) -> GroupBackup:
+        """Make a backup of a cluster, and keep it with the newest others."""
+        backup = group.back_up()
+        kept = self.backups[group.name][-BACKUPS_KEPT + 1 :]
+        self.backups[group.name] = [*kept, backup]
+        return backup
+
     def check_homes(self) -> None:
         self.rules.check_homes(self.living, self.slots)
 
@@ -200,17 +221,24 @@ class Estate:
 
     # --- The network
 
-    async def ask(self, group: Group, action: Callable[[], T]) -> T:
-        """Let a cluster do something, and return the answer, unless something is lost."""
+    async def ask(
+        self, group: Group, action: Callable[[], T], slot: int | None = None
+    ) -> T:
+        """
+        Let a cluster do something, and return the answer, unless something is lost.
+
+        *slot*: of an attempt. If it left the cluster, no copy arrives once it may be back
+        (`queues.py`).
+        """
         rng, epoch = self.rng, group.epoch
         await asyncio.sleep(rng.uniform(0.001, 0.05))
         if not group.is_up or group.epoch != epoch:
             raise Lost(sent=False)
         if self.is_faulty and rng.random() < 0.05:
-            self.repeat_late(group, action)  # It was only slow.
+            self.repeat_late(group, action, slot)  # It was only slow.
             raise Lost(sent=True)
         if self.is_faulty and rng.random() < 0.05:
-            self.repeat_late(group, action)
+            self.repeat_late(group, action, slot)
         result = action()
         self.check_homes()
         await asyncio.sleep(rng.uniform(0.001, 0.05))
@@ -218,9 +246,14 @@ class Estate:
             raise Lost(sent=True)
         return result
 
-    def repeat_late(self, group: Group, action: Callable[[], object]) -> None:
+    def repeat_late(
+        self, group: Group, action: Callable[[], object], slot: int | None = None
+    ) -> None:
         """Let a request arrive a second time, or for the first time, later."""
-        self.arrive_late(group, action, self.rng.choice([0.05, 0.5, 2.0, LATE_S]))
+        late_s = self.rng.choice([0.05, 0.5, 2.0, LATE_S])
+        back_s = None if slot is None else group.moves.back_from_s(slot)
+        if back_s is None or self.timeline.now + late_s < back_s:
+            self.arrive_late(group, action, late_s)
 
     def arrive_late(
         self, group: Group, action: Callable[[], object], seconds: float

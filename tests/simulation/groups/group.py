@@ -50,7 +50,6 @@ from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import moves as move_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 from tests.simulation.groups.moves import (
-    LEFT,
     REMEMBERED_S,
     GroupMoves,
     MoveRefusedError,
@@ -92,7 +91,7 @@ class NotHere(Exception):  # noqa: N818  An answer, and not a failure.
         self.reason = reason.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupBackup:
     """The state of a cluster at a moment."""
 
@@ -323,12 +322,6 @@ class Group:
 
     def has_users(self, slot: int) -> bool:
         return move_tables.has_users(self._db, slot, slot)
-
-    def has_copies(self, move_id: str) -> bool:
-        """Return whether users are left here who went, or go, by a move."""
-        move = self.moves.find(move_id)
-        is_left = move is not None and move.state in LEFT
-        return is_left and bool(move_tables.users_of(self._db, move, 1))
 
     def homes(self, slots: Sequence[int]) -> frozenset[int]:
         """Return the slots of which users can sign in here. Looked up once per entry."""

@@ -44,6 +44,7 @@ from sparecode_node.statemachine.commands.moves import (
 )
 from sparecode_node.statemachine.handlers.policy import find_policy
 from sparecode_node.statemachine.tables import moves as move_tables
+from tests.simulation.groups.tokens import BEGAN_MS, at_ms
 from tests.simulation.people import KEY
 
 REMEMBERED_S = 20.0
@@ -166,6 +167,23 @@ class GroupMoves:
         """Return the move that decides whether a slot is served here."""
         return move_tables.newest_of(self._db, slot)
 
+    def back_from_s(self, slot: int) -> float | None:
+        """Return when a slot may be back that has left; None: it has not."""
+        move = self.newest_of(slot)
+        if move is None or move.state not in ELSEWHERE or move.ended_at_ms is None:
+            return None
+        return (move.ended_at_ms - BEGAN_MS) / 1000 + REMEMBERED_S
+
+    def can_come(self, slots: Iterable[int], now_s: float) -> bool:
+        """Return whether no slot is in a move here, or left within ten minutes."""
+        newest = filter(None, map(self.newest_of, slots))
+        since_ms = at_ms(now_s - REMEMBERED_S)
+        return all(
+            move.ended_at_ms is not None
+            and (move.state not in ELSEWHERE or move.ended_at_ms <= since_ms)
+            for move in newest
+        )
+
     def decided_by(self, move_id: str, slots: Iterable[int]) -> list[int]:
         """Return the slots of which a move decides whether they are served here."""
         newest = ((slot, self.newest_of(slot)) for slot in slots)
@@ -175,13 +193,19 @@ class GroupMoves:
             if move is not None and move.ticket.move_id == move_id
         ]
 
-    def blocking(self, slots: range) -> Move | None:
-        """Return a move because of which these slots are not all served here."""
-        return move_tables.not_served(self._db, slots[0], slots[-1])
-
     def find(self, move_id: str) -> Move | None:
         """Return a move as this cluster knows it; None: it has not begun here."""
         return move_tables.find(self._db, move_id)
+
+    def find_of(self, move_id: str, slot: int) -> Move | None:
+        """Return a move, or the part with this slot that was taken back alone."""
+        parts = (
+            move
+            for move in now_read(self._db, move_queries.every)
+            if move.ticket.move_id.startswith(f"{move_id}/")
+            and move.ticket.first_slot <= slot <= move.ticket.last_slot
+        )
+        return next(parts, None) or self.find(move_id)
 
     def state_of(self, move_id: str) -> MoveState | None:
         """Return what became of a move here; None: it has not begun."""
@@ -281,9 +305,15 @@ class GroupMoves:
 
     # --- Both
 
-    def reclaim(self, move_id: str, request: str) -> None:
+    def reclaim(self, move_id: str, request: str, part: range | None = None) -> None:
         """Serve the slots without a receipt, as far as one command does it."""
-        self._step(ReclaimMove(move_id=move_id, reason="it is lost"), request)
+        first, last = (part[0], part[-1]) if part else (None, None)
+        self._step(
+            ReclaimMove(
+                move_id=move_id, reason="it is lost", first_slot=first, last_slot=last
+            ),
+            request,
+        )
 
     def delete(self, move_id: str, request: str) -> None:
         """Delete users of a move that is over, as far as one command does."""

@@ -9,10 +9,17 @@ If a cluster of a move is restored or lost, its operator stops, and leaves the m
 import asyncio
 import contextlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TypeVar
 
 from sparecode_client import slot_of
-from tests.simulation.groups.estate import PEOPLE, Estate, Moving, RestoredError
+from sparecode_node.domain.moves import MoveState
+from tests.simulation.groups.estate import (
+    PEOPLE,
+    Estate,
+    Moving,
+    RestoredError,
+)
 from tests.simulation.groups.group import Group
 from tests.simulation.groups.moves import DELETED_AFTER_MS, MoveRefusedError
 from tests.simulation.groups.tokens import TOKEN_USERS
@@ -29,6 +36,13 @@ class Operators:
     def __init__(self, estate: Estate) -> None:
         self._estate = estate
         self.deletions: list[asyncio.Task[None]] = []
+        wide = [
+            around
+            for around in estate.neighborhoods
+            if len(estate.with_users(around)) > 1
+        ]
+        self._reserved = estate.rng.choice(wide)
+        """The slots of the operator who moves neighbors on."""
 
     async def move(self) -> None:
         """Move some slots after the others, as long as anything goes wrong."""
@@ -36,22 +50,66 @@ class Operators:
         while estate.is_faulty:
             await asyncio.sleep(rng.uniform(0.1, 2.0))
             slots = self._slots()
+            if {*slots} & {*self._reserved}:
+                continue
             source = estate.groups[estate.table.owners[slots[0]]]
             target = self._target(slots)
             moved = await self._move_slots(slots, source, target)
             if moved and rng.random() < 0.6:  # It was a mistake: back, or on, at once.
                 other = rng.choice([source, *estate.living])
                 pace = 0.0 if other is source else 1.0
-                await self._move_slots(slots, target, other, pace)
+                await self._move_slots(self._next(slots), target, other, pace)
+
+    async def move_on(self) -> None:
+        """
+        Move neighbors on who have just come together, or one of them from the other.
+
+        So a cluster often has a part of what came by a move, or what came by two. Other
+        operators leave these neighbors alone: there is little time.
+        """
+        estate, rng = self._estate, self._estate.rng
+        around = self._reserved
+        while estate.is_faulty:
+            await asyncio.sleep(rng.uniform(0.1, 1.0))
+            pair = [*rng.choice([*pairwise(estate.with_users(around))])]
+            both = range(pair[0], pair[1] + 1)
+            rng.shuffle(pair)
+            slots = [both, range(pair[0], pair[0] + 1)]
+            source, target = (estate.groups[estate.table.owners[each]] for each in pair)
+            targets = [target]
+            if source is target:
+                targets = estate.living
+            else:
+                slots.reverse()
+            for each in slots:
+                ready = [group for group in targets if self._can_get(group, each)]
+                target = rng.choice(ready or [source])
+                if not await self._move_slots(each, source, target, 0.0):
+                    break
+                source, targets = target, estate.living
+
+    def _can_get(self, group: Group, slots: range) -> bool:
+        """Return whether a cluster can take these slots now."""
+        return not any(map(group.has_users, slots)) and group.moves.can_come(
+            slots, self._estate.timeline.now
+        )
 
     def _slots(self) -> range:
         """Return a slot with users, or a range around it that one cluster has."""
+        rng = self._estate.rng
+        slot = rng.choice(self._estate.slots)
+        return range(slot, slot + 1) if rng.random() < ALONE else self._around(slot)
+
+    def _next(self, slots: range) -> range:
+        """Return slots that have just moved: the same ones, a part, or more of them."""
         estate, rng = self._estate, self._estate.rng
-        slot = rng.choice(estate.slots)
+        slot = rng.choice(estate.with_users(slots))
+        return rng.choice([slots, range(slot, slot + 1), self._around(slot)])
+
+    def _around(self, slot: int) -> range:
+        estate, rng = self._estate, self._estate.rng
         [around] = [each for each in estate.neighborhoods if slot in each]
         slots = range(slot, slot + 1)
-        if rng.random() < ALONE:
-            return slots
         first, last = rng.choice(around[: slot - around[0] + 1]), rng.choice(around)
         for wider in (range(first, slot + 1), range(first, max(slot, last) + 1)):
             if len(estate.owners(wider)) == 1:
@@ -102,8 +160,8 @@ class Operators:
         """
         Return whether a move must wait, because it takes a part of what has come together.
 
-        Who came by one move can only be taken back together. So the earlier source first
-        deletes its copies, and no backup of the cluster is kept that does not serve them.
+        The earlier source first ends the move: else only its receipt could free the copy
+        of those who have moved on, and that is lost with this cluster.
         """
         parts = [
             each
@@ -113,15 +171,14 @@ class Operators:
             and not each.is_within(slots)
         ]
         if any(
-            not each.source.is_lost and each.source.has_copies(each.move_id)
+            not each.source.is_lost
+            and each.source.moves.state_of(each.move_id) is MoveState.LEAVING
             for each in parts
         ):
             return True
-        if any(source.moves.decided_by(each.move_id, slots) for each in parts):
-            if not (source.is_up and source.is_open):
-                return True
-            self._estate.backups[source.name] = [source.back_up()]
-            self._estate.rules.counts["parts"] += 1
+        self._estate.rules.counts["parts"] += any(
+            source.moves.decided_by(each.move_id, slots) for each in parts
+        )
         return False
 
     async def _run(self, moving: Moving) -> Group | None:
@@ -138,6 +195,8 @@ class Operators:
             return None
         moving.ticket = ticket
         estate.tickets.append(ticket)
+        if target.is_up and target.is_open:
+            moving.backup = estate.keep(target)
         hurried = False
         try:
             for step in (self._freeze, self._import):
@@ -146,7 +205,7 @@ class Operators:
                     estate.publish(slots, target, over=[source])
                     hurried = True
                 await asyncio.sleep(rng.choice([0.0, 0.1, 2.0, 4.0]) * moving.pace)
-                if rng.random() < 0.2:
+                if rng.random() < 0.2 * moving.pace:
                     raise MoveRefusedError("the operator gives up")  # noqa: TRY301
             receipt, over = await self._activate(moving), source
         except MoveRefusedError:

@@ -233,7 +233,9 @@ class GroupAgent:
             decided = partial(decide, self._estate, self._group, wanted, request_id)
             self._queue.pass_on(self._group, username, request_id, decided)
             try:
-                decision = await self._estate.ask(self._group, decided)
+                decision = await self._estate.ask(
+                    self._group, decided, slot_of(username)
+                )
             except NotHere as answer:
                 if answer.moved:
                     raise Refused("SLOT_MOVED", "the slot has moved away") from None

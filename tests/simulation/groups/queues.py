@@ -5,7 +5,8 @@ A proxy between programs and clusters that sends copies of attempts minutes late
 It keeps copies of attempts that were made before the move of their slot had ended. A
 slot returns ten minutes after that end, or later: then these copies are harmless. A copy
 of a later attempt, by a program with an old table, may arrive after the slot is back.
-docs/clusters.md says what operators do about that, so the proxy keeps no such copy.
+docs/clusters.md says what operators do about that, so the proxy keeps no such copy, nor
+does the network (`Estate.ask`).
 """
 
 import random

@@ -7,14 +7,14 @@ is restored at a time, from a backup that is younger than the restore before.
 """
 
 import asyncio
+from itertools import combinations
 
-from sparecode_node.domain.moves import ELSEWHERE, Move, MoveState
-from tests.simulation.groups.estate import LATE_S, Estate, Moving
-from tests.simulation.groups.group import Group
+from sparecode_node.domain.moves import ELSEWHERE, MoveState
+from tests.simulation.groups.estate import LATE_S, Estate, Moving, ranges_of
+from tests.simulation.groups.group import Group, GroupBackup
 from tests.simulation.groups.moves import LEFT, MoveRefusedError, WaitingError
 from tests.simulation.groups.operators import back_up_before_delete
 
-BACKUPS_KEPT = 6
 AGAIN_S = 2.0
 """Seconds after which an operator tries a step again whose time has not come."""
 
@@ -34,8 +34,7 @@ class Recovery:
             await asyncio.sleep(rng.uniform(0.2, 2.0))
             group = rng.choice(estate.living)
             if group.is_up and group.is_open:
-                kept = estate.backups[group.name][-BACKUPS_KEPT + 1 :]
-                estate.backups[group.name] = [*kept, group.back_up()]
+                estate.keep(group)
 
     async def recover(self) -> None:
         """Restore a cluster now and then, and lose one for good."""
@@ -50,15 +49,52 @@ class Recovery:
                 loses_one = False
                 await self._lose(lost)
             else:
-                await self._restore(rng.choice(estate.living))
+                group, backup = await self._to_restore()
+                if estate.is_faulty:
+                    await self._restore(group, backup)
+
+    async def _to_restore(self) -> tuple[Group, GroupBackup | None]:
+        """
+        Return a cluster and one of its backups; None: its newest state.
+
+        Mostly wait a moment for a cluster that gives on a part of the users whom it got,
+        or others with them, and take a backup of the time when they arrived.
+        """
+        estate, rng = self._estate, self._estate.rng
+        more = rng.random() < 0.6
+        for _ in range(rng.choice([0, 120, 120])):
+            if found := self._given_on(more=more):
+                return rng.choice(found)
+            await asyncio.sleep(0.1)
+        group = rng.choice(estate.living)
+        return group, rng.choice([None, *estate.backups[group.name]])
+
+    def _given_on(self, *, more: bool) -> list[tuple[Group, GroupBackup | None]]:
+        """
+        Return clusters that gave on other users than they got; each with a backup.
+
+        *more*: others with those that they got; else also a part of them.
+        """
+        estate = self._estate
+        return [
+            (later.source, earlier.backup)
+            for earlier, later in combinations(estate.begun, 2)
+            if later.source is earlier.target
+            and later.ticket
+            and earlier.shares_slots_with(later.slots)
+            and estate.with_users(earlier.slots) != estate.with_users(later.slots)
+            and (earlier.is_within(later.slots) or not more)
+            and earlier.backup in estate.backups.get(later.source.name, ())
+            and later.target.moves.state_of(later.move_id) is MoveState.ACTIVE
+        ]
 
     # --- A restore
 
-    async def _restore(self, group: Group) -> None:
+    async def _restore(self, group: Group, backup: GroupBackup | None) -> None:
         """Restore a cluster from a backup, and open it once it serves no slot twice."""
         estate, rng = self._estate, self._estate.rng
         survivor = group.back_up()
-        backup = rng.choice([survivor, *estate.backups[group.name]])
+        backup = backup or survivor
         slots = self._begin(group)
         group.is_up = False
         await asyncio.sleep(rng.uniform(0.1, 3.0))
@@ -196,47 +232,16 @@ class Recovery:
         """
         Freeze users whom a restored source has forgotten to have moved.
 
-        It refuses that while it does not serve one of their slots, which has come back
-        after the backup. It is not open yet, so it may serve that slot for a moment.
+        A slot that has come back after the backup stays as it is: it is not served.
+        Raises `MoveRefusedError`.
         """
         ticket = moving.ticket
         assert ticket is not None
-        while True:
-            try:
-                return await self._estate.step(
-                    group,
-                    lambda request: group.moves.freeze(ticket, request),
-                    patient=True,
-                )
-            except MoveRefusedError:
-                blocking = group.moves.blocking(moving.slots)
-                is_served = any(
-                    group.has_users(slot) and group.moves.serves(slot)
-                    for slot in moving.slots
-                )
-                if blocking is None or not is_served:
-                    raise
-                await self._clear(group, blocking)
-
-    async def _clear(self, group: Group, blocking: Move) -> None:
-        """Let a cluster that is not open serve the slots of a move again, for a freeze."""
-        move_id = blocking.ticket.move_id
-        try:
-            if blocking.source_key and not blocking.complete:
-                await self._estate.step(
-                    group,
-                    lambda request: group.moves.delete(move_id, request),
-                    patient=True,
-                )
-            await self._estate.step(
-                group,
-                lambda request: group.moves.reclaim(move_id, request),
-                patient=True,
-            )
-        except MoveRefusedError:
-            await asyncio.sleep(AGAIN_S)  # Ten minutes have not passed.
-        else:
-            self._estate.rules.counts["cleared"] += 1
+        await self._estate.step(
+            group, lambda request: group.moves.freeze(ticket, request), patient=True
+        )
+        frozen = group.moves.decided_by(moving.move_id, moving.slots)
+        self._estate.rules.counts["frozen in part"] += len(frozen) < len(moving.slots)
 
     async def _end(self, moving: Moving, receipt: bytes) -> None:
         """End a move in its source. Raises `MoveRefusedError`."""
@@ -301,38 +306,62 @@ class Recovery:
             if receipt and awaits_end and not source.is_lost:
                 await self._end(moving, receipt)
             return True
-        is_needed = there in LEFT and not self._has_moved_on(moving)
-        if own is MoveState.LOST and _slots_decided(group, moving):
-            if is_needed and not _slots_left(moving):
-                return await self._reclaim(group, moving)
+        moved_on = self._moved_on(moving) if there in LEFT else {*moving.slots}
+        copies = _slots_left(moving)
+        lost = _slots_decided(group, moving) if own is MoveState.LOST else []
+        if set(lost) - moved_on - {*copies}:
+            await self._reclaim(group, moving, lost, moved_on | {*copies})
+            return False
+        if lost:
             await self._delete(group, moving)
             return False
-        if is_needed and _slots_left(moving):
-            return await self._reclaim(source, moving)
-        return True
+        return await self._reclaim(source, moving, copies, moved_on)
 
-    def _has_moved_on(self, moving: Moving) -> bool:
-        """Return whether the cluster gave the users of a move to a third one."""
+    def _moved_on(self, moving: Moving) -> set[int]:
+        """Return the slots of a move that its target gave to a third cluster."""
         left = moving.source.moves.find(moving.move_id)
+        found: set[int] = set()
         for later in self._moves_of(moving.target, moving.slots):
-            if later.source is moving.target and not later.target.is_lost:
-                arrived = later.target.moves.find(later.move_id)
+            if later.source is not moving.target or later.target.is_lost:
+                continue
+            for slot in {*later.slots} & {*moving.slots}:
+                arrived = later.target.moves.find_of(later.move_id, slot)
                 if (
                     left is not None
                     and arrived is not None
                     and arrived.state is MoveState.ACTIVE
                     and (arrived.ended_at_ms or 0) > left.began_at_ms
                 ):
-                    return True
-        return False
+                    found.add(slot)
+        return found
 
-    async def _reclaim(self, group: Group, moving: Moving) -> bool:
-        """Let a cluster serve the slot of a move again; return whether it does."""
+    async def _reclaim(
+        self, group: Group, moving: Moving, wanted: list[int], others: set[int]
+    ) -> bool:
+        """
+        Let a cluster serve slots of a move again; return whether it does.
+
+        *others*: the slots that it must not serve. Then it takes back the parts between
+        them, and else the whole move.
+        """
+        kept = [slot for slot in moving.slots if slot not in others]
+        parts: list[range | None] = [None]
+        if len(kept) < len(moving.slots):
+            parts = [*ranges_of(kept)]
+        for part in parts:
+            is_wanted = not {*wanted}.isdisjoint(part or moving.slots)
+            if is_wanted and not await self._reclaim_part(group, moving, part):
+                return False
+        return True
+
+    async def _reclaim_part(
+        self, group: Group, moving: Moving, part: range | None
+    ) -> bool:
         estate, request = self._estate, self._estate.name("request")
-        slots = group.moves.decided_by(moving.move_id, moving.slots)
+        slots = group.moves.decided_by(moving.move_id, part or moving.slots)
         try:
             await estate.insist(
-                group, lambda: group.moves.reclaim(moving.move_id, request)
+                group, lambda: group.moves.reclaim(moving.move_id, request, part)
             )
         except WaitingError as waiting:
             approval = waiting.approval_id
@@ -350,6 +379,7 @@ class Recovery:
         estate.rules.on_reclaimed(group, slots)
         estate.rules.counts["reclaims"] += 1
         estate.rules.counts["several reclaimed"] += len(slots) > 1
+        estate.rules.counts["parts reclaimed"] += part is not None
         estate.publish(slots, group, over=list(estate.groups.values()))
         self._voided |= {*slots}
         return True

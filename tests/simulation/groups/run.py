@@ -79,6 +79,7 @@ class GroupsRun:
         work = [
             *(self.programs.sign_in(program) for program in range(PROGRAMS)),
             *(self.operators.move() for _ in range(OPERATORS)),
+            self.operators.move_on(),
             self.programs.deploy(),
             self.programs.help(),
             self.recovery.back_up(),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sparecode cluster export-users` and `moves`: users go to another cluster."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from sparecode_client.cli.terminal.move_files import (
     facts,
     receipt_in,
     row,
+    slots_in,
     ticket_in,
     vouched,
     write_text,
@@ -176,6 +178,14 @@ def reclaim(
     reason: Annotated[
         str, typer.Option(metavar="TEXT", help="Reason, for the audit log.")
     ],
+    slots: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SLOTS",
+            help="Take back these slots alone, such as 7 or 0-99. The others stay as they "
+            "are.",
+        ),
+    ] = None,
 ) -> None:
     """
     Serve the slots of a move again, because no other cluster ever will.
@@ -188,12 +198,19 @@ def reclaim(
     how the move ended, it serves the users of a complete import: use it only if the
     source no longer has them. Another super administrator must approve it, if there is
     one; then run it again.
+
+    If the other cluster has moved the users of some slots on to a third one, name the
+    other slots: two clusters would serve the users who have moved on.
     """
+    first, last = (None, None) if slots is None else slots_in(slots)
     settings = settings_of(context)
     with settings.admin() as admin:
-        state = admin.reclaim_move(move, reason, request_id=settings.request_id)
+        reclaim_part = partial(
+            admin.reclaim_move, move, reason, first_slot=first, last_slot=last
+        )
+        state = reclaim_part(request_id=settings.request_id)
         while state is MoveState.RECLAIMING:
-            state = admin.reclaim_move(move, reason)
+            state = reclaim_part()
     if settings.output.is_json:
         settings.output.json({"move_id": move, "state": state})
         return

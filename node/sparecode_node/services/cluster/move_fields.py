@@ -25,6 +25,24 @@ def move_id(value: str) -> str:
     return fields.text("move_id", value, at_least=1, at_most=MOVE_ID_MAX)
 
 
+def part(first_slot: int | None, last_slot: int | None) -> range | None:
+    """Return a part of a move's slots; None: all. Raises `InvalidFieldError`."""
+    if first_slot is None and last_slot is None:
+        return None
+    if first_slot is None or last_slot is None:
+        raise InvalidFieldError(
+            "last_slot", "must be set with first_slot, or not at all"
+        )
+    check_slots(first_slot, last_slot)
+    return range(first_slot, last_slot + 1)
+
+
+def check_slots(first_slot: int, last_slot: int) -> None:
+    """Raise `InvalidFieldError` unless these are the ends of a range of slots."""
+    if not 0 <= first_slot <= last_slot < SLOTS:
+        raise InvalidFieldError("last_slot", f"must be 0 to {SLOTS - 1}, in order")
+
+
 def check_ticket(ticket: MoveTicket) -> None:
     """Raise `InvalidFieldError` for what is no ticket."""
     move_id(ticket.move_id)
@@ -44,8 +62,7 @@ def check_ticket(ticket: MoveTicket) -> None:
         _ANY_KEY.exchange(X25519PublicKey.from_public_bytes(ticket.public_key))
     except ValueError:
         raise InvalidFieldError("public_key", "must be a key of X25519") from None
-    if not 0 <= ticket.first_slot <= ticket.last_slot < SLOTS:
-        raise InvalidFieldError("last_slot", f"must be 0 to {SLOTS - 1}, in order")
+    check_slots(ticket.first_slot, ticket.last_slot)
     if not 0 < ticket.source_key_id < 2**31:
         raise InvalidFieldError("source_key_id", "must be the id of a key")
 

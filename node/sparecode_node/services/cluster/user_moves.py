@@ -15,7 +15,6 @@ from sparecode_node.domain.moves import (
     proof_of,
 )
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.slots import SLOTS
 from sparecode_node.queries import moves
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.moves import UserRows
@@ -161,8 +160,7 @@ class UserMoves:
         *same_administrators*: caller and approver vouch that an administrator of the
         source is the person of the same name here (I10).
         """
-        if not 0 <= first_slot <= last_slot < SLOTS:
-            raise InvalidFieldError("last_slot", f"must be 0 to {SLOTS - 1}, in order")
+        move_fields.check_slots(first_slot, last_slot)
         if len(source.public_key) != KEY_BYTES:
             raise InvalidFieldError("source", "must be the move key of a cluster")
         fields.text(
@@ -298,8 +296,9 @@ class UserMoves:
         while True:
             async with self._state.transaction() as transaction:
                 move = await moves.find(transaction, ticket.move_id)
+                is_whole = await moves.decides_all(transaction, ticket)
                 users = await moves.users_after(transaction, ticket, after, USERS_READ)
-            if move is None or move.state is not MoveState.LEAVING:
+            if move is None or move.state is not MoveState.LEAVING or not is_whole:
                 raise Refused(Rejected(Reason.MOVE_STEP, "the move is over"))
             if not users:
                 return
@@ -325,14 +324,29 @@ class UserMoves:
 
     @idempotent
     async def reclaim(
-        self, context: CallContext, *, move_id: str, reason: str
+        self,
+        context: CallContext,
+        *,
+        move_id: str,
+        reason: str,
+        first_slot: int | None = None,
+        last_slot: int | None = None,
     ) -> MoveOutcome:
-        """Serve the slots again without a receipt; `RECLAIMING`: users are left."""
+        """
+        Serve the slots again without a receipt; `RECLAIMING`: users are left.
+
+        With *first_slot* and *last_slot* these alone: the others stay as they are.
+        """
         fields.text("reason", reason, at_least=1, at_most=fields.NOTE_MAX)
-        deadline, result = await self._change(
-            context, ReclaimMove(move_id=move_fields.move_id(move_id), reason=reason)
+        part = move_fields.part(first_slot, last_slot)
+        command = ReclaimMove(
+            move_id=move_fields.move_id(move_id),
+            reason=reason,
+            first_slot=first_slot,
+            last_slot=last_slot,
         )
-        move = await self._move(move_id, result.index, deadline)
+        deadline, result = await self._change(context, command)
+        move = await self._move(move_id, result.index, deadline, part)
         return MoveOutcome(state=move.state)
 
     async def _change(
@@ -351,11 +365,17 @@ class UserMoves:
         result = await self._proposer.propose(context, session, deadline, command)
         return deadline, applied(result)
 
-    async def _move(self, move_id: str, index: int, deadline: Deadline) -> Move:
-        """Return a move as this node knows it after *index*."""
+    async def _move(
+        self,
+        move_id: str,
+        index: int,
+        deadline: Deadline,
+        part: range | None = None,
+    ) -> Move:
+        """Return a move, or its part, as this node knows it after *index*."""
         await self._replicator.wait_applied(index, timeout_s=deadline.left_s())
         async with self._state.transaction() as transaction:
-            move = await moves.find(transaction, move_id)
+            move = await moves.find_part(transaction, move_id, part)
         if move is None:
             raise Refused(_unknown(move_id))
         return move

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands that move users from one cluster to another (docs/clusters.md)."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Self
 
 from sparecode_node.domain.ids import KeyId
@@ -115,6 +115,16 @@ class ReclaimMove:
 
     move_id: str
     reason: str
+    first_slot: int | None = None
+    """Take back a part of the slots alone; None: all of them."""
+    last_slot: int | None = None
+
+    @property
+    def part(self) -> range | None:
+        """The slots to take back; None: all slots of the move."""
+        if self.first_slot is None or self.last_slot is None:
+            return None
+        return range(self.first_slot, self.last_slot + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,3 +132,9 @@ class DeleteMovedUsers:
     """Delete some users of slots that are gone, or of a canceled import."""
 
     move_id: str
+
+
+def ticket_of(command: FreezeUsers | EndMove) -> MoveTicket:
+    """Return the ticket in a command."""
+    names = (each.name for each in fields(MoveTicket))
+    return MoveTicket(**{name: getattr(command, name) for name in names})

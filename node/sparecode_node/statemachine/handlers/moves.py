@@ -36,6 +36,7 @@ from sparecode_node.statemachine.commands.moves import (
     FreezeUsers,
     ImportMovedUsers,
     PrepareMove,
+    ticket_of,
 )
 from sparecode_node.statemachine.handlers import keys, moved_users
 from sparecode_node.statemachine.tables import meta
@@ -119,7 +120,7 @@ def prepare_move(applying: Applying, command: PrepareMove) -> Rejected | None:
 
 def freeze_users(applying: Applying, command: FreezeUsers) -> Rejected | None:
     """Apply `FreezeUsers`."""
-    db, ticket = applying.db, _ticket(command)
+    db, ticket = applying.db, ticket_of(command)
     move = move_tables.find(db, command.move_id)
     if move is not None:
         if move.ticket != ticket:
@@ -139,23 +140,18 @@ def freeze_users(applying: Applying, command: FreezeUsers) -> Rejected | None:
             "the key ring no longer has the key that the target knows: cancel the move "
             "there, and prepare another with the present key"
         )
-    other = move_tables.not_served(db, first, last)
-    if other is not None:
-        return wrong_slots(
-            f"{in_words(first, last)} are not all served here: see the move "
-            f"{other.ticket.move_id}"
-        )
-    move_tables.begin(
-        db,
-        Move(
-            ticket=ticket,
-            state=MoveState.LEAVING,
-            key_id=ticket.source_key_id,
-            began_at_ms=applying.now_ms,
-        ),
+    slots = _to_freeze(applying, first, last)
+    if isinstance(slots, Rejected):
+        return slots
+    move = Move(
+        ticket=ticket,
+        state=MoveState.LEAVING,
+        key_id=ticket.source_key_id,
+        began_at_ms=applying.now_ms,
     )
+    move_tables.begin(db, move, slots)
     applying.detail = (
-        f"{in_words(first, last)} to cluster {ticket.target}; "
+        f"{slots_in_words(applying, move)} to cluster {ticket.target}; "
         f"the ticket is {ticket_words(ticket)}"
     )
     if ticket.same_administrators:
@@ -164,6 +160,35 @@ def freeze_users(applying: Applying, command: FreezeUsers) -> Rejected | None:
             "same name there"
         )
     return None
+
+
+def _to_freeze(applying: Applying, first: int, last: int) -> list[range] | Rejected:
+    """
+    Return which slots of a ticket to freeze: all of them, or those served after a restore.
+
+    A restored source has forgotten that a slot came back, and that it left with the
+    others. That slot stays as it is: this copy of its users is not the newest. A slot
+    whose move is open may be served again by the receipt of that move, so that one ends
+    first.
+    """
+    db = applying.db
+    blocking = [
+        move
+        for move in move_tables.newest_of_each(db, first, last)
+        if move.state in OPEN | ELSEWHERE
+    ]
+    if not blocking:
+        return [range(first, last + 1)]
+    served = move_tables.served(db, first, last)
+    still_open = next((move for move in blocking if move.state in OPEN), None)
+    has_users = any(move_tables.has_users(db, each[0], each[-1]) for each in served)
+    if has_users and still_open is None and meta.read(db, "not_open", 0):
+        return served
+    other = still_open or blocking[0]
+    return wrong_slots(
+        f"{in_words(first, last)} are not all served here: see the move "
+        f"{other.ticket.move_id}"
+    )
 
 
 def export_moved_users(
@@ -175,6 +200,12 @@ def export_moved_users(
         return move
     if move.state is not MoveState.LEAVING:
         return wrong_step(f"the move is over: it is {move.state}")
+    if not move_tables.decides_all(applying.db, move):
+        # The target would serve the other slots, too, and have no users there.
+        return wrong_slots(
+            "the move has frozen only some of its slots: cancel it in the target, and "
+            "prepare another"
+        )
     applying.detail = f"to cluster {move.ticket.target}"
     return None
 
@@ -297,7 +328,7 @@ def end_move(applying: Applying, command: EndMove) -> Rejected | None:
     slots may be on the way still. Nothing but its own ticket tells of it, so this needs
     an approval, and the number of such moves is limited.
     """
-    ticket = _ticket(command)
+    ticket = ticket_of(command)
     move = move_tables.find(applying.db, command.move_id)
     if move is None:
         if refused := _not_from_here(applying, ticket):
@@ -348,7 +379,7 @@ def delete_moved_users(
     due_ms = move.ended_at_ms + DELETED_AFTER_MS
     if move.state is MoveState.GONE and applying.now_ms < due_ms:
         return wrong_step("the users of slots that are gone are kept for a day")
-    about = in_short(move)
+    about = in_short(applying, move)
     if move.state is MoveState.LOST:
         # This copy is given up: the rest of it goes without another approval.
         move_tables.save(
@@ -383,7 +414,7 @@ def record_end(applying: Applying, move: Move, state: MoveState) -> None:
         applying.db, replace(move, state=state, ended_at_ms=applying.now_ms)
     )
     move_tables.forget_administrators(applying.db, move.ticket.move_id)
-    words = in_words(move.ticket.first_slot, move.ticket.last_slot)
+    words = slots_in_words(applying, move)
     applying.detail = f"{words}: {state}"
     applying.events.append(
         Event(
@@ -394,10 +425,18 @@ def record_end(applying: Applying, move: Move, state: MoveState) -> None:
     )
 
 
-def in_short(move: Move) -> str:
+def slots_in_words(applying: Applying, move: Move) -> str:
+    """Return the slots of a move, and how many of them it still decides about."""
+    first, last = move.ticket.first_slot, move.ticket.last_slot
+    decided = sum(map(len, move_tables.slots_of(applying.db, move)))
+    words = in_words(first, last)
+    return words if decided == last - first + 1 else f"{decided} of {words}"
+
+
+def in_short(applying: Applying, move: Move) -> str:
     """Return what an approver decides by: the slots, the state, the other cluster."""
     ticket = move.ticket
-    words = in_words(ticket.first_slot, ticket.last_slot)
+    words = slots_in_words(applying, move)
     if move.source_key:
         return f"{words}, {move.state}, from cluster {ticket.source}"
     return f"{words}, {move.state}, to cluster {ticket.target}"
@@ -416,21 +455,6 @@ _UNKNOWN_END = (
     "this cluster was restored or recovered since the move began, and does not know how "
     "it ended: see docs/clusters.md"
 )
-
-
-def _ticket(command: FreezeUsers | EndMove) -> MoveTicket:
-    return MoveTicket(
-        move_id=command.move_id,
-        first_slot=command.first_slot,
-        last_slot=command.last_slot,
-        source=command.source,
-        target=command.target,
-        source_key_id=command.source_key_id,
-        public_key=command.public_key,
-        activated_lock=command.activated_lock,
-        canceled_lock=command.canceled_lock,
-        same_administrators=command.same_administrators,
-    )
 
 
 def _find(applying: Applying, move_id: str, *, arriving: bool) -> Move | Rejected:

@@ -15,8 +15,10 @@ from sparecode_node.domain.moves import (
     SETTLED,
     Move,
     MoveState,
+    part_id,
 )
 from sparecode_node.domain.outcomes import Rejected, plural
+from sparecode_node.domain.slots import in_words
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.moves import ReclaimMove
 from sparecode_node.statemachine.handlers.emergency_access import void_live
@@ -29,6 +31,7 @@ from sparecode_node.statemachine.handlers.moves import (
     wrong_step,
 )
 from sparecode_node.statemachine.handlers.token_changes import raise_version
+from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables import moves as move_tables
 from sparecode_node.statemachine.tables import tokens as token_tables
 
@@ -43,16 +46,20 @@ def reclaim_move(applying: Applying, command: ReclaimMove) -> Rejected | None:
     Only people can know that the other cluster never serves them. The move is over in
     any case: its export is never imported, and its ticket freezes nothing again. A whole
     import whose end a restore lost becomes active, so the source gets its receipt.
+
+    Slots that are taken back alone become a move of their own; the rest stays as it is.
     """
-    move = move_tables.find(applying.db, command.move_id)
-    if move is None:
-        return unknown_move(command.move_id)
+    move = _wanted(applying, command)
+    if isinstance(move, Rejected):
+        return move
     if move.state in SETTLED:
         applying.detail = "its slots are served here"
         return None
     if refused := _problem(applying, move):
         return refused
-    about = in_short(move)
+    about = in_short(applying, move)
+    if command.part and move.ticket.move_id == command.move_id:
+        move = _split(applying, move, command.part)
     if move.state in ARRIVALS and not _is_whole(move):
         record_end(applying, move, MoveState.CLEARED)
         applying.detail = f"{about}; served here without users: {command.reason}"
@@ -88,6 +95,39 @@ def reclaim_move(applying: Applying, command: ReclaimMove) -> Rejected | None:
     return None
 
 
+def _wanted(applying: Applying, command: ReclaimMove) -> Move | Rejected:
+    """Return the move to take back, or the part of it: see `move_tables.find_part`."""
+    move, part = move_tables.find(applying.db, command.move_id), command.part
+    if move is None:
+        return unknown_move(command.move_id)
+    if part is None:
+        return move
+    first, last = move.ticket.first_slot, move.ticket.last_slot
+    if not first <= part[0] <= part[-1] <= last:
+        return wrong_slots(f"the move has {in_words(first, last)}")
+    found = move_tables.find_part(applying.db, command.move_id, part) or move
+    has_begun = found.ticket.move_id != command.move_id
+    if has_begun or found.state in SETTLED:
+        return found
+    if found.state is MoveState.RECLAIMING:
+        return wrong_step("all slots of the move are being taken back: go on with that")
+    if not move_tables.slots_of(applying.db, found):
+        return wrong_slots(
+            f"other moves decide about {in_words(part[0], part[-1])} since"
+        )
+    return found
+
+
+def _split(applying: Applying, move: Move, part: range) -> Move:
+    """Make a move of its own of the part that is taken back alone."""
+    slots = move_tables.slots_of(applying.db, move)
+    ticket = replace(move.ticket, move_id=part_id(move.ticket.move_id, part))
+    # The receipt of the whole move stays with that one.
+    part_of_it = replace(move, ticket=ticket, canceled=False)
+    move_tables.begin(applying.db, part_of_it, slots)
+    return part_of_it
+
+
 def _problem(applying: Applying, move: Move) -> Rejected | None:
     """Refuse a move that is under way, or whose slots left a moment ago."""
     if move.state is MoveState.RECLAIMING:
@@ -105,6 +145,14 @@ def _problem(applying: Applying, move: Move) -> Rejected | None:
             "the slots left this cluster a moment ago: attempts that it has turned away "
             "may still be repeated; try again in ten minutes"
         )
+    restored_at_ms = meta.read(applying.db, "epoch_at_ms", 0)
+    if move.began_at_ms <= restored_at_ms:
+        later = move_tables.taken_on(applying.db, move, restored_at_ms)
+        if later is not None:
+            return wrong_slots(
+                "its users have moved on since the backup, by the move "
+                f"{later.ticket.move_id}, which was frozen after the restore"
+            )
     if _is_whole(move):
         return None
     if move.state in ARRIVALS and move_tables.users_of(applying.db, move, 1):

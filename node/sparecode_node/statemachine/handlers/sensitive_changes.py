@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from sparecode_node.domain.administrators import Administrator
 from sparecode_node.domain.ids import AdministratorName
-from sparecode_node.domain.moves import SETTLED, MoveState
+from sparecode_node.domain.moves import SETTLED, Move, MoveState
 from sparecode_node.statemachine.applying import Applying
 from sparecode_node.statemachine.commands.administrators import (
     ChangePassword,
@@ -115,7 +115,7 @@ def _is_settled(
     lost the end, the users to be deleted are perhaps in no other cluster; the first
     deletion that is approved gives the whole copy up.
     """
-    move = move_tables.find(applying.db, command.move_id)
+    move = _move_of(applying, command)
     if isinstance(command, DeleteMovedUsers):
         return move is None or move.state is not MoveState.LOST or not move.pieces
     if move is None:
@@ -126,6 +126,12 @@ def _is_settled(
         MoveState.LEAVING,
         MoveState.ACTIVE,
     )
+
+
+def _move_of(applying: Applying, command: MoveStep) -> Move | None:
+    """Return the move that a step is about, or the part of it that is taken back."""
+    part = command.part if isinstance(command, ReclaimMove) else None
+    return move_tables.find_part(applying.db, command.move_id, part)
 
 
 def _rules(applying: Applying, name: AdministratorName) -> bool:
@@ -143,7 +149,7 @@ def basis_of_step(applying: Applying, command: MoveStep) -> str:
     """
     if isinstance(command, PrepareMove) and command.same_administrators:
         return administrator_tables.names_digest(applying.db)
-    move = move_tables.find(applying.db, command.move_id)
+    move = _move_of(applying, command)
     if move is None:
         return ""
     return f"{move.state} {move.ended_at_ms or ''}".rstrip()

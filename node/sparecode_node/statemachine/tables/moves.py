@@ -2,9 +2,18 @@
 """Rows of moves of users between clusters, and what they mean for each slot."""
 
 import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
 
 from sparecode_node.domain.ids import UserId
-from sparecode_node.domain.moves import ELSEWHERE, OPEN, Move, MoveState, MoveTicket
+from sparecode_node.domain.moves import (
+    ELSEWHERE,
+    OPEN,
+    Move,
+    MoveState,
+    MoveTicket,
+    part_id,
+)
 from sparecode_node.statemachine.tables.rows import Row, upsert
 
 MOVE_TABLES = """
@@ -110,11 +119,21 @@ def move_of(row: Row) -> Move:
     )
 
 
-def begin(db: sqlite3.Connection, move: Move) -> None:
-    """Save a new move: from now on it decides whether its slots are served."""
+def begin(
+    db: sqlite3.Connection, move: Move, decided: Iterable[range] | None = None
+) -> None:
+    """
+    Save a new move: from now on it decides whether its slots are served.
+
+    *decided*: it decides these alone; None: all slots of its ticket.
+    """
     save(db, move)
-    slots = {"first": move.ticket.first_slot, "last": move.ticket.last_slot}
-    db.execute(_DECIDES, {**slots, "move_id": move.ticket.move_id})
+    ticket = move.ticket
+    if decided is None:
+        decided = [range(ticket.first_slot, ticket.last_slot + 1)]
+    for slots in decided:
+        ends = {"first": slots[0], "last": slots[-1]}
+        db.execute(_DECIDES, {**ends, "move_id": ticket.move_id})
 
 
 def save(db: sqlite3.Connection, move: Move) -> None:
@@ -154,6 +173,19 @@ def find(db: sqlite3.Connection, move_id: str) -> Move | None:
         f"SELECT {COLUMNS} FROM moves WHERE move_id = ?", (move_id,)
     ).fetchone()
     return move_of(row) if row else None
+
+
+def find_part(db: sqlite3.Connection, move_id: str, slots: range | None) -> Move | None:
+    """
+    Return the part of a move that is taken back alone, or a move as a whole.
+
+    A part that has not begun has the id and state of its move.
+    """
+    move = find(db, move_id)
+    if move is None or slots is None:
+        return move
+    ticket = replace(move.ticket, first_slot=slots[0], last_slot=slots[-1])
+    return find(db, part_id(move_id, slots)) or replace(move, ticket=ticket)
 
 
 def record_administrators(db: sqlite3.Connection, move_id: str) -> int:
@@ -229,10 +261,34 @@ def newest_of_each(db: sqlite3.Connection, first: int, last: int) -> list[Move]:
     return [move_of(row) for row in rows]
 
 
-def not_served(db: sqlite3.Connection, first: int, last: int) -> Move | None:
-    """Return a move because of which one of these slots is not served; None: all are."""
-    moves = newest_of_each(db, first, last)
-    return next((move for move in moves if move.state in OPEN | ELSEWHERE), None)
+def served(db: sqlite3.Connection, first: int, last: int) -> list[range]:
+    """Return which of these slots are served, as ranges in their order."""
+    rows = db.execute(
+        "SELECT slot, state FROM moved_slots JOIN moves USING (number) "
+        "WHERE slot BETWEEN ? AND ?",
+        (first, last),
+    )
+    unserved = {slot for slot, state in rows if state in OPEN | ELSEWHERE}
+    return _ranges(slot for slot in range(first, last + 1) if slot not in unserved)
+
+
+def taken_on(db: sqlite3.Connection, move: Move, since_ms: int) -> Move | None:
+    """
+    Return a later move from here that has some of the slots that a move decides.
+
+    It has begun after *since_ms*, in a cluster that did not serve these slots then.
+    """
+    slots = slots_of(db, move)
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM moves WHERE state IN (?, ?) AND began_at_ms >= ? "
+        "AND number > (SELECT number FROM moves WHERE move_id = ?) ORDER BY number",
+        (MoveState.LEAVING, MoveState.GONE, since_ms, move.ticket.move_id),
+    )
+    for later in map(move_of, rows):
+        first, last = later.ticket.first_slot, later.ticket.last_slot
+        if any(first <= each[-1] and each[0] <= last for each in slots):
+            return later
+    return None
 
 
 def has_users(db: sqlite3.Connection, first: int, last: int) -> bool:
@@ -250,8 +306,18 @@ def slots_of(db: sqlite3.Connection, move: Move) -> list[range]:
         "AND number = (SELECT number FROM moves WHERE move_id = ?) ORDER BY slot",
         (move.ticket.first_slot, move.ticket.last_slot, move.ticket.move_id),
     )
+    return _ranges(slot for (slot,) in rows)
+
+
+def decides_all(db: sqlite3.Connection, move: Move) -> bool:
+    """Return whether a move decides about all slots of its ticket."""
+    first, last = move.ticket.first_slot, move.ticket.last_slot
+    return slots_of(db, move) == [range(first, last + 1)]
+
+
+def _ranges(slots: Iterable[int]) -> list[range]:
     found: list[range] = []
-    for (slot,) in rows:
+    for slot in slots:
         if found and found[-1].stop == slot:
             found[-1] = range(found[-1].start, slot + 1)
         else:

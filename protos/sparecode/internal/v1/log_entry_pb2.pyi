@@ -5485,21 +5485,36 @@ class ReclaimMove(_message.Message):
 
     MOVE_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FIRST_SLOT_FIELD_NUMBER: _builtins.int
+    LAST_SLOT_FIELD_NUMBER: _builtins.int
     move_id: _builtins.str
     """The move."""
     reason: _builtins.str
     """Why, for the audit log."""
+    first_slot: _builtins.int
+    """The first slot to take back. Absent, like the last one: all slots of the move."""
+    last_slot: _builtins.int
+    """The last slot to take back."""
     def __init__(
         self,
         *,
         move_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        first_slot: _builtins.int | None = ...,
+        last_slot: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_slot", b"_first_slot", "_last_slot", b"_last_slot", "first_slot", b"first_slot", "last_slot", b"last_slot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["move_id", b"move_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_slot", b"_first_slot", "_last_slot", b"_last_slot", "first_slot", b"first_slot", "last_slot", b"last_slot", "move_id", b"move_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__first_slot: _TypeAlias = _typing.Literal["first_slot"]  # noqa: Y015
+    _WhichOneofArgType__first_slot: _TypeAlias = _typing.Literal["_first_slot", b"_first_slot"]  # noqa: Y015
+    _WhichOneofReturnType__last_slot: _TypeAlias = _typing.Literal["last_slot"]  # noqa: Y015
+    _WhichOneofArgType__last_slot: _TypeAlias = _typing.Literal["_last_slot", b"_last_slot"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_slot) -> _WhichOneofReturnType__first_slot | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_slot) -> _WhichOneofReturnType__last_slot | None: ...
 
 Global___ReclaimMove: _TypeAlias = ReclaimMove  # noqa: Y015
 
