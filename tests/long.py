@@ -27,10 +27,11 @@ def long(values: Iterable[Any]) -> list[Any]:
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, exitstatus: int
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     """Write the page if every test passed, or was skipped."""
-    if exitstatus != pytest.ExitCode.OK:
+    # The processes of pytest-xdist also end so, each with its own part of the tests.
+    if hasattr(config, "workerinput") or exitstatus != pytest.ExitCode.OK:
         return
     found = terminalreporter.stats
     numbers = {
