@@ -230,7 +230,7 @@ class FastBuilder(Builder):
         return (
             *(token.serial, "totp", "sha1", 6, 30, token.sealed_seed, token.key_id),
             *("prepended", None, 1, user_id(number), pin.verifier, pin.key_id, -1, 0),
-            *(int(self._population.has_codes(number)), "deny", b"", 0, 0),
+            *(int(self._population.has_codes(number)), "deny", b"", 0, 0, -1),
         )
 
     def _save_codes(self, numbers: list[int]) -> None:
