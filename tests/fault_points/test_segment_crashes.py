@@ -25,12 +25,12 @@ from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.sealed_events import SealedEvents, file_of
-from sparecode_node.statemachine.snapshots import write_snapshot
 from tests.fault_points.strikes import Action, actions_at
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_notices import add_users
 from tests.services.test_segments import (
     EVENTS,
+    another_member,
     discard,
     kept,
     linked,
@@ -70,11 +70,7 @@ async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
 async def whole(node: OneNode, tmp_path: Path) -> AsyncIterator[SegmentKeeper]:
     """Return another member, which has all segments."""
     assert node
-    path = tmp_path / "other.db"
-    write_snapshot(tmp_path / "local.db", path)
-    sealed_events.create(path)
-    async with kept(path) as keeper:
-        await keeper.step()
+    async with another_member(tmp_path / "local.db") as keeper:
         yield keeper
 
 

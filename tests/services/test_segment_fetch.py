@@ -19,10 +19,16 @@ from sparecode_node.replication.links.segment_exchange import (
 from sparecode_node.services.cluster import segments as keeping
 from sparecode_node.services.cluster.segments import SegmentKeeper
 from sparecode_node.statemachine import audit, sealed_events
-from sparecode_node.statemachine.snapshots import write_snapshot
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_notices import add_users
-from tests.services.test_segments import EVENTS, joined, kept, linked, stored_numbers
+from tests.services.test_segments import (
+    EVENTS,
+    another_member,
+    joined,
+    kept,
+    linked,
+    stored_numbers,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -50,11 +56,7 @@ async def node(tmp_path: Path) -> AsyncIterator[OneNode]:
 async def whole(node: OneNode, tmp_path: Path) -> AsyncIterator[SegmentKeeper]:
     """Return another member, which has all of them."""
     assert node
-    path = tmp_path / "other.db"
-    write_snapshot(tmp_path / "local.db", path)
-    sealed_events.create(path)
-    async with kept(path) as keeper:
-        await keeper.step()
+    async with another_member(tmp_path / "local.db") as keeper:
         yield keeper
 
 

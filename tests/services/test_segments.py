@@ -123,6 +123,17 @@ async def kept(
         keeper._file.close()
 
 
+@contextlib.asynccontextmanager
+async def another_member(state: Path) -> AsyncIterator[SegmentKeeper]:
+    """Yield the keeper of another member, which has stored all segments of a state."""
+    path = state.with_name("other.db")
+    write_snapshot(state, path)
+    sealed_events.create(path)
+    async with kept(path) as keeper:
+        await keeper.step()
+        yield keeper
+
+
 def stored_numbers(path: Path) -> list[int]:
     with contextlib.closing(sqlite3.connect(file_of(path))) as db:
         rows = db.execute("SELECT number FROM stored_segments ORDER BY number")
@@ -286,11 +297,7 @@ async def joined(node: OneNode, folder: Path) -> AsyncIterator[Path]:
 @pytest_asyncio.fixture
 async def whole(node: OneNode, tmp_path: Path) -> AsyncIterator[SegmentKeeper]:
     """Return another member, which has the log in both of its files."""
-    path = tmp_path / "other.db"
-    write_snapshot(tmp_path / "local.db", path)
-    sealed_events.create(path)
-    async with kept(path) as keeper:
-        await keeper.step()
+    async with another_member(tmp_path / "local.db") as keeper:
         yield keeper
 
 
