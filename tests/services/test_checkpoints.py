@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,28 @@ def test_checksums_of_another_format_are_made_again(tmp_path: Path) -> None:
     sums.close()
     assert None not in [sums.get(page) for page in range(1, len(sums) + 1)]
     assert len(sums) == (tmp_path / "state.db").stat().st_size // PAGE
+
+
+def test_checksums_of_a_large_database_take_little_memory(tmp_path: Path) -> None:
+    """A million users are 370,000 pages, and nodes have 250 MB. The file has 8 bytes each."""
+    pages, database = 20_000, tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        db.execute("PRAGMA page_size = 512")
+        db.execute("CREATE TABLE blobs (blob BLOB)")
+        db.execute("INSERT INTO blobs VALUES (randomblob(?))", (pages * 512,))
+        db.commit()
+    made, read = (PageSums(tmp_path / "state.db-pages") for _ in range(2))
+    for step in (lambda: made.compute(database), made.rewrite, read.load):
+        tracemalloc.start()
+        step()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 40 * pages + 200_000
+    made.close()
+    assert [read.get(page) for page in range(1, pages + 1)] == [
+        made.get(page) for page in range(1, pages + 1)
+    ]
+    assert len(read) == len(made) > pages
 
 
 def test_frames_that_were_not_copied_may_be_lost(tmp_path: Path) -> None:

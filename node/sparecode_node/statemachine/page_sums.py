@@ -24,7 +24,7 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,7 @@ class PageSums:
             if zlib.crc32(data[at:end]) != _CRC.unpack_from(data, end)[0]:
                 break
             records = data[at + _BATCH.size : end]
-            self.take(pages, dict(_RECORD.iter_unpack(records)))
+            self._take(pages, _RECORD.iter_unpack(records))
             self.copied = Copied(salt, frames)
             at = end + _CRC.size
         return True
@@ -118,24 +118,22 @@ class PageSums:
 
         *copied*: the log that the pages are from.
         """
-        self.take(pages, sums)
+        self._take(pages, sums.items())
         self.copied = copied
         if self._fd < 0 or self._size > max(_APPENDED_MAX, 2 * self._written):
             self.rewrite()
             return
-        batch = _batch(pages, sums, copied)
+        batch = _batch(pages, len(sums), sums.items(), copied)
         _write(self._fd, batch)
         os.fdatasync(self._fd)
         self._size += len(batch)
 
     def rewrite(self) -> None:
         """Write the whole file again, under another name first; return when it is on disk."""
-        known = {
-            page: value
-            for page, value in enumerate(self._sums, start=1)
-            if value != _UNKNOWN
-        }
-        data = MAGIC + _batch(len(self._sums), known, self.copied)
+        pages = len(self._sums)
+        known = (each for each in enumerate(self._sums, start=1) if each[1] != _UNKNOWN)
+        count = pages - self._sums.count(_UNKNOWN)
+        data = MAGIC + _batch(pages, count, known, self.copied)
         new = self._path.with_name(f"{self._path.name}.new")
         new.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -153,11 +151,15 @@ class PageSums:
             os.close(self._fd)
             self._fd = -1
 
-    def take(self, pages: int, sums: Mapping[int, int]) -> None:
-        """Change what is in memory only."""
+    def compute(self, database: Path) -> None:
+        """Take those of a database as it is."""
+        self._sums = array.array("q", _page_sums(database))
+
+    def _take(self, pages: int, sums: Iterable[tuple[int, int]]) -> None:
+        # A large database has 300,000 pages or more: a dict of them would take 40 MB.
         del self._sums[pages:]
         self._sums.extend([_UNKNOWN] * (pages - len(self._sums)))
-        for page, value in sums.items():
+        for page, value in sums:
             if page <= pages:  # A later commit in the same batch has dropped it.
                 self._sums[page - 1] = value
 
@@ -194,7 +196,7 @@ def open_page_sums(database: Path) -> PageSums:
         if not intact.frames:  # SQLite may begin the log again, with the same salt.
             sums.copied = Copied()
     else:
-        sums.take(*_sums_of(database))
+        sums.compute(database)
     sums.rewrite()
     return sums
 
@@ -263,11 +265,6 @@ def _lost(page: int) -> LostWriteError:
     )
 
 
-def _sums_of(database: Path) -> tuple[int, dict[int, int]]:
-    sums = dict(enumerate(_page_sums(database), start=1))
-    return len(sums), sums
-
-
 def _page_sums(database: Path) -> Iterator[int]:
     """Yield the checksum of each page."""
     with database.open("rb") as file:
@@ -290,10 +287,17 @@ def write_again(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _batch(pages: int, sums: Mapping[int, int], copied: Copied) -> bytes:
-    records = b"".join(_RECORD.pack(page, value) for page, value in sums.items())
-    data = _BATCH.pack(pages, len(sums), copied.salt, copied.frames) + records
-    return data + _CRC.pack(zlib.crc32(data))
+def _batch(
+    pages: int, count: int, sums: Iterable[tuple[int, int]], copied: Copied
+) -> bytes:
+    """Return a batch with *count* checksums, each with its page."""
+    data = bytearray(_BATCH.size + count * _RECORD.size)
+    _BATCH.pack_into(data, 0, pages, count, copied.salt, copied.frames)
+    for at, (page, value) in zip(
+        range(_BATCH.size, len(data), _RECORD.size), sums, strict=True
+    ):
+        _RECORD.pack_into(data, at, page, value)
+    return bytes(data + _CRC.pack(zlib.crc32(data)))
 
 
 def _write(fd: int, data: bytes) -> None:
