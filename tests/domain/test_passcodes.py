@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readings of a passcode that a user types."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from sparecode_node.domain.passcodes import (
     evaluations,
     is_lettered,
     normalized,
+    read_alike,
     splits,
 )
 from sparecode_node.domain.pins import pin_problem
@@ -258,6 +261,30 @@ def test_letters_in_pins_and_codes_without_any_cost_a_hash_more(
 ) -> None:
     """(T4) And every further length a PIN, if no other code has it, and a code."""
     assert evaluations(policy) == count
+
+
+@given(
+    policy=POLICIES,
+    other=POLICIES,
+    waits=st.integers(1, 10),
+    passcode=st.text("01289ABZ!", max_size=24),
+)
+def test_policies_that_read_alike_have_the_same_readings(
+    policy: Policy, other: Policy, waits: int, passcode: str
+) -> None:
+    """(T2) What was computed under one is right under the other."""
+    other = replace(other, lock_from_failures=waits)
+    if read_alike(policy, other):
+        assert splits(passcode, policy) == splits(passcode, other)
+        assert evaluations(policy) == evaluations(other)
+
+
+@pytest.mark.parametrize("other", [LETTERS, FIGURES, LONG, TWO, THREE])
+def test_only_what_changes_the_readings_makes_attempts_stale(other: Policy) -> None:
+    """(T2) Attempts that are on their way outlast any other change of the policy."""
+    assert not read_alike(Policy(), other)
+    changed = replace(other, version=7, lock_from_failures=2, factor_off_at_failures=9)
+    assert read_alike(other, changed)
 
 
 @pytest.mark.parametrize(

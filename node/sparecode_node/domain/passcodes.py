@@ -98,6 +98,16 @@ def evaluations(policy: Policy) -> int:
     return len({*DIGITS, *lengths}) + len(lengths)
 
 
+def read_alike(before: Policy, after: Policy) -> bool:
+    """Return whether passcodes have the same readings and hashes under both (T2, T4)."""
+    return _form(before) == _form(after)
+
+
+def _form(policy: Policy) -> tuple[object, ...]:
+    """Return all that `splits` and `evaluations` read."""
+    return policy.pin_letters, policy.code_lengths, has_letters(policy.code_alphabet)
+
+
 def has_letters(alphabet: str) -> bool:
     """Return whether every emergency code of this alphabet holds a letter (I5)."""
     return any(symbol.isalpha() for symbol in alphabet)

@@ -273,6 +273,13 @@ def raise_to(db: sqlite3.Connection, level: int) -> int:
     return read(db)
 
 
+ATTEMPTS_OUTLAST_POLICIES = 2
+"""
+From here on, a change of the policy makes no attempt stale unless passcodes are read
+otherwise under it (T2).
+"""
+
+
 MOVES = 2
 """
 From here on, a restore keeps the ids that the cluster had: tickets of moves name them.

@@ -23,7 +23,7 @@ from sparecode_node.domain.ids import KeyId, TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.passcodes import Reading
+from sparecode_node.domain.passcodes import Reading, read_alike
 from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.domain.personal_notices import Told
 from sparecode_node.domain.pins import NewPin
@@ -35,7 +35,12 @@ from sparecode_node.statemachine.commands.authentication import (
     Authenticate,
     ContinueAuthentication,
 )
-from sparecode_node.statemachine.feature_level import FORMER_CODES, UNJUDGED_PINS
+from sparecode_node.statemachine.feature_level import (
+    ATTEMPTS_OUTLAST_POLICIES,
+    FORMER_CODES,
+    UNJUDGED_PINS,
+)
+from sparecode_node.statemachine.handlers.policy import find_version
 from sparecode_node.statemachine.results import Authenticated, Decision, Result
 from sparecode_node.statemachine.tables import agent_keys as key_tables
 from sparecode_node.statemachine.tables import agents as agent_tables
@@ -57,7 +62,7 @@ DECISIONS = {
 def authenticate(applying: Applying, command: Authenticate) -> Result:
     """Apply `Authenticate`."""
     user = applying.person
-    if _stale(applying, command, user):
+    if not _is_read_alike(applying, command) or _stale(applying, command, user):
         return Rejected(Reason.STALE_PARAMETERS)
     factors = _factors(command)
     attempt = _attempt(
@@ -96,7 +101,10 @@ def continue_authentication(
 ) -> Result:
     """Apply `ContinueAuthentication`."""
     user = applying.person
-    if _stale(applying, command, user):
+    # The rules of new PINs are in the policy: they are checked again.
+    if command.policy_version != applying.policy.version or _stale(
+        applying, command, user
+    ):
         return Rejected(Reason.STALE_PARAMETERS)
     challenge = command.challenge
     attempt = _attempt(applying, command, user, factors=(Factor.TOKEN,))
@@ -180,12 +188,30 @@ def is_under_replaced_tag(applying: Applying) -> bool:
 def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
     """Return whether the candidates were computed for another state (T2)."""
     user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
-    return (
-        command.user_id,
-        command.auth_version,
-        command.policy_version,
-        command.key_id,
-    ) != (user_id, version, applying.policy.version, applying.keys.active)
+    return (command.user_id, command.auth_version, command.key_id) != (
+        user_id,
+        version,
+        applying.keys.active,
+    )
+
+
+def _is_read_alike(applying: Applying, command: Authenticate) -> bool:
+    """
+    Return whether passcodes are read under the current policy as the node has read this.
+
+    The current policy decides in any case. Without this, each change would make the nodes
+    compute all attempts again that are on their way (T2).
+    """
+    version, policy = command.policy_version, applying.policy
+    if version == policy.version:
+        return True
+    if (
+        applying.feature_level < ATTEMPTS_OUTLAST_POLICIES
+        or not 0 < version < policy.version
+    ):
+        return False
+    former = find_version(applying.db, version)
+    return former is not None and read_alike(former, policy)
 
 
 def _under_other_keys(attempt: Attempt, command: Authenticate) -> bool:

@@ -36,6 +36,14 @@ def find_policy(db: sqlite3.Connection) -> Policy | None:
     return Policy(**json.loads(row[0])) if row else None
 
 
+def find_version(db: sqlite3.Connection, version: int) -> Policy | None:
+    """Return a version of the policy, in force or former; None: there was none."""
+    row = db.execute(
+        "SELECT value FROM policy WHERE version = ?", (version,)
+    ).fetchone()
+    return Policy(**json.loads(row[0])) if row else None
+
+
 FIELD_LEVELS = {
     "reset_delay_ms": feature_level.DELAYED_RESETS,
     "rotate_after_removal": feature_level.MEMBERS_ARE_POWER,
