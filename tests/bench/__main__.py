@@ -30,17 +30,25 @@ from tests.bench import (
     storage,
 )
 from tests.bench import limits as ceilings
+from tests.bench.bulk import populate_by_rows
 from tests.bench.estate import Estate
 from tests.bench.harness import CORES, Bench
 from tests.bench.limits import Limits
 from tests.bench.plot import draw
-from tests.bench.population import Population
+from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import ALL_OF_IT, Report
 from tests.results import ROOT
 
 GROWING = (1000, 10_000)
 """Numbers of users that the large estate is compared with."""
 MINUTES_MAX = 45
+ALL_LOADS_S, LOADS_OF_ONE_S = 360, 100
+"""
+Of the loads with codes and production hashing, on three nodes and on one, and some more.
+
+They use no more codes than all cores can hash in this time.
+"""
+USERS_OF_PRODUCTION = 2400 * max(2, CORES)
 CLOCK_MONOTONIC_COARSE = 6
 """It moves with the kernel's tick, after which another session gets a core (time(7))."""
 
@@ -110,7 +118,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
 
     with (
         bench.part("Production hashing, three nodes"),
-        production(folder / "production-3", 2400 * max(2, CORES), nodes=3) as estate_3,
+        production(folder / "production-3", 3, most(bench, ALL_LOADS_S)) as estate_3,
     ):
         authentication.production(bench, estate_3)
         part("Either library", lambda: hashing.compare(bench, estate_3))
@@ -132,7 +140,7 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
         )
     with (
         bench.part("Production hashing, one node"),
-        production(folder / "production-1", 600 * max(2, CORES), nodes=1) as estate_1,
+        production(folder / "production-1", 1, most(bench, LOADS_OF_ONE_S)) as estate_1,
     ):
         authentication.one_node_production(bench, estate_1)
     with (
@@ -184,16 +192,32 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             part("Snapshots", lambda: recovery.snapshots(bench, large))
 
 
-def production(directory: Path, users: int, *, nodes: int) -> Estate:
-    """Return a cluster with production hashing, each node in its own session."""
-    population = Population(users=users, profile="production", own_token_each=2)
-    return Estate(directory, population, nodes=nodes, own_sessions=True)
+def most(bench: Bench, seconds: float) -> int:
+    """Return how many attempts all cores can hash in this time."""
+    return int(seconds * bench.limits.argon2id_per_s / authentication.EVALUATIONS)
+
+
+def production(directory: Path, nodes: int, codes: int) -> Estate:
+    """
+    Return a cluster with production hashing, each node in its own session.
+
+    It has no more codes than its loads can use: the build hashes each of them.
+    """
+    population = Population(
+        users=USERS_OF_PRODUCTION,
+        profile="production",
+        own_token_each=2,
+        usable=min(USERS_OF_PRODUCTION, 2 * (codes // CODES_EACH + 1)),
+    )
+    return Estate(
+        directory, population, nodes=nodes, own_sessions=True, build=populate_by_rows
+    )
 
 
 def estate(directory: Path, users: int, *, nodes: int = 3) -> Estate:
     """Return a cluster with cheap hashing and *users* users."""
     population = Population(users=users, profile="testing")
-    return Estate(directory, population, nodes=nodes)
+    return Estate(directory, population, nodes=nodes, build=populate_by_rows)
 
 
 if __name__ == "__main__":

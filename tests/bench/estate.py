@@ -101,6 +101,7 @@ class Estate:
         for _ in itertools.islice(self._codes, self._taken):
             pass
         self._shown: dict[int, str] = {}
+        self._owner_of: dict[str, int] = {}
         self._tokens = self._all_tokens()
         self.bearer = ""
 
@@ -178,12 +179,18 @@ class Estate:
             for number in self.population.signing_in
             if not self.population.has_codes(number)
         ]
+        passed_by = 0
         for number in itertools.cycle(owners):
             code = self.population.tokencode(number, time.time())
             if self._shown.get(number) == code:
-                return  # Every current tokencode is used.
-            self._shown[number] = code
-            yield self._request(number, PIN + code)
+                passed_by += 1
+                if passed_by == len(owners):
+                    return  # Every current tokencode is used.
+                continue
+            passed_by, self._shown[number] = 0, code
+            request = self._request(number, PIN + code)
+            self._owner_of[request] = number
+            yield request
 
     def _request(self, number: int, passcode: str) -> str:
         return (
@@ -198,10 +205,18 @@ class Estate:
             .hex()
         )
 
-    def take(self, kind: str, count: int) -> tuple[str, ...]:
-        """Return *count* authentication requests, none of which was sent before."""
-        source = self._codes if kind == "code" else self._tokens
-        taken = tuple(itertools.islice(source, count))
+    def take(self, kind: str, count: int, *, or_fewer: bool = False) -> tuple[str, ...]:
+        """
+        Return *count* authentication requests, none of which was sent before.
+
+        Raises `ValueError` if there are not as many codes, or none at all (*or_fewer*).
+        With tokencodes, half as many are enough.
+        """
+        if kind == "token":
+            self._owner_of.clear()
+        taken = tuple(
+            itertools.islice(self._codes if kind == "code" else self._tokens, count)
+        )
         if kind == "token" and len(taken) < count:
             few = len(taken) < count / 2
             if few:
@@ -210,10 +225,9 @@ class Estate:
             self._tokens = self._all_tokens()
             if few:  # Otherwise the load would end at once.
                 taken = tuple(itertools.islice(self._tokens, count))
-        if not taken or (kind == "code" and len(taken) < count):
+        if not taken or (kind == "code" and len(taken) < count and not or_fewer):
             if kind == "code":
                 self._codes = iter(taken)
-            # A load that ends early would not last as long as reported.
             raise ValueError(
                 f"the estate has {len(taken)} unused {kind}s left, not {count}"
             )
@@ -226,10 +240,14 @@ class Estate:
         self._taken += count
         self._write_built()
 
-    def give_back(self, requests: Sequence[str]) -> None:
-        """Return requests with codes that were taken and not sent."""
-        self._codes = itertools.chain(requests, self._codes)
-        self._take(-len(requests))
+    def give_back(self, kind: str, requests: Sequence[str]) -> None:
+        """Return requests that were taken last and not sent."""
+        if kind == "code":
+            self._codes = itertools.chain(requests, self._codes)
+            self._take(-len(requests))
+        else:  # Its tokencode may be an old one by then: its token's turn comes again.
+            for request in requests:
+                del self._shown[self._owner_of.pop(request)]
 
     # --- Loads
 
@@ -249,11 +267,14 @@ class Estate:
 
         Every passcode is right, so a refusal is an error. A single client calls a
         replica, as two of three clients do. Replicas take longer than the primary.
+
+        Raises `ValueError` after a refusal, and if the load ended because the estate
+        had fewer codes left than *calls*.
         """
         certificates = self.cluster.certificates
         alone = clients == 1 and len(self.cluster.nodes) > 1
         nodes = via or ([self.replica()] if alone else self.cluster.nodes)
-        requests = self.take(kind, calls)
+        requests = self.take(kind, calls, or_fewer=True)
         run = self.do(
             Load(
                 addresses=tuple(node.agents_address for node in nodes),
@@ -268,8 +289,10 @@ class Estate:
                 keeps_answers=keeps_answers,
             )
         )
-        if kind == "code":
-            self.give_back(requests[run.measured.sent :])
+        self.give_back(kind, requests[run.measured.sent :])
+        if kind == "code" and run.measured.sent == len(requests) < calls:
+            # It did not last as long as reported.
+            raise ValueError(f"the estate had {len(requests)} unused codes left")
         refused = run.measured.answered - run.measured.accepted
         if refused:
             raise ValueError(

@@ -15,6 +15,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from rich.console import Console
 
+from sparecode.v1 import authentication_pb2
 from sparecode_client import Policy
 from tests.bench import administration, authentication, overload, refusals
 from tests.bench import estate as estates
@@ -446,10 +447,31 @@ def test_too_few_tokencodes_for_a_load_wait_for_the_next_step(
     monkeypatch.setattr(time, "sleep", lambda s: now.append(now.pop() + s))
     estate = Estate.__new__(Estate)
     estate.population = Population(users=40, profile="testing")
-    estate._shown, estate._tokens = {}, estate._all_tokens()
+    estate._shown, estate._owner_of = {}, {}
+    estate._tokens = estate._all_tokens()
     assert len(estate.take("token", 8)) == 8
     assert len(estate.take("token", 8)) == 8
     assert now == [60]
+
+
+def test_tokencodes_that_were_not_sent_are_used_in_the_same_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise most of a run would be waits for the next one."""
+    monkeypatch.setattr(time, "time", lambda: 59.0)
+    monkeypatch.setattr(time, "sleep", Mock(side_effect=AssertionError))
+    estate = Estate.__new__(Estate)
+    estate.population = Population(users=40, profile="testing")
+    estate._shown, estate._owner_of = {}, {}
+    estate._tokens = estate._all_tokens()
+    first = estate.take("token", 8)
+    estate.give_back("token", first[2:])
+    second = estate.take("token", 8)
+    names = [
+        authentication_pb2.AuthenticateRequest.FromString(bytes.fromhex(each)).username
+        for each in (*first[:2], *second)
+    ]
+    assert len(set(names)) == len(names) == 10
 
 
 @pytest.mark.long
@@ -473,7 +495,7 @@ def test_an_estate_made_without_the_cluster_is_usable(
         issued = estate.issue(clients=2, seconds=3, count=10)
         assert set(issued.measured.codes) == {"OK"}
         with pytest.raises(ValueError, match="unused codes left"):
-            estate.authenticate(clients=1, seconds=1, calls=64 * CODES_EACH)
+            estate.authenticate(clients=8, seconds=120, calls=64 * CODES_EACH)
         again = estate._request(0, PIN + population.code(0, 1))
         monkeypatch.setattr(estate, "take", lambda *_: (again,))
         with pytest.raises(ValueError, match="1 of 1 right passcodes were refused"):

@@ -304,7 +304,7 @@ def test_a_kept_estate_goes_on_with_the_codes_that_are_left(tmp_path: Path) -> N
 
     first = estate()
     taken = first.take("code", 10)
-    first.give_back(taken[7:])
+    first.give_back("code", taken[7:])
     assert first.take("code", 3) == taken[7:]
     with pytest.raises(ValueError, match="unused codes left"):
         first.take("code", 6 * CODES_EACH)
