@@ -506,7 +506,7 @@ bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in th
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.hashing
 
 .PHONY: bench-shed
-bench-shed: $(INSTALLED) ## Compare how soon shed callers hear of it, and what that costs: 6 minutes
+bench-shed: $(INSTALLED) ## Compare how soon shed calls are answered, and what that costs: 6 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.shed
 
 .PHONY: bench-elections
