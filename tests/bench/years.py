@@ -57,8 +57,13 @@ VOTES_S = 120.0
 """How long a new node that serves may take until it votes."""
 FETCHED = 5
 """Segments whose fetching is measured; a node that joined has hundreds to fetch."""
-STARTS = 3
-"""In a round: two thirds of a start are imports, whose time varies."""
+STARTS, TURNS, JOINS = 3, 3, 2
+"""
+Starts of a node, turns of the work on its files, and joins, in a round.
+
+The cost of each varies by a tenth and more on a shared machine: many ratios have a
+median that is known better.
+"""
 WHOLE_BACKUP = "backup with sealed events"
 """The default of `sparecode cluster backup`. Its cost grows with the events in it."""
 PORTS = "ports.json"
@@ -219,17 +224,24 @@ def measure_node(
         until(lambda: pair.sign_in().returncode == 0)
         for page, took in measure_pages(pair, node, within=within).items():
             measured.add(page, took)
-        wait_idle([node])
-        joined = join(pair, cluster, name, ready_s=READY_S, votes_s=VOTES_S)
-        fetched = fetch_cpu_s(node, joined.node)
-        votes = joined.votes.result()
-        for step, took in (("serves", joined.serves), ("votes", votes)):
-            measured.add(f"join until it {step}, s", took.seconds)
-            measured.add(f"join until it {step}, CPU s", took.cpu_s)
-        measured.add("a sealed segment fetched after the join, CPU s", fetched)
-        remove(pair, joined.node)
+        for _ in range(JOINS):
+            wait_idle([node])
+            measure_join(pair, name, measured)
     finally:
         node.stop()
+
+
+def measure_join(pair: Pair, name: str, measured: Measured) -> None:
+    """Measure the join of a new node, and remove it."""
+    node = pair.machines[name]
+    joined = join(pair, pair.one(name), name, ready_s=READY_S, votes_s=VOTES_S)
+    fetched = fetch_cpu_s(node, joined.node)
+    votes = joined.votes.result()
+    for step, took in (("serves", joined.serves), ("votes", votes)):
+        measured.add(f"join until it {step}, s", took.seconds)
+        measured.add(f"join until it {step}, CPU s", took.cpu_s)
+    measured.add("a sealed segment fetched after the join, CPU s", fetched)
+    remove(pair, joined.node)
 
 
 def fetch_cpu_s(first: LocalNode, new: LocalNode) -> float:
@@ -349,11 +361,14 @@ def main() -> int:
         for number in range(arguments.rounds):
             console.print(f"round {number + 1}")
             # Each is the first one in every other round: the machine changes its speed.
-            for name in (DAY, YEARS) if number % 2 else (YEARS, DAY):
-                each = measured[name]
-                state = pair.machines[name].directory / "data/state.db"
-                measure_files(state, folder, each, whole=not number)
-                measure_node(pair, name, each, within=within[name])
+            names = (DAY, YEARS) if number % 2 else (YEARS, DAY)
+            for turn in range(TURNS):
+                for name in names[:: -1 if turn % 2 else 1]:
+                    state = pair.machines[name].directory / "data/state.db"
+                    first = not number and not turn
+                    measure_files(state, folder, measured[name], whole=first)
+            for name in names:
+                measure_node(pair, name, measured[name], within=within[name])
         sizes = sizes_of(pair)
     add_results(report, measured, sizes)
     report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
@@ -424,7 +439,7 @@ def table(
     here = report.machine
     yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
     yield f"{here['machine']}; {here['hardware']}. The medians of"
-    yield f"{len(measured[DAY].values['digest, s'])} rounds, and of the ratios of each with its interval of 95 %, in {minutes_of(report.results)} minutes; sealed events on disk:"
+    yield f"{len(measured[DAY].values['memory, MB'])} rounds, and of the ratios of each with its interval of 95 %, in {minutes_of(report.results)} minutes; sealed events on disk:"
     yield f"{sizes[DAY] / 1e6:,.0f} MB after a day, {sizes[YEARS] / 1e6:,.0f} MB after years."
     yield ""
     yield row("", "one day of events", "years of events", "ratio", "bound")
