@@ -497,7 +497,7 @@ def test_an_estate_made_without_the_cluster_is_usable(
         with pytest.raises(ValueError, match="unused codes left"):
             estate.authenticate(clients=8, seconds=120, calls=64 * CODES_EACH)
         again = estate._request(0, PIN + population.code(0, 1))
-        monkeypatch.setattr(estate, "take", lambda *_: (again,))
+        monkeypatch.setattr(estate, "take", lambda *_, **__: (again,))
         with pytest.raises(ValueError, match="1 of 1 right passcodes were refused"):
             estate.authenticate(clients=1, seconds=1, calls=1)
         report = Report(path=tmp_path / "bench.json")
