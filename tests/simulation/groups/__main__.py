@@ -32,6 +32,8 @@ COUNTED = {
     "tokencodes again": "accepted ones that were tried again, and refused",
     "tokencodes elsewhere": "of these, in another cluster than the first time",
     "next asked for": "passcodes of tokens after which a cluster asked for the next one",
+    "next accepted": "next ones that were accepted",
+    "answers again": "accepted answers to challenges that a thief has sent again",
     "resynchronized": "tokens resynchronized",
     "clocks set": "clocks of tokens set ahead or back",
     "moves": "moves that took their slots to another cluster",

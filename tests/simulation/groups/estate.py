@@ -15,12 +15,13 @@ from typing import TypeVar
 
 from sparecode_client import SlotTable, slot_of
 from sparecode_client.clusters.slots import SLOTS, ClusterAddress
+from sparecode_node.domain.challenges import Challenge
 from sparecode_node.domain.moves import MoveTicket
 from sparecode_node.services.secrets.move_seals import SealedPiece
 from tests.simulation.groups.group import Group, GroupBackup, NotHere
 from tests.simulation.groups.moves import MoveRefusedError, WaitingError
 from tests.simulation.groups.rules import GroupRules
-from tests.simulation.groups.tokens import TOKEN_USERS, Devices
+from tests.simulation.groups.tokens import TOKEN_USERS, Devices, NextTry
 from tests.simulation.nodes.loops import Timeline
 from tests.simulation.people import USERS, IssuedSet
 
@@ -141,6 +142,10 @@ class Estate:
         self.pieces: list[tuple[str, SealedPiece]] = []
         """With the clusters that they are for."""
         self.receipts: list[bytes] = [b"forged"]
+        self.challenges: dict[bytes, tuple[Challenge, str]] = {}
+        """Each with the id of the cluster that it is sealed for."""
+        self.answers: list[NextTry] = []
+        """The answers to challenges that programs have sent."""
         self._numbers: dict[str, int] = {}
 
     def close(self) -> None:

@@ -35,6 +35,10 @@ from sparecode_node.statemachine.commands.administrators import (
     CreateAdministrator,
 )
 from sparecode_node.statemachine.commands.approvals import Approve
+from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.commands.epochs import BeginEpoch, OpenCluster
 from sparecode_node.statemachine.commands.sessions import OpenSession
 from sparecode_node.statemachine.handlers import epochs
@@ -43,7 +47,6 @@ from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import (
     ApprovalPending,
     Authenticated,
-    Decision,
     Result,
 )
 from sparecode_node.statemachine.tables import meta
@@ -59,6 +62,7 @@ from tests.simulation.groups.moves import (
 from tests.simulation.groups.tokens import (
     RESYNCHRONIZED_STEPS,
     TOKEN_USERS,
+    NextTry,
     TokencodeTry,
     at_ms,
     near,
@@ -366,27 +370,39 @@ class Group:
 
     # --- Attempts
 
-    def decide(self, wanted: Try, request_id: str) -> tuple[Decision, int]:
+    def decide(self, wanted: Try, request_id: str) -> Authenticated:
         """
-        Return the decision on an attempt, and the index at which it was made.
+        Return the decision on an attempt, with the index at which it was made.
 
         A request id that is remembered gets its first answer, also while its slot moves:
         only so a caller learns an outcome that was unknown. Raises `NotHere`.
         """
-        version = self._version(wanted.user)
-        command = replace(wanted.command(version), slot=slot_of(wanted.user) + 1)
-        token = self.token(wanted.user) if isinstance(wanted, TokencodeTry) else None
-        if not version:
-            command = replace(command, user_id=UserId(""), readings=())
-        elif isinstance(wanted, TokencodeTry) and token is not None:
-            window = near(token, self._policy(), self._now_s())
-            command = wanted.seen_by(command, window)
+        command = self._command(wanted, request_id)
         content = f"{wanted.user} {wanted.what}"
         [result] = self._apply(call_of(command, request_id, content=content))
         if isinstance(result, Rejected):
             raise NotHere(result.reason)
         assert isinstance(result, Authenticated), result
-        return result.decision, result.index
+        return result
+
+    def _command(
+        self, wanted: Try, request_id: str
+    ) -> Authenticate | ContinueAuthentication:
+        version = self._version(wanted.user)
+        token = self.token(wanted.user) if isinstance(wanted, TokencodeTry) else None
+        if isinstance(wanted, NextTry):
+            return wanted.answer(token, version, self.moves.key.cluster_id)
+        command = replace(
+            wanted.command(version),
+            authentication_id=request_id,
+            slot=slot_of(wanted.user) + 1,
+        )
+        if not version:
+            return replace(command, user_id=UserId(""), readings=())
+        if isinstance(wanted, TokencodeTry) and token is not None:
+            window = near(token, self._policy(), self._now_s())
+            return wanted.seen_by(command, window)
+        return command
 
     def _policy(self) -> Policy:
         return find_policy(self._db) or Policy()

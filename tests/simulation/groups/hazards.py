@@ -15,8 +15,12 @@ from tests.simulation.groups.tokens import (
     REPEATED,
     TOKEN_USERS,
     USERS_BY_TIME,
+    NextTry,
     TokencodeTry,
 )
+
+ANSWERS = 0.3
+"""How often a thief sends the answer to a challenge, and not a passcode alone."""
 
 
 class Hazards:
@@ -76,9 +80,12 @@ class Hazards:
             if not shown or not group.is_up:
                 continue
             wanted = TokencodeTry(user, moment=rng.choice(shown))
+            if estate.answers and self._clocks.random() < ANSWERS:
+                wanted = self._clocks.choice(estate.answers[-REPEATED:])
             # A passcode that no program has sent could be taken from its user here.
             if wanted.what not in estate.rules.accepted:
                 continue
+            estate.rules.counts["answers again"] += isinstance(wanted, NextTry)
             with contextlib.suppress(NotHere):
                 decide(estate, group, wanted, estate.name("replay"))
 

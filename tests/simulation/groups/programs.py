@@ -16,6 +16,7 @@ from sparecode_client import (
     AsyncRoutedAgent,
     Authentication,
     Decision,
+    InvalidArgument,
     OutcomeUnknown,
     Refused,
     SlotTable,
@@ -42,6 +43,7 @@ from tests.simulation.groups.tokens import (
     DOUBTED_S,
     PERIOD_S,
     TOKEN_USERS,
+    NextTry,
     TokencodeTry,
 )
 from tests.simulation.people import USERS, Try
@@ -122,8 +124,29 @@ class Programs:
                 return None
             else:
                 rules.on_answer(request_id, answer.decision)
+                if answer.next_step and estate.is_faulty:
+                    await self._go_on(program, user, answer)
                 return answer.decision
         return None
+
+    async def _go_on(self, program: int, user: str, first: Authentication) -> None:
+        """Answer with the next passcode of the token, unless the person gives up."""
+        estate, rules = self._estate, self._estate.rules
+        await asyncio.sleep(PERIOD_S * estate.rng.choice([0.5, 1.0, 1.0, 2.0]))
+        moment, request_id = estate.devices.next(user), estate.name("next")
+        while estate.rng.random() < 0.8:
+            try:
+                answer = await self._agents[program].continue_authentication(
+                    first, str(moment), request_id=request_id
+                )
+            except OutcomeUnknown:
+                rules.counts["unknown"] += 1
+                await asyncio.sleep(estate.rng.choice([0.1, 1.0, 6.0]))
+            except (Unavailable, Refused, InvalidArgument):
+                return
+            else:
+                rules.on_answer(request_id, answer.decision)
+                return
 
     async def deploy(self) -> None:
         """Copy the slot table to the programs, late."""
@@ -192,16 +215,26 @@ def attempt_of(user: str, passcode: str) -> Try:
     return Try(user, SetId(f"{user}.{number}"), int(ordinal))
 
 
-def decide(estate: Estate, group: Group, wanted: Try, request_id: str) -> str:
+def decide(
+    estate: Estate, group: Group, wanted: Try, request_id: str
+) -> Authentication:
     """Let a cluster decide an attempt, and compare its decision. Raises `NotHere`."""
     try:
-        decision, index = group.decide(wanted, request_id)
+        decided = group.decide(wanted, request_id)
     except NotHere as answer:
         if answer.moved:
             estate.rules.on_moved(group, request_id)
         raise
-    estate.rules.on_decided(group, request_id, wanted, decision, index)
-    return decision.value
+    estate.rules.on_decided(group, request_id, wanted, decided.decision, decided.index)
+    sealed = b""
+    if decided.challenge is not None:
+        sealed = f"{group.moves.key.cluster_id} {request_id}".encode()
+        estate.challenges[sealed] = decided.challenge, group.moves.key.cluster_id
+    return Authentication(
+        decision=Decision(decided.decision.value),
+        authentication_id=request_id,
+        challenge=sealed,
+    )
 
 
 class GroupAgent:
@@ -226,6 +259,32 @@ class GroupAgent:
     ) -> Authentication:
         del client_address, resource
         wanted = attempt_of(username, passcode)
+        return await self._ask(wanted, request_id, within)
+
+    async def continue_authentication(
+        self,
+        authentication: Authentication,
+        next_tokencode: str,
+        *,
+        new_pin: str,
+        request_id: str,
+        within: timedelta,
+    ) -> Authentication:
+        assert not new_pin
+        challenge, cluster_id = self._estate.challenges[authentication.challenge]
+        wanted = NextTry(
+            challenge.user_id,
+            moment=int(next_tokencode),
+            challenge=challenge,
+            cluster_id=cluster_id,
+        )
+        self._estate.answers.append(wanted)
+        return await self._ask(wanted, request_id, within)
+
+    async def _ask(
+        self, wanted: Try, request_id: str, within: timedelta
+    ) -> Authentication:
+        username = wanted.user
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + within.total_seconds()
         in_doubt, last = False, "UNREACHABLE"
@@ -233,19 +292,13 @@ class GroupAgent:
             decided = partial(decide, self._estate, self._group, wanted, request_id)
             self._queue.pass_on(self._group, username, request_id, decided)
             try:
-                decision = await self._estate.ask(
-                    self._group, decided, slot_of(username)
-                )
+                return await self._estate.ask(self._group, decided, slot_of(username))
             except NotHere as answer:
                 if answer.moved:
                     raise Refused("SLOT_MOVED", "the slot has moved away") from None
                 last = answer.reason
             except Lost as loss:
                 in_doubt |= loss.sent
-            else:
-                return Authentication(
-                    decision=Decision(decision), authentication_id=request_id
-                )
             await asyncio.sleep(0.3)
         error: SparecodeError = Unavailable(last, "no node could answer")
         if in_doubt:

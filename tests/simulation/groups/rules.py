@@ -19,7 +19,7 @@ from sparecode_client import Decision, slot_of
 from sparecode_node.domain.tokens import Token
 from sparecode_node.statemachine.results import Decision as Decided
 from tests.simulation.groups.group import Group
-from tests.simulation.groups.tokens import TOKEN_USERS, TokencodeTry
+from tests.simulation.groups.tokens import TOKEN_USERS, NextTry, TokencodeTry
 from tests.simulation.people import Try
 
 
@@ -62,11 +62,10 @@ class GroupRules:
                 "decided by one cluster", f"{about} in {first.name} and {group.name}"
             )
         is_accepted = decision is Decided.ACCEPTED
-        said = self.never.get((group.name, request_id))
-        if said is not None and (is_accepted or said == group.epoch):
-            self.violated("moved means never", f"{about} in {group.name}")
+        self._check_never(group, request_id, wanted, is_accepted=is_accepted)
         if not is_accepted:
-            self.counts["next asked for"] += decision is Decided.NEXT_TOKENCODE_REQUIRED
+            if decision is Decided.NEXT_TOKENCODE_REQUIRED:
+                self._on_first_step(wanted)
             self._count_refusal(group, wanted)
             return
         if self.answers.get(request_id, Decision.ACCEPTED) is not Decision.ACCEPTED:
@@ -79,12 +78,34 @@ class GroupRules:
             self.violated("void for good", f"{about} in {group.name}")
         if other != place:
             self.violated("spent once", f"{wanted.what}: {other} and {place}")
+        if is_new:
+            self._on_accepted(group, wanted, about)
+
+    def _check_never(
+        self, group: Group, request_id: str, wanted: Try, *, is_accepted: bool
+    ) -> None:
+        said = self.never.get((group.name, request_id))
+        # Of the user of a challenge that is deleted, a cluster knows no slot: it refuses.
+        may_refuse = said != group.epoch or isinstance(wanted, NextTry)
+        if said is not None and (is_accepted or not may_refuse):
+            self.violated(
+                "moved means never", f"{request_id} ({wanted.what}) in {group.name}"
+            )
+
+    def _on_accepted(self, group: Group, wanted: Try, about: str) -> None:
+        """Record that a passcode was accepted for the first time."""
         if isinstance(wanted, TokencodeTry):
-            self.counts["tokencodes accepted"] += other is place
-            if other is place:
-                self._on_position(wanted, about, group)
+            self.counts["tokencodes accepted"] += 1
+            self.counts["next accepted"] += isinstance(wanted, NextTry)
+            self._on_position(wanted, about, group)
         else:
-            self.counts["accepted"] += other is place
+            self.counts["accepted"] += 1
+
+    def _on_first_step(self, wanted: Try) -> None:
+        """Record that a passcode counts together with the next one alone."""
+        self.counts["next asked for"] += 1
+        last = self.positions.get(wanted.user, -1)
+        self.positions[wanted.user] = max(last, wanted.moment)
 
     def _on_position(self, wanted: TokencodeTry, about: str, group: Group) -> None:
         last = self.positions.get(wanted.user, -1)

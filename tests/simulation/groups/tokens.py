@@ -13,17 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge
 from sparecode_node.domain.ids import NameKey, TokenSerial, UserId
 from sparecode_node.domain.passcodes import Moment
 from sparecode_node.domain.policy import Policy
-from sparecode_node.domain.tokencodes import Algorithm
+from sparecode_node.domain.tokencodes import Algorithm, moments_after
 from sparecode_node.domain.tokens import Token
 from sparecode_node.services.state.tokencode_search import near_moments, wide_moments
 from sparecode_node.statemachine.commands import Command
-from sparecode_node.statemachine.commands.authentication import Authenticate
+from sparecode_node.statemachine.commands.authentication import (
+    Authenticate,
+    ContinueAuthentication,
+)
 from sparecode_node.statemachine.commands.tokens import AssignToken, ResynchronizeToken
 from sparecode_node.statemachine.commands.users import CreateUser
-from tests.simulation.people import KEY, Try, enrollment
+from tests.simulation.people import KEY, Answer, Try, enrollment
 
 PERIOD_S: Final = 2
 """A time step: half a minute, scaled to a run."""
@@ -77,6 +81,33 @@ class TokencodeTry(Try):
             return attempt
         bare = tuple(replace(each, tokencodes=()) for each in attempt.readings)
         return replace(attempt, readings=bare)
+
+
+@dataclass(frozen=True)
+class NextTry(TokencodeTry):
+    """The next passcode of a token, as an answer to a challenge."""
+
+    challenge: Challenge | None = None
+    cluster_id: str = ""
+    """Of the cluster that the challenge is sealed for: a restored one has another id."""
+
+    def answer(
+        self, token: Token | None, auth_version: int, cluster_id: str
+    ) -> ContinueAuthentication:
+        """Return the command, as a node of this cluster and its primary make it."""
+        assert self.challenge is not None
+        answer = Answer(self.challenge, self.moment).command(auth_version)
+        answer = replace(answer, pin_verifier=b"")
+        if cluster_id != self.cluster_id:  # It does not open.
+            return replace(
+                answer, challenge=None, user_id=UserId(""), auth_version=0, moments=()
+            )
+        if token is None:
+            return replace(answer, user_id=UserId(""), moments=())
+        following = moments_after(
+            token.parameters, self.challenge.moment, within_ms=CHALLENGE_MS
+        )
+        return answer if self.moment in following else replace(answer, moments=())
 
 
 def person(name: str) -> list[Command]:
