@@ -33,7 +33,7 @@ def find_policy(db: sqlite3.Connection) -> Policy | None:
     row = db.execute(
         "SELECT value FROM policy ORDER BY version DESC LIMIT 1"
     ).fetchone()
-    return Policy(**json.loads(row[0])) if row else None
+    return _stored(row)
 
 
 def find_version(db: sqlite3.Connection, version: int) -> Policy | None:
@@ -41,6 +41,10 @@ def find_version(db: sqlite3.Connection, version: int) -> Policy | None:
     row = db.execute(
         "SELECT value FROM policy WHERE version = ?", (version,)
     ).fetchone()
+    return _stored(row)
+
+
+def _stored(row: tuple[str] | None) -> Policy | None:
     return Policy(**json.loads(row[0])) if row else None
 
 
