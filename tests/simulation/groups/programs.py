@@ -16,7 +16,6 @@ from sparecode_client import (
     AsyncRoutedAgent,
     Authentication,
     Decision,
-    InvalidArgument,
     OutcomeUnknown,
     Refused,
     SlotTable,
@@ -142,7 +141,7 @@ class Programs:
             except OutcomeUnknown:
                 rules.counts["unknown"] += 1
                 await asyncio.sleep(estate.rng.choice([0.1, 1.0, 6.0]))
-            except (Unavailable, Refused, InvalidArgument):
+            except (Unavailable, Refused):
                 return
             else:
                 rules.on_answer(request_id, answer.decision)

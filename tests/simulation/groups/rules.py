@@ -104,17 +104,21 @@ class GroupRules:
     def _on_first_step(self, wanted: Try) -> None:
         """Record that a passcode counts together with the next one alone."""
         self.counts["next asked for"] += 1
-        last = self.positions.get(wanted.user, -1)
-        self.positions[wanted.user] = max(last, wanted.moment)
+        self._raise_position(wanted)
 
     def _on_position(self, wanted: TokencodeTry, about: str, group: Group) -> None:
-        last = self.positions.get(wanted.user, -1)
+        last = self._raise_position(wanted)
         if wanted.moment <= last:
             self.violated(
                 "a position only rises",
                 f"{about} in {group.name}, after the moment {last}",
             )
+
+    def _raise_position(self, wanted: Try) -> int:
+        """Record the moment of a token, and return the last one before it."""
+        last = self.positions.get(wanted.user, -1)
         self.positions[wanted.user] = max(last, wanted.moment)
+        return last
 
     def _count_refusal(self, group: Group, wanted: Try) -> None:
         """Count passcodes of tokens that are refused because they were accepted."""
