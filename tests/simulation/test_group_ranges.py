@@ -89,10 +89,8 @@ class Clusters:
         return [slot for slot in BOTH if own.has_users(slot) and own.moves.serves(slot)]
 
     def accepts(self, group: str, user: str, moment: int) -> bool:
-        decision, _ = self[group].decide(
-            TokencodeTry(user, moment=moment), self.request()
-        )
-        return decision is Decision.ACCEPTED
+        decided = self[group].decide(TokencodeTry(user, moment=moment), self.request())
+        return decided.decision is Decision.ACCEPTED
 
 
 @dataclass(frozen=True)
