@@ -2,10 +2,11 @@
 """
 Compare the time of refusals of every kind, alternating (A6): they must be equal.
 
-`make bench-refusals` runs this part alone: on three nodes, through the agents' gRPC.
-`make bench-doors` does so by RADIUS and HTTP.
+`make bench-refusals`: on three nodes, through the agents' gRPC. `make bench-doors` does so
+by RADIUS and HTTP.
 """
 
+import argparse
 import contextlib
 import random
 import statistics
@@ -23,6 +24,7 @@ from sparecode_client import Admin, Agent, NewToken
 from sparecode_client.values.tokens import TokenAlgorithm
 from tests.bench import paired
 from tests.bench.estate import Estate
+from tests.bench.page import write_report
 from tests.bench.population import PIN, Population
 from tests.bench.report import Report, Target
 from tests.results import ROOT
@@ -42,6 +44,13 @@ TOKENS = {
 USERS_OF_A_KIND = 480
 WAITS_S = (1.1, 1.1, 5.1, 5.1, 0)
 """Before the second attempt and the following ones. The fifth locks the user (L1)."""
+BY_CHANCE_MAX = 2
+"""
+Random tokencodes that may be right: one in about thirty runs.
+
+A user with three tokens has nine in the window, of a million. More than these come from
+a fault.
+"""
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ def measure_attempts(
     """
     chance = random.Random(SEED)
     names = _with_tokens(estate, users)
+    right = 0
     spreads: list[paired.Estimate] = []
     with agent_of(estate) as agent:
         for attempt, wait_s in enumerate((0, *waits_s), start=1):
@@ -142,8 +152,14 @@ def measure_attempts(
                     )
                 )
                 if accepted:
-                    raise ValueError(f"{name}: a random tokencode was accepted")
+                    right += 1
+                    if right > BY_CHANCE_MAX:
+                        raise ValueError(f"{right} random tokencodes were accepted")
+                    names.remove((kind, name))  # It has no failures any more.
+                    continue
                 took[kind].append(ms)
+            fewest = min(map(len, took.values()))
+            took = {kind: values[:fewest] for kind, values in took.items()}
             # The kinds take turns at random, so equal places are close in time.
             error = paired.ERROR / (1 + len(waits_s))
             spreads.append(paired.spread(took, error=error))
@@ -209,15 +225,20 @@ def _with_tokens(estate: Estate, users: int) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    """Measure refusals alone; return the exit code."""
+    """Measure refusals; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.refusals")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    arguments = parser.parse_args()
     report = Report(path=ROOT / "var" / "refusals.json", command="make bench-refusals")
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as folder:
         population = Population(users=2000, profile="testing")
         with Estate(Path(folder) / "refusals", population) as estate:
             measure(estate, report)
             measure_attempts(estate, report)
-    report.write()
+    report.finish()
     report.show(Console())
+    if arguments.page:
+        write_report("refusals", report)
     return report.exit_code()
 
 
