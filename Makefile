@@ -490,16 +490,16 @@ bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECON
 		--users $(USERS) --seconds $(SECONDS)
 
 .PHONY: bench-refusals
-bench-refusals: $(INSTALLED) ## Compare the times of refusals alone: 3 minutes
-	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals
+bench-refusals: $(INSTALLED) ## Compare the times of refusals of every kind: 4 minutes
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals --page
 
 .PHONY: bench-doors
 bench-doors: $(INSTALLED) ## Compare RADIUS and HTTP with gRPC, also their refusals: 4 minutes
-	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.doors
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.doors --page
 
 .PHONY: bench-notices
 bench-notices: $(INSTALLED) ## Compare sign-ins without channels and while all of them hang: 2 minutes
-	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.notices
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.notices --page
 
 .PHONY: bench-hashing
 bench-hashing: $(INSTALLED) ## Compare both libraries that hash, alone and in three nodes: 4 minutes

@@ -21,12 +21,9 @@ from rich.console import Console
 from tests.bench import (
     administration,
     authentication,
-    doors,
     hashing,
-    notices,
     overload,
     recovery,
-    refusals,
     storage,
 )
 from tests.bench import limits as ceilings
@@ -36,13 +33,13 @@ from tests.bench.harness import CORES, Bench
 from tests.bench.limits import Limits
 from tests.bench.plot import draw
 from tests.bench.population import CODES_EACH, Population
-from tests.bench.report import ALL_OF_IT, Report
+from tests.bench.report import Report
 from tests.results import ROOT
 
-GROWING = (1000, 10_000)
-"""Numbers of users that the large estate is compared with."""
+SMALL = 1000
+"""Users of the estate that the large one is compared with."""
 MINUTES_MAX = 45
-ALL_LOADS_S, LOADS_OF_ONE_S = 360, 100
+ALL_LOADS_S, LOADS_OF_ONE_S = 320, 100
 """
 Of the loads with codes and production hashing, on three nodes and on one, and some more.
 
@@ -61,17 +58,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
     arguments = parser.parse_args()
-    if arguments.users <= GROWING[0]:
-        parser.error(
-            f"--users must be more than {GROWING[0]}, which they are compared with"
-        )
+    if arguments.users <= SMALL:
+        parser.error(f"--users must be more than {SMALL}, which they are compared with")
     if arguments.seconds <= 0:
         parser.error("--seconds must be more than 0")
     if not shutil.which("strace"):
         parser.error("strace is not installed; run `make system-packages`")
     command = f"make bench USERS={arguments.users} SECONDS={arguments.seconds:g}"
     console, report = Console(), Report(path=arguments.out, command=command)
-    began = time.monotonic()
     report.write()  # Otherwise an interrupted run would leave the previous results.
     with tempfile.TemporaryDirectory(prefix="sparecode-bench-") as name:
         folder = Path(name)
@@ -80,12 +74,11 @@ def main() -> int:
         bench = Bench(report, limits, arguments.seconds, console)
         measure(bench, folder, arguments.users)
     draw(report.results, arguments.out.with_suffix(".png"))
-    seconds = round(time.monotonic() - began)
-    report.add(ALL_OF_IT, seconds=seconds)
+    seconds = report.finish()
     bench.target("(time)", "all of it", seconds / 60, MINUTES_MAX, unit=" min")
     report.write()
     report.show(console)
-    console.print(f"{time.monotonic() - began:.0f} s; {arguments.out}")
+    console.print(f"{seconds} s; {arguments.out}")
     return bench.report.exit_code()
 
 
@@ -159,19 +152,9 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             overload.sustained_overload(bench, three, late)
         part("The event loop", lambda: overload.steps(bench, three, folder))
         part("Bulk issue", lambda: administration.bulk(bench, three))
-    with bench.part("Refusals"), estate(folder / "refusals", 2000) as refused:
-        refusals.measure(refused, bench.report)
-        refusals.measure_attempts(refused, bench.report)
-    part("RADIUS and HTTP beside gRPC", lambda: doors.measure(bench.report))
-    with (
-        bench.part("Channels hang"),
-        estate(folder / "notices", notices.USERS) as told,
-    ):
-        notices.hanging(bench, told)
     with bench.part(f"Much in store, users: {users}"):
-        *smaller, large = estates = [
-            estate(folder / f"growing-{stored}", stored)
-            for stored in (*(each for each in GROWING if each < users), users)
+        small, large = estates = [
+            estate(folder / f"growing-{stored}", stored) for stored in (SMALL, users)
         ]
         with bench.part("Growing"), contextlib.ExitStack() as running:
             for each in estates:
@@ -180,9 +163,8 @@ def measure(bench: Bench, folder: Path, users: int) -> None:
             administration.growth(bench, estates)
             for each in estates:
                 recovery.memory_mb(bench, each, "after one client")
-        for each in smaller:
-            with bench.part(f"Little in store, users: {each.population.users}"), each:
-                recovery.growth(bench, each)
+        with bench.part(f"Little in store, users: {SMALL}"), small:
+            recovery.growth(bench, small)
         with large:
             part("Memory", lambda: recovery.memory(bench, large))
             part("State", lambda: storage.state(bench, large))

@@ -2,12 +2,12 @@
 """
 Compare RADIUS and HTTP with gRPC, and the times of refusals (A6).
 
-It is a part of `make bench`, and `make bench-doors` runs it alone. Three nodes with cheap
-hashing; the doors take turns. Only what was measured in the same
-round is compared, and each target says whether it is met, missed, or the machine was
-too noisy to tell (`paired`).
+`make bench-doors`. Three nodes with cheap hashing; the doors take turns. Only what was
+measured in the same round is compared, and each target says whether it is met, missed, or
+the machine was too noisy to tell (`paired`).
 """
 
+import argparse
 import contextlib
 import json
 import random
@@ -33,6 +33,7 @@ from tests.bench import paired
 from tests.bench.estate import Estate
 from tests.bench.http_load import HttpClients
 from tests.bench.load import Clients, Load, Measurement, do
+from tests.bench.page import write_report
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.radius_load import RadiusClients
 from tests.bench.refusals import BOUND_MS, SEED, Kind, agent_of, kinds, timed_ms
@@ -58,11 +59,16 @@ TRY_S = 0.2
 
 
 def main() -> int:
-    """Measure the doors alone; return the exit code."""
+    """Measure the doors; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.doors")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    arguments = parser.parse_args()
     report = Report(path=ROOT / "var" / "doors.json", command="make bench-doors")
     measure(report)
-    report.write()
+    report.finish()
     report.show(Console())
+    if arguments.page:
+        write_report("doors", report)
     return report.exit_code()
 
 

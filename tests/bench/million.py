@@ -9,7 +9,6 @@ of mixed load, while a node joins and the nodes take snapshots (`mixed`).
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from tests.bench.estate import Estate
 from tests.bench.harness import Bench, ratio
 from tests.bench.joining import folder_of
 from tests.bench.memory_peaks import MemoryPeaks
-from tests.bench.page import facts_of, minutes_of, targets_of, write_part
+from tests.bench.page import write_report
 from tests.bench.population import CODES_EACH, Population
-from tests.bench.report import ALL_OF_IT, Report
+from tests.bench.report import Report
 from tests.results import ROOT
 
 SMALL = 1000
@@ -54,15 +53,13 @@ def main() -> int:
     arguments = parser.parse_args()
     command = f"make bench-million MILLION={arguments.users}"
     console, report = Console(), Report(path=arguments.out, command=command)
-    began = time.monotonic()
     bench = Bench(report, None, arguments.seconds, console)  # type: ignore[arg-type]
     with folder_of(arguments.folder, "sparecode-million-") as folder:
         measure(bench, folder, arguments.users, arguments.minutes)
-    report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
-    report.write()
+    report.finish()
     report.show(console)
     if arguments.page:
-        write_part("million", table(report))
+        write_report("million", report)
     return report.exit_code()
 
 
@@ -136,20 +133,6 @@ def restart(bench: Bench, estate: Estate) -> None:
     """Measure how long a node takes from start to ready."""
     took = recovery.start_s(bench, estate)
     bench.target("(million)", "start to ready", took, START_S_MAX, unit=" s")
-
-
-def table(report: Report) -> list[str]:
-    """Return the lines of the results page."""
-    here, content = report.machine, report.content()
-    return [
-        f"Measured {here['date']} by `{report.command}`, commit {here['commit']},",
-        f"{here['machine']}; {here['hardware']}.",
-        f"The whole run took {minutes_of(report.results)} minutes.",
-        "",
-        *targets_of(content),
-        "",
-        *facts_of(content["results"]),
-    ]
 
 
 if __name__ == "__main__":

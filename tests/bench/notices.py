@@ -3,10 +3,10 @@
 Sign-ins while every channel of notices hangs: they must take no longer (N2).
 
 Three webhooks that want every event, syslog over TLS, and mail to every user whose code is
-used. Their receivers take connections, and end no handshake. It is a part of `make bench`,
-and `make bench-notices` runs it alone.
+used. Their receivers take connections, and end no handshake: `make bench-notices`.
 """
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -26,6 +26,7 @@ from tests.bench import paired
 from tests.bench.estate import Estate, Run
 from tests.bench.harness import Bench
 from tests.bench.limits import Limits
+from tests.bench.page import write_report
 from tests.bench.population import Population
 from tests.bench.report import Report
 from tests.results import ROOT
@@ -52,7 +53,10 @@ CHANNELS: tuple[tuple[str, ChannelKind, str], ...] = (
 
 
 def main() -> int:
-    """Compare alone; return the exit code."""
+    """Compare; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.notices")
+    parser.add_argument("--page", action="store_true", help="write docs/performance.md")
+    arguments = parser.parse_args()
     report = Report(path=ROOT / "var" / "notices.json", command="make bench-notices")
     none = Limits(
         echo={},
@@ -72,8 +76,10 @@ def main() -> int:
     ):
         hanging(bench, estate)
     report.add("load of the machine, one minute", before=load, after=os.getloadavg()[0])
-    report.write()
+    report.finish()
     report.show(bench.console)
+    if arguments.page:
+        write_report("notices", report)
     return bench.report.exit_code()
 
 

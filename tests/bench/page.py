@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench.report import ALL_OF_IT, failed, not_answered
+from tests.bench.report import ALL_OF_IT, Report, failed, not_answered
 from tests.results import ROOT, row
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -59,6 +59,21 @@ def write_part(name: str, lines: Iterable[str]) -> None:
     PAGE.write_text("\n".join((before + begin, "", *lines, "", end + after)))
 
 
+def write_report(name: str, report: Report) -> None:
+    """Write a report between the marks of this name. Raises `NoMarksError`."""
+    write_part(name, table(report))
+
+
+def table(report: Report) -> Iterator[str]:
+    """Yield the lines of the page for a complete report."""
+    here = report.machine
+    yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
+    yield f"{here['machine']}; {here['hardware']}."
+    yield f"The whole run took {minutes_of(report.results)} minutes."
+    yield ""
+    yield from _results_of(report.content())
+
+
 def _tables(measured: dict[str, Any]) -> Iterator[str]:
     here = measured["machine"]
     yield f"Measured {here['date']} by `{measured['command']}`,"
@@ -66,10 +81,15 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield f"{here['hardware']}; {here['libraries']}."
     yield f"The whole run took {minutes_of(measured['results'])} minutes."
     yield ""
+    yield from _results_of(measured)
+
+
+def _results_of(measured: dict[str, Any]) -> Iterator[str]:
     yield from targets_of(measured)
     yield ""
-    yield from _loads(measured["results"])
-    yield ""
+    if any("per_s" in each for each in measured["results"]):
+        yield from _loads(measured["results"])
+        yield ""
     yield from facts_of(measured["results"])
 
 

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -118,6 +119,7 @@ class Report:
     """The command of this run, with its arguments."""
     machine: dict[str, str] = field(default_factory=here)
     """Date, machine and libraries at the start."""
+    began: float = field(default_factory=time.monotonic)
     results: list[dict[str, Any]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
@@ -160,6 +162,13 @@ class Report:
         """Write the results so far, as JSON."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.content(), indent=1) + "\n")
+
+    def finish(self) -> float:
+        """Record that the run is complete; return how many seconds it took."""
+        seconds = round(time.monotonic() - self.began)
+        self.add(ALL_OF_IT, seconds=seconds)
+        self.write()
+        return seconds
 
     def unmet(self) -> list[Target]:
         """Return the targets that are missed, or too noisy to tell."""

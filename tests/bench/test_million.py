@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sparecode.v1 import authentication_pb2
 from sparecode_node.replication.settings import RaftSettings
-from tests.bench import administration, million, mixed, policy_changes, snapshot_turns
+from tests.bench import administration, mixed, page, policy_changes, snapshot_turns
 from tests.bench.estate import Estate, OtherEstateError, Run
 from tests.bench.harness import Bench
 from tests.bench.load import Clients, Load, Measurement
@@ -284,7 +284,7 @@ def test_the_page_shows_every_target_and_the_parts_that_failed(tmp_path: Path) -
     measuring.target("(million)", "at most this", 1, 2, unit=" s")
     measuring.target("(million)", "at least that", 1, 2, at_least=True)
     measuring.report.add(ALL_OF_IT, seconds=600)
-    shown = "\n".join(million.table(measuring.report))
+    shown = "\n".join(page.table(measuring.report))
     assert "| (million) at most this | at most 2 s | 1.00 s | yes |" in shown
     assert "| (million) at least that | at least 2 | 1.00 | **no** |" in shown
     assert "**A join** has failed, so its targets are missing" in shown

@@ -35,7 +35,7 @@ from tests.bench.estate import cpu_s, resident_mb, wait_idle
 from tests.bench.joining import folder_of, join, pid_of, remove
 from tests.bench.page import minutes_of, write_part
 from tests.bench.population import Population, hand_over, index_names
-from tests.bench.report import ALL_OF_IT, Report, Target
+from tests.bench.report import Report, Target
 from tests.results import ROOT, row
 from tests.system.machines import PASSWORD, OneMachine, Site, until
 
@@ -342,7 +342,6 @@ def main() -> int:
     arguments = parser.parse_args()
     command = f"make bench-years USERS={arguments.users} EVENTS={arguments.events}"
     console, report = Console(), Report(path=arguments.out, command=command)
-    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(folder_of(arguments.folder, "sparecode-years-"))
         pair = Pair(folder)
@@ -351,7 +350,8 @@ def main() -> int:
             pair.load()
         else:
             pair.build(arguments.users, arguments.events, console.print)
-            console.print(f"built in {time.monotonic() - began:.0f} s")
+            took_s = time.monotonic() - report.began
+            console.print(f"built in {took_s:.0f} s")
             console.print(f"verified: {pair.verify(YEARS, arguments.events)}")
         if not arguments.rounds:
             return 0
@@ -371,8 +371,7 @@ def main() -> int:
                 measure_node(pair, name, measured[name], within=within[name])
         sizes = sizes_of(pair)
     add_results(report, measured, sizes)
-    report.add(ALL_OF_IT, seconds=round(time.monotonic() - began))
-    report.write()
+    report.finish()
     report.show(console)
     if arguments.page:
         write_part("years", table(report, measured, sizes))
