@@ -3,9 +3,10 @@
 The highest memory of nodes, and of the processes that they start.
 
 A node hashes in threads, but snapshots and files are read by processes of their own. The
-kernel keeps the peak of each process (`VmHWM`, proc_pid_status(5)) since its start, so no
-peak of a node is missed between two looks. Its processes end sooner, and are looked at
-four times a second.
+kernel keeps the peak of each process (`VmHWM`, proc_pid_status(5)), so no peak of a node is
+missed between two looks. Each look begins a new peak (`clear_refs`, proc_pid_clear_refs(5)),
+so the peaks that are added are of the same quarter of a second. Processes that have ended
+since the last look are missed, and so is what they gained after it.
 """
 
 import contextlib
@@ -28,17 +29,19 @@ class Peak:
     own: float = 0.0
     """Of its process, since that has started."""
     processes: float = 0.0
-    """Of the processes that it had at the same time: the sum of their peaks."""
+    """Of the processes that it has started: the sum of their peaks between two looks."""
+    all: float = 0.0
+    """
+    Of all together, between two looks: rather too high.
 
-    @property
-    def all(self) -> float:
-        """
-        The node with its processes: rather too high.
+    Pages that processes share, such as those of Python itself, count for each of them.
+    """
 
-        It may have had less: both peaks may be of different moments, and pages that
-        processes share, such as those of Python itself, count for each of them.
-        """
-        return self.own + self.processes
+    def add(self, own: float, processes: float) -> None:
+        """Count the peaks since the last look."""
+        self.own = max(self.own, own)
+        self.processes = max(self.processes, processes)
+        self.all = max(self.all, own + processes)
 
 
 @dataclass
@@ -74,10 +77,8 @@ class MemoryPeaks:
             pid = node.pid
             if pid is None:
                 continue
-            own, processes = peak_mb(pid), sum(map(peak_mb, descendants(pid)))
-            peak = self.seen.setdefault(node.node_id, Peak())
-            peak.own = max(peak.own, own)
-            peak.processes = max(peak.processes, processes)
+            own, processes = take_peak_mb(pid), sum(map(take_peak_mb, descendants(pid)))
+            self.seen.setdefault(node.node_id, Peak()).add(own, processes)
 
     def highest(self, nodes: Iterable[LocalNode]) -> float:
         """Return the highest memory of these nodes, each with its processes."""
@@ -86,14 +87,22 @@ class MemoryPeaks:
     def words(self) -> dict[str, str]:
         """Return the peaks of each node for people."""
         return {
-            node: f"{peak.own:.0f} + {peak.processes:.0f}"
+            node: f"{peak.own:.0f} and {peak.processes:.0f}, together {peak.all:.0f}"
             for node, peak in self.seen.items()
         }
 
 
 def peak_mb(pid: int) -> float:
-    """Return the highest memory of a process since its start, 0 if it is gone."""
+    """Return the highest memory of a process since it was taken, 0 if it is gone."""
     return memory_mb(pid, "VmHWM") or 0.0
+
+
+def take_peak_mb(pid: int) -> float:
+    """Return the highest memory of a process since the last time, and begin again."""
+    peak = peak_mb(pid)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak
 
 
 def descendants(pid: int) -> list[int]:

@@ -206,7 +206,7 @@ def measure(bench: Bench, estate: Estate, seconds: float) -> None:
         _report_streams(bench, streams, lasted)
         _report_join(bench, joined, streams.runs["codes"], began, ended)
         bench.report.add(
-            "highest memory during the mixed load, in MB: a node + its processes",
+            "highest memory during the mixed load, in MB: a node and its processes",
             **peaks.words(),
         )
         members, new = estate.cluster.nodes, [joined.node]
