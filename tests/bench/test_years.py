@@ -8,10 +8,18 @@ import pytest
 
 from sparecode_client import AuditEvent
 from sparecode_node.services.fields import PAGE_SIZE_DEFAULT
-from tests.bench.years import PAGE_WITHIN, chain_in, check_pages
+from tests.bench.years import JOINS_MAX, PAGE_WITHIN, chain_in, check_pages, joins_of
 
 END = datetime(2024, 5, 6, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("rounds", [1, 9, 40])
+def test_nodes_join_as_often_as_a_cluster_makes_tickets(rounds: int) -> None:
+    joins = joins_of(rounds)
+    assert len(joins) == rounds
+    assert sum(joins) == JOINS_MAX
+    assert max(joins) - min(joins) <= 1
 
 
 def events(newest: int, count: int, time: datetime) -> list[AuditEvent]:
