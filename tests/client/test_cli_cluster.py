@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.protobuf import timestamp_pb2
 
-from sparecode.v1 import cluster_pb2
+from sparecode.v1 import cluster_pb2, types_pb2
 from sparecode_client import Admin, Unavailable
 from sparecode_client.cli.commands import membership
 from tests.client.conftest import Cli
@@ -123,6 +123,49 @@ def test_status_names_missing_and_lost_audit_events(cli: Cli) -> None:
     assert "Segments 3 of 9 of the audit log were declared lost." in words
     assert "A member has segments 3 after all" in words
     assert "of the audit log" not in cli("cluster", "status").stdout
+
+
+def test_status_names_archives_and_what_they_lack(cli: Cli) -> None:
+    """(U2) Also what is removed, and until when a new retention can be taken back."""
+    at = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
+    archives = [
+        cluster_pb2.AuditArchive(
+            archiver="node:n1", place="/a", segments="2 to 5", counts=True
+        ),
+        cluster_pb2.AuditArchive(archiver="node:n2", place="/b"),
+    ]
+    for each in archives:
+        each.confirm_time.FromDatetime(at)
+    told = cluster_pb2.AuditRetention(
+        archives=archives,
+        unarchived_segments="6 to 7",
+        archives_wanted=2,
+        removed_segments="1",
+        removed=types_pb2.RemovedEvents(last_sequence=10_000, archives="node:n1 in /a"),
+    )
+    told.retention.FromTimedelta(timedelta(days=90))
+    told.removal_begin_time.FromDatetime(datetime.now(UTC) + timedelta(days=3))
+    answer = cluster_pb2.GetStatusResponse(
+        node_id="n1",
+        quorum=True,
+        audit_retention=told,
+        members=[cluster_pb2.Member(node_id="n1")],
+    )
+    begun = cluster_pb2.GetStatusResponse()
+    begun.CopyFrom(answer)
+    begun.audit_retention.removal_begin_time.FromDatetime(at)
+    cli.node.answer(STATUS, answer, begun)
+
+    words = " ".join(cli("cluster", "status").stdout.split())
+
+    assert "Audit archive of node:n1: segments 2 to 5 in /a, since 2026-11-26" in words
+    assert "Audit archive of node:n2: segments none in /b" in words
+    assert words.count("it does not count: its node is silent.") == 1
+    assert "Segments 6 to 7 of the audit log are not in 2 archives yet" in words
+    assert "Archived audit events are removed after 90 days, and none before" in words
+    assert "Segments 1 of the audit log, events 1 to 10000, were removed" in words
+    assert "archived by node:n1 in /a." in words
+    assert "removed after 90 days." in " ".join(cli("cluster", "status").stdout.split())
 
 
 def test_status_is_silent_about_equal_levels(cli: Cli) -> None:

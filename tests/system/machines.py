@@ -39,6 +39,8 @@ ca = "tls/members-ca.pem"
 listen = "{admin}"
 certificate = "tls/node.pem"
 key = "tls/node.key"
+[metrics]
+listen = "{metrics}"
 [cluster.members]
 {id} = "{peers}"
 [keys]
@@ -73,11 +75,11 @@ class Site:
         """Return a new machine with a node.toml."""
         directory = self.directory / (folder or node_id)
         directory.mkdir()
-        agents, peers, admin = free_ports(3)
+        agents, peers, admin, metrics = free_ports(4)
         machine = LocalNode(
             node_id,
             directory,
-            Ports(agents=agents, peers=peers, admin=admin),
+            Ports(agents=agents, peers=peers, admin=admin, metrics=metrics),
             testing=True,
         )
         machine.config.write_text(
@@ -86,6 +88,7 @@ class Site:
                 agents=machine.agents_address,
                 peers=machine.peers_address,
                 admin=machine.admin_address,
+                metrics=machine.metrics_address,
             )
         )
         self.machines[folder or node_id] = machine

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from local_cluster.cluster import ADMINISTRATOR, LocalNode
 
@@ -93,6 +94,11 @@ def add_users(site: Site, last: int) -> None:
             admin.create_user(f"user-{number}")
 
 
+def metrics(machine: LocalNode) -> str:
+    """Return what monitoring reads from a machine."""
+    return httpx.get(f"http://{machine.metrics_address}/metrics").text
+
+
 def test_what_a_node_has_archived_is_proved_without_it(
     site: Site, tmp_path: Path
 ) -> None:
@@ -100,6 +106,7 @@ def test_what_a_node_has_archived_is_proved_without_it(
     (machine,) = site.machines.values()
     add_users(site, 20)
     until(lambda: len(list((tmp_path / "archive").glob("*.checkpoint.json"))) >= 2)
+    until(lambda: "\nsparecode_audit_segments_unarchived 0.0\n" in metrics(machine))
     outside = tmp_path / "outside"
     outside.mkdir()
     written = site.admin("audit", "write-archive", str(outside))
