@@ -31,7 +31,6 @@ from sparecode_node.replication.snapshots.installation import SnapshotInstallati
 from sparecode_node.replication.snapshots.store import (
     RECEIVED,
     Manifest,
-    SnapshotStore,
 )
 
 
@@ -133,11 +132,6 @@ def confirm_any_term(patch: pytest.MonkeyPatch) -> None:
 def compact_without_checkpoint(patch: pytest.MonkeyPatch) -> None:
     """Let the log go although a power cut may still take the state back before it."""
     patch.setattr(Compaction, "_checkpointed", lambda self: self.state.applied_index)
-
-
-def install_unverified(patch: pytest.MonkeyPatch) -> None:
-    """Let a node become what it was sent, whatever came out of it on the way."""
-    patch.setattr(SnapshotStore, "_check", _nothing)
 
 
 def install_journal_first(patch: pytest.MonkeyPatch) -> None:

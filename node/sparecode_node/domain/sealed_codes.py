@@ -25,8 +25,6 @@ OPENED_MS = MINUTE_MS
 """How long the page that opened them may get them again: its answer may be lost."""
 NEW_ADDRESS_MS = 72 * HOUR_MS
 """How long an address is new: no codes go to it."""
-HASH_DIGITS = 64
-"""Hex digits of SHA-256."""
 
 TO_USER, TO_MANAGER = "by message to the user", "by message to the user's manager"
 """

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from sparecode_node.domain.ids import FIRST_KEY, KeyId, NameKey, UserId
 
 USERNAME_LENGTH_MAX = 128
-DISPLAY_NAME_LENGTH_MAX = 256
-EMAIL_LENGTH_MAX = 254
 LANGUAGE_LENGTH_MAX = 35
 """Room for every tag of BCP 47 (RFC 5646, section 4.4.1)."""
 

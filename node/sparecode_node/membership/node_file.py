@@ -29,11 +29,6 @@ class Places:
     key_ring: Path
     wrapping_key: Path
 
-    @property
-    def tls_folder(self) -> Path:
-        """The folder of certificates and keys."""
-        return self.config.parent / self.tls
-
 
 SYSTEM = Places(
     config=Path("/etc/sparecode/node.toml"),

@@ -35,7 +35,7 @@ from sparecode_node.domain.tokencodes import (
     SECURID_SERIAL,
     Algorithm,
 )
-from sparecode_node.domain.users import LANGUAGE_LENGTH_MAX, fold
+from sparecode_node.domain.users import LANGUAGE_LENGTH_MAX, USERNAME_LENGTH_MAX, fold
 from sparecode_node.replication.links.tls import NAME_SUFFIX
 from sparecode_node.services.errors import InvalidFieldError
 
@@ -52,7 +52,6 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII)
 EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - refused below.
 HOSTS_MAX = 16
-USERNAME_MAX = 128
 DISPLAY_NAME_MAX = 256
 EMAIL_MAX = 254
 AGENT_NAME_MAX = 64
@@ -187,7 +186,7 @@ def _unprintable(value: str) -> str:
 
 def username(value: str) -> str:
     """Return a username as it will be displayed."""
-    return text("username", value, at_least=1, at_most=USERNAME_MAX)
+    return text("username", value, at_least=1, at_most=USERNAME_LENGTH_MAX)
 
 
 def new_username(value: str) -> str:

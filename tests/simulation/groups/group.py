@@ -352,10 +352,6 @@ class Group:
         """Return the codes that would be accepted here."""
         return self._codes("live")
 
-    def void_codes(self) -> set[str]:
-        """Return the codes that were live when another set, or an epoch, ended them."""
-        return self._codes("void")
-
     def _codes(self, state: str) -> set[str]:
         rows = self._db.execute(
             "SELECT set_id, ordinal, name_key FROM codes JOIN code_sets USING (set_id) "

@@ -23,7 +23,7 @@ from sparecode_node.domain.passcodes import (
 )
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.slots import slot_of
-from sparecode_node.domain.users import fold
+from sparecode_node.domain.users import USERNAME_LENGTH_MAX, fold
 from sparecode_node.queries import moves, users
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries.batched_reads import Query
@@ -160,7 +160,7 @@ class Authentication:
         Any other refusal by the rules is the decision REFUSED.
         """
         fields.request_id(context.request_id)
-        fields.secret("username", username, at_most=fields.USERNAME_MAX)
+        fields.secret("username", username, at_most=USERNAME_LENGTH_MAX)
         fields.secret("passcode", passcode, at_most=fields.PASSCODE_MAX)
         fields.text("client_address", client_address, at_most=fields.CLIENT_ADDRESS_MAX)
         fields.text("resource", resource, at_most=fields.RESOURCE_MAX)

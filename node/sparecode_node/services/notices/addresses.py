@@ -20,7 +20,6 @@ import httpcore
 
 URL_MAX = 1024
 HOST_MAX = 253
-HTTPS_PORT = 443
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sparecode_node.domain.agents import CertificateMark, Protects
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.users import fold
+from sparecode_node.domain.users import USERNAME_LENGTH_MAX, fold
 from sparecode_node.queries import agents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.queries.views import AgentView, DeniedCertificateView, Page
@@ -229,7 +229,7 @@ def _name_keys(field: str, names: Sequence[str]) -> tuple[NameKey, ...]:
             f"must have at most {fields.ALLOWED_AT_ONCE_MAX} names; has {len(names)}",
         )
     for name in names:
-        fields.text(field, name, at_least=1, at_most=fields.USERNAME_MAX)
+        fields.text(field, name, at_least=1, at_most=USERNAME_LENGTH_MAX)
     return tuple(fold(name) for name in names)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sparecode_node.domain.ids import GroupKey, UserId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.domain.users import fold
+from sparecode_node.domain.users import USERNAME_LENGTH_MAX, fold
 from sparecode_node.queries import users
 from sparecode_node.queries.transaction import ReadTransaction
 from sparecode_node.queries.users import UserFilter, UserOrder
@@ -158,7 +158,7 @@ class Users:
         *search*: words that are in the names or the e-mail, in any spelling.
         """
         size = fields.page_size(page_size)
-        fields.text("username_prefix", username_prefix, at_most=fields.USERNAME_MAX)
+        fields.text("username_prefix", username_prefix, at_most=USERNAME_LENGTH_MAX)
         fields.text("search", search, at_most=fields.EMAIL_MAX)
         user_filter = UserFilter(
             prefix=fold(username_prefix),

@@ -69,7 +69,7 @@ class Argon2Parameters:
 
 
 PRODUCTION = Argon2Parameters(memory_kib=19 * 1024, passes=2)
-"""As OWASP recommends; 10 ms of a core with AVX2, 18 ms without it (T3)."""
+"""As OWASP recommends (T3). docs/performance.md says what a hash costs."""
 
 TESTING = Argon2Parameters(memory_kib=8, passes=1)
 """The smallest that Argon2 allows. Protects nothing."""
