@@ -28,7 +28,7 @@ PAGES = [
 TEMPLATES = ROOT / "node/sparecode_node/console/templates"
 BLOCK = re.compile(r"^```\w*[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r'<code class="line">(.*?)</code>')
-COMMAND = re.compile(r"(?:^|[(&;] ?)((?:sparecode|sparecode-node) [^\n]*)")
+COMMAND = re.compile(r"(?:^(?:[$#] )?|[(&;] ?)((?:sparecode|sparecode-node) [^\n]*)")
 END = re.compile(r" ?(?:[;|)&]|[12]?> | < | # ).*$")
 
 

@@ -1033,7 +1033,7 @@ class Turn:
 
 @pytest.mark.parametrize("members", [3, 9])
 def test_members_take_snapshots_in_turns(members: int) -> None:
-    """The disks are busy then: never two members at once, and the primary last."""
+    """Never two at once, if one takes less than half a turn; the primary is last."""
     ids = [f"n{k + 1}" for k in range(members)]
     raft, lasts = RaftSettings(), 50
 

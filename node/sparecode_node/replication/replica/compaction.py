@@ -6,8 +6,8 @@ Entries are dropped up to one that a durable snapshot covers, for followers that
 need them, and that no power cut takes this node's own state back before. Belongs to the
 engine's thread.
 
-Snapshots occupy the disk, so the members take turns: no two at the same moment, and the
-primary last.
+Snapshots occupy the disk, so the members take turns, by the log's indexes, and the primary
+is last. A snapshot that takes longer than a turn overlaps with the next member's.
 """
 
 import logging
