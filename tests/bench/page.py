@@ -69,7 +69,7 @@ def table(report: Report) -> Iterator[str]:
     here = report.machine
     yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
     yield f"{here['machine']}; {here['hardware']}."
-    yield f"The whole run took {minutes_of(report.results)} minutes."
+    yield f"The whole run took {minutes_of(report.results)}."
     yield ""
     yield from _results_of(report.content())
 
@@ -79,7 +79,7 @@ def _tables(measured: dict[str, Any]) -> Iterator[str]:
     yield f"Measured {here['date']} by `{measured['command']}`,"
     yield f"commit {here['commit']}, {here['machine']};"
     yield f"{here['hardware']}; {here['libraries']}."
-    yield f"The whole run took {minutes_of(measured['results'])} minutes."
+    yield f"The whole run took {minutes_of(measured['results'])}."
     yield ""
     yield from _results_of(measured)
 
@@ -94,9 +94,10 @@ def _results_of(measured: dict[str, Any]) -> Iterator[str]:
 
 
 def minutes_of(results: list[dict[str, Any]]) -> str:
-    """Return how many minutes a complete run took."""
+    """Return how many minutes a complete run took, in words."""
     took = next(each["seconds"] for each in results if each["name"] == ALL_OF_IT)
-    return f"{took / 60:.0f}"
+    minutes = round(took / 60)
+    return f"{minutes} minute{'' if minutes == 1 else 's'}"
 
 
 def targets_of(measured: dict[str, Any]) -> Iterator[str]:

@@ -454,7 +454,7 @@ def table(
     here = report.machine
     yield f"Measured {here['date']} by `{report.command}`, commit {here['commit']},"
     yield f"{here['machine']}; {here['hardware']}. The medians of"
-    yield f"{len(measured[DAY].values['memory, MB'])} rounds, and of the ratios of each with its interval of 95 %, in {minutes_of(report.results)} minutes; sealed events on disk:"
+    yield f"{len(measured[DAY].values['memory, MB'])} rounds, and of the ratios of each with its interval of 95 %, in {minutes_of(report.results)}; sealed events on disk:"
     yield f"{sizes[DAY] / 1e6:,.0f} MB after a day, {sizes[YEARS] / 1e6:,.0f} MB after years."
     yield ""
     yield row("", "one day of events", "years of events", "ratio", "bound")
