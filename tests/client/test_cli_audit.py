@@ -181,7 +181,7 @@ def test_export_that_breaks_off_leaves_no_file(cli: Cli, tmp_path: Path) -> None
     """A partial export cannot be mistaken for a complete one."""
     cli.node.answer(EXPORT, (pieces(b"one\n"), NO_QUORUM_FOR_LONG), NO_QUORUM_FOR_LONG)
     path = tmp_path / "audit.jsonl"
-    result = cli("audit", "export", str(path), "--timeout", "1")
+    result = cli("audit", "export", str(path))
     assert result.exit_code == 3
     assert not path.exists()
 

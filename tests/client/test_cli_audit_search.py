@@ -171,11 +171,11 @@ def test_a_program_gets_what_was_found_before_ctrl_c(
 def test_a_search_that_breaks_off_shows_what_it_found(cli: Cli) -> None:
     """And fails all the same: a script must not take it for the end of the log."""
     cli.node.answer(LIST, page(850, searched_to=800), NO_QUORUM_FOR_LONG)
-    result = cli("audit", "list", "--timeout", "1", columns=200)
+    result = cli("audit", "list", columns=200)
     assert result.exit_code == 3
     assert shown(result.stdout) == [850]
     assert "The search broke off. Searched back to event 800" in result.stderr
     cli.node.answer(LIST, NO_QUORUM_FOR_LONG)
-    result = cli("audit", "list", "--timeout", "1")
+    result = cli("audit", "list")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "Searched" not in result.stderr

@@ -4,6 +4,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -132,8 +133,8 @@ def test_an_error_is_json_with_its_reason(
 
 def test_an_unknown_outcome_has_the_request_id(cli: Cli) -> None:
     """(A7) A program repeats the command with it."""
-    cli.node.answer("UserService/CreateUser", OUTCOME_UNKNOWN)
-    result = cli("users", "create", "alice", "-o", "json", "--timeout", "1")
+    cli.node.answer("UserService/CreateUser", replace(OUTCOME_UNKNOWN, retry_after_s=60))
+    result = cli("users", "create", "alice", "-o", "json")
     (request_id,) = {
         each.request_id for each in cli.node.requests("UserService/CreateUser")
     }

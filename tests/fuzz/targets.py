@@ -40,7 +40,7 @@ from sparecode_node.domain.passcodes import evaluations, normalized, splits
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.radius import RadiusSettings
-from sparecode_node.domain.users import fold
+from sparecode_node.domain.users import USERNAME_LENGTH_MAX, fold
 from sparecode_node.http import privacyidea
 from sparecode_node.http.bodies import JSON, PARTS, Fields
 from sparecode_node.http.problems import RequestError
@@ -277,7 +277,7 @@ POLICIES = (
 def read_passcode(data: bytes) -> None:
     """Split what a user types, under several policies (A1, T4)."""
     typed = data.decode(errors="replace")
-    fold(typed[: fields.USERNAME_MAX])
+    fold(typed[:USERNAME_LENGTH_MAX])
     passcode = normalized(typed[: fields.PASSCODE_MAX])
     for policy in POLICIES:
         readings = splits(passcode, policy)
