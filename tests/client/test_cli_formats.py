@@ -133,7 +133,9 @@ def test_an_error_is_json_with_its_reason(
 
 def test_an_unknown_outcome_has_the_request_id(cli: Cli) -> None:
     """(A7) A program repeats the command with it."""
-    cli.node.answer("UserService/CreateUser", replace(OUTCOME_UNKNOWN, retry_after_s=60))
+    cli.node.answer(
+        "UserService/CreateUser", replace(OUTCOME_UNKNOWN, retry_after_s=60)
+    )
     result = cli("users", "create", "alice", "-o", "json")
     (request_id,) = {
         each.request_id for each in cli.node.requests("UserService/CreateUser")
