@@ -120,9 +120,9 @@ class Checkpoints:
         if os.pread(self._log, 8, 16) != self._salt:
             self._salt, self._recorded = b"", 0
         if copied > self._recorded:
-            salt, pages, sums = sums_in_log(self._log, self._recorded + 1, copied)
-            self._sums.add(pages, sums, Copied(salt, copied))
-            self._salt, self._recorded = salt, copied
+            frames = sums_in_log(self._log, self._recorded + 1, copied)
+            self._sums.add(frames, Copied(frames.salt, copied))
+            self._salt, self._recorded = frames.salt, copied
 
     def close(self) -> None:
         """

@@ -24,7 +24,7 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,24 @@ class Copied:
     salt: bytes = _NO_SALT
     """Of the log; it changes when SQLite starts the log over."""
     frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """
+    What frames of a write-ahead log hold, in their order.
+
+    Arrays, because an installed snapshot is one transaction: of a million users it has
+    370,000 frames, and a dict of them would take 40 MB.
+    """
+
+    salt: bytes
+    """Of the log."""
+    pages: int
+    """Of the database after the last frame."""
+    numbers: "array.array[int]"
+    """The page that each frame has. A page's last frame counts."""
+    sums: "array.array[int]"
 
 
 class LostWriteError(Exception):
@@ -112,18 +130,24 @@ class PageSums:
             at = end + _CRC.size
         return True
 
-    def add(self, pages: int, sums: Mapping[int, int], copied: Copied) -> None:
+    def add(self, frames: Frames, copied: Copied) -> None:
         """
-        Record checksums of a database of *pages* pages; return when they are on disk.
+        Record the checksums of frames; return when they are on disk.
 
-        *copied*: the log that the pages are from.
+        *copied*: the log that they are from, up to them.
         """
-        self._take(pages, sums.items())
+        self._take(frames.pages, zip(frames.numbers, frames.sums, strict=True))
         self.copied = copied
         if self._fd < 0 or self._size > max(_APPENDED_MAX, 2 * self._written):
             self.rewrite()
             return
-        batch = _batch(pages, len(sums), sums.items(), copied)
+        changed, noted = array.array("I"), bytearray(len(self._sums))
+        for page in frames.numbers:
+            if page <= len(noted) and not noted[page - 1]:
+                noted[page - 1] = True
+                changed.append(page)
+        records = ((page, self._sums[page - 1]) for page in changed)
+        batch = _batch(frames.pages, len(changed), records, copied)
         _write(self._fd, batch)
         os.fdatasync(self._fd)
         self._size += len(batch)
@@ -158,7 +182,8 @@ class PageSums:
     def _take(self, pages: int, sums: Iterable[tuple[int, int]]) -> None:
         # A large database has 300,000 pages or more: a dict of them would take 40 MB.
         del self._sums[pages:]
-        self._sums.extend([_UNKNOWN] * (pages - len(self._sums)))
+        more = pages - len(self._sums)
+        self._sums.extend(array.array("q", [_UNKNOWN]) * more)
         for page, value in sums:
             if page <= pages:  # A later commit in the same batch has dropped it.
                 self._sums[page - 1] = value
@@ -201,17 +226,17 @@ def open_page_sums(database: Path) -> PageSums:
     return sums
 
 
-def sums_in_log(log: int, first: int, last: int) -> tuple[bytes, int, dict[int, int]]:
+def sums_in_log(log: int, first: int, last: int) -> Frames:
     """
     Return what frames of a write-ahead log hold, both ends included.
 
-    That is the log's salt, the pages of the database after the last frame, and the
-    checksums. *log* is a file descriptor. The caller prevents SQLite from overwriting
-    the log. Raises `LostWriteError` if a frame is not of this log.
+    *log* is a file descriptor. The caller prevents SQLite from overwriting the log.
+    Raises `LostWriteError` if a frame is not of this log.
     """
     header = os.pread(log, _WAL_HEADER, 0)
     (page_size,) = struct.unpack_from(">I", header, 8)
-    salt, pages, sums = header[_SALT], 0, dict[int, int]()
+    salt, pages = header[_SALT], 0
+    numbers, sums = array.array("I"), array.array("I")
     step = _FRAME_HEADER + page_size
     for start in range(first, last + 1, _FRAMES_READ):
         count = min(_FRAMES_READ, last + 1 - start)
@@ -222,8 +247,9 @@ def sums_in_log(log: int, first: int, last: int) -> tuple[bytes, int, dict[int, 
                 raise LostWriteError("a frame of the write-ahead log is missing")
             page, size = _FRAME.unpack_from(data, at)
             pages = size or pages
-            sums[page] = zlib.crc32(view[at + _FRAME_HEADER : at + step])
-    return salt, pages, sums
+            numbers.append(page)
+            sums.append(zlib.crc32(view[at + _FRAME_HEADER : at + step]))
+    return Frames(salt, pages, numbers, sums)
 
 
 def _read_log(database: Path, log: Path) -> tuple[Copied, frozenset[int]]:
@@ -243,8 +269,8 @@ def _read_log(database: Path, log: Path) -> tuple[Copied, frozenset[int]]:
     with log.open("rb") as file:
         if not frames:
             return Copied(file.read(_WAL_HEADER)[_SALT]), frozenset()
-        salt, _, sums = sums_in_log(file.fileno(), 1, frames)
-        return Copied(salt, frames), frozenset(sums)
+        held = sums_in_log(file.fileno(), 1, frames)
+        return Copied(held.salt, frames), frozenset(held.numbers)
 
 
 def _compare(database: Path, sums: PageSums, in_log: frozenset[int]) -> None:
@@ -289,7 +315,7 @@ def write_again(path: Path) -> None:
 
 def _batch(
     pages: int, count: int, sums: Iterable[tuple[int, int]], copied: Copied
-) -> bytes:
+) -> bytearray:
     """Return a batch with *count* checksums, each with its page."""
     data = bytearray(_BATCH.size + count * _RECORD.size)
     _BATCH.pack_into(data, 0, pages, count, copied.salt, copied.frames)
@@ -297,9 +323,10 @@ def _batch(
         range(_BATCH.size, len(data), _RECORD.size), sums, strict=True
     ):
         _RECORD.pack_into(data, at, page, value)
-    return bytes(data + _CRC.pack(zlib.crc32(data)))
+    data += _CRC.pack(zlib.crc32(data))
+    return data
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(fd: int, data: bytes | bytearray) -> None:
     if os.write(fd, data) != len(data):
         raise OSError("the file system wrote only a part")
