@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for every test."""
 
+import functools
 import os
 import threading
 from collections.abc import Generator, Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 import pysyncobj.journal
 import pysyncobj.pickle
 import pytest
+import typer
+import typer.testing
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -137,6 +140,15 @@ def pytest_fixture_setup(
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """Whether golden scripts are to be recorded again."""
     return bool(request.config.getoption("--rewrite"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once() -> Iterator[None]:
+    """Typer's runner builds all commands again for each call, which takes 25 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        build = functools.cache(typer.main.get_command)
+        patch.setattr(typer.testing, "_get_command", build)
+        yield
 
 
 @pytest.fixture(autouse=True)
