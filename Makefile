@@ -490,7 +490,7 @@ bench: $(INSTALLED) ## Compare with what this machine can do (USERS=100000 SECON
 		--users $(USERS) --seconds $(SECONDS)
 
 .PHONY: bench-refusals
-bench-refusals: $(INSTALLED) ## Compare the times of refusals of every kind: 4 minutes
+bench-refusals: $(INSTALLED) ## Compare the times of refusals of every kind: 6 minutes
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.refusals --page
 
 .PHONY: bench-doors
@@ -498,7 +498,7 @@ bench-doors: $(INSTALLED) ## Compare RADIUS and HTTP with gRPC, also their refus
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.doors --page
 
 .PHONY: bench-notices
-bench-notices: $(INSTALLED) ## Compare sign-ins without channels and while all of them hang: 2 minutes
+bench-notices: $(INSTALLED) ## Compare sign-ins without channels and while all of them hang: a minute
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.notices --page
 
 .PHONY: bench-hashing

@@ -33,6 +33,11 @@ def folder_of(kept: Path | None, prefix: str) -> Iterator[Path]:
         yield kept.resolve()
 
 
+def kept(folder: Path | None) -> str:
+    """Return what a recorded command says of a folder: its estates may be older."""
+    return "" if folder is None else ' ARGS="--folder DIR"'
+
+
 class EstateSite(Site):
     """The nodes of an estate, as a site that a machine can join."""
 

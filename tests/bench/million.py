@@ -18,7 +18,7 @@ from tests.bench import mixed, policy_changes, recovery
 from tests.bench.bulk import populate_by_rows
 from tests.bench.estate import Estate
 from tests.bench.harness import Bench, ratio
-from tests.bench.joining import folder_of
+from tests.bench.joining import folder_of, kept
 from tests.bench.memory_peaks import MemoryPeaks
 from tests.bench.page import write_report
 from tests.bench.population import CODES_EACH, Population
@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-million.json")
     arguments = parser.parse_args()
-    command = f"make bench-million MILLION={arguments.users}"
+    command = f"make bench-million MILLION={arguments.users}{kept(arguments.folder)}"
     console, report = Console(), Report(path=arguments.out, command=command)
     bench = Bench(report, None, arguments.seconds, console)  # type: ignore[arg-type]
     with folder_of(arguments.folder, "sparecode-million-") as folder:

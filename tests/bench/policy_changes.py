@@ -144,6 +144,20 @@ def report(bench: Bench, changes: dict[str, list[Change]]) -> None:
             HELD_MS_MAX,
             unit=" ms",
         )
+        counted = [each for each in rounds if each.counting_ms]
+        if counted:
+            bench.target(
+                "(million)",
+                f"the longest answer in flight while codes are counted for a policy "
+                f"change {words}, median of {len(counted)} rounds: ms more than at "
+                "moments of the same load without a change",
+                max(
+                    0.0,
+                    statistics.median(e.counting_ms - e.otherwise_ms for e in counted),
+                ),
+                HELD_MS_MAX,
+                unit=" ms",
+            )
 
 
 def change_under_load(

@@ -34,8 +34,8 @@ from sparecode_node.statemachine.sealed_events import file_of
 from tests.bench import paired
 from tests.bench.bulk import FastBuilder, History
 from tests.bench.estate import cpu_s, resident_mb, wait_idle
-from tests.bench.joining import folder_of, join, pid_of, remove
-from tests.bench.page import minutes_of, write_part
+from tests.bench.joining import folder_of, join, kept, pid_of, remove
+from tests.bench.page import minutes_of, targets_of, write_part
 from tests.bench.population import Population, hand_over, index_names
 from tests.bench.report import Report, Target
 from tests.results import ROOT, row
@@ -354,7 +354,10 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-years.json")
     arguments = parser.parse_args()
-    command = f"make bench-years USERS={arguments.users} EVENTS={arguments.events}"
+    command = (
+        f"make bench-years USERS={arguments.users} EVENTS={arguments.events}"
+        f"{kept(arguments.folder)}"
+    )
     console, report = Console(), Report(path=arguments.out, command=command)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(folder_of(arguments.folder, "sparecode-years-"))
@@ -471,6 +474,8 @@ def table(
             bound = f"at most {RATIO_MAX}"
             ratio += f" ({times.low:.2f} to {times.high:.2f})"
         yield row(figure, f"{day:,.4g}", years, ratio, bound)
+    yield ""
+    yield from targets_of(report.content())
 
 
 if __name__ == "__main__":
