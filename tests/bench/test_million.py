@@ -146,7 +146,7 @@ def test_moments_without_a_change_are_apart_from_its_call() -> None:
 def test_a_change_that_holds_the_calls_in_flight_misses_its_bound(
     tmp_path: Path,
 ) -> None:
-    """Whatever its entry takes: something else may hold them, such as the log."""
+    """While it is applied, or while codes are counted, whatever its entry takes."""
     measuring = bench(tmp_path)
     good = policy_changes.Change(
         gap_s=0.1,
@@ -161,15 +161,26 @@ def test_a_change_that_holds_the_calls_in_flight_misses_its_bound(
     )
     bad = replace(good, in_flight_ms=111)
     long = replace(good, entry_ms=51)
+    slow = replace(good, counting_ms=111)
+    uncounted = replace(good, counting_ms=0)
     policy_changes.report(
-        measuring, {"a": [good, good, bad], "b": [good, bad, bad], "c": [long]}
+        measuring,
+        {
+            "a": [good, good, bad, slow],
+            "b": [good, bad, bad],
+            "c": [long],
+            "d": [good, slow, slow],
+            "e": [uncounted],
+        },
     )
     assert [each.holds for each in measuring.report.targets] == [
+        *(True, True, True),
+        *(True, False, True),
+        *(False, True, True),
+        *(True, True, False),
         *(True, True),
-        *(True, False),
-        *(False, True),
     ]
-    assert "51 ms at most" in measuring.report.targets[4].words
+    assert "51 ms at most" in measuring.report.targets[6].words
 
 
 def test_snapshots_of_two_nodes_that_overlap_are_counted() -> None:
@@ -233,12 +244,17 @@ def test_a_node_without_snapshots_and_a_long_silence_miss_their_bounds(
         nodes.append(SimpleNamespace(node_id=name, log=tmp_path / name))
     measuring = bench(tmp_path)
     streams = Streams()
-    streams.runs = {"codes": [run_of(0, 1, 2.5, 3)]}
+    silent, steady = run_of(0, 1, 2.5, 3), run_of(0, 1, 1.5, 2)
+    streams.runs = {"codes": [silent], "tokencodes": [steady, silent]}
+    streams.runs |= {"reads": [steady], "issues": [silent]}
     streams.changes = [("x", 3.0)]
     mixed._report_streams(measuring, streams, 600)
     snapshot_turns.report(measuring, nodes, COURSE)  # type: ignore[arg-type]
     # Without two of them, it is not seen either that they are apart.
-    assert [target.holds for target in measuring.report.targets] == [False] * 3
+    assert [target.holds for target in measuring.report.targets] == [
+        *(False, False, True),
+        *(False, False),
+    ]
     assert measuring.report.exit_code() == 1
 
 

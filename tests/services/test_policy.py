@@ -4,6 +4,7 @@
 import asyncio
 import sqlite3
 import uuid
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import KeyId, SetId, TokenSerial
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import Policy
+from sparecode_node.domain.policy_changes import merged
 from sparecode_node.queries import live_codes as counting
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.replication.codec import decode_entry
@@ -34,8 +36,12 @@ from sparecode_node.statemachine.commands.emergency_access import (
 from sparecode_node.statemachine.commands.policy import CountedCodes, UpdatePolicy
 from sparecode_node.statemachine.tables import live_codes
 from tests.services.one_node import PIN, SERIAL, OneNode, call_of
+from tests.statemachine.steps import add_crowd
 
 pytestmark = pytest.mark.asyncio
+
+Parts = AsyncGenerator[CountedCodes, None]
+"""What is counted so far, after each part."""
 
 
 def reading(node: OneNode) -> CallContext:
@@ -338,11 +344,12 @@ async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
     begun, goes_on = 0, asyncio.Event()
     count = counting.count
 
-    async def slow(transaction: ReadTransaction) -> CountedCodes:
+    async def slow(transaction: ReadTransaction) -> Parts:
         nonlocal begun
         begun += 1
         await goes_on.wait()
-        return await count(transaction)
+        async for part in count(transaction):
+            yield part
 
     monkeypatch.setattr(counting, "count", slow)
     for _ in range(2):
@@ -357,6 +364,37 @@ async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
     assert (await current(node)).code_lengths == (9, 8)
     await update(node, 2, code_length=10)
     assert begun == 2, "each change has a count of its own"
+
+
+async def test_a_count_in_parts_is_that_of_all_tokens_at_once(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I6) It rests after each part: with ten million codes it takes a core for long."""
+    add_crowd(node.local_db, 12)
+    node.local_db.execute(
+        "UPDATE codes SET state = 'used' WHERE ordinal <= (SELECT number % 4 "
+        "FROM code_sets WHERE code_sets.set_id = codes.set_id)"
+    )
+    node.local_db.commit()
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(node.policies._counts, "_sleep", sleep)
+    found = []
+    for tokens, parts in ((5, 3), (1_000, 1)):
+        monkeypatch.setattr(counting, "TOKENS_AT_ONCE", tokens)
+        rests.clear()
+        found.append(await node.policies._counts._count())
+        assert len(rests) == parts + 1  # The last one finds no token left.
+        assert all(each > 0 for each in rests)
+    in_parts, at_once = found
+    assert in_parts == at_once
+    whole = live_codes.count_all(node.local_db, 0)
+    alphabet = (await current(node)).code_alphabet
+    assert in_parts.live == merged(whole, alphabet)
+    assert sum(group.tokens for group in in_parts.live) == 12
 
 
 async def test_a_caller_hears_in_time_that_a_count_goes_on() -> None:
@@ -374,9 +412,10 @@ async def test_a_kept_count_grows_old(
     await node.issue(count=4)
     goes_on, count = asyncio.Event(), counting.count
 
-    async def slow(transaction: ReadTransaction) -> CountedCodes:
+    async def slow(transaction: ReadTransaction) -> Parts:
         await goes_on.wait()
-        return await count(transaction)
+        async for part in count(transaction):
+            yield part
 
     monkeypatch.setattr(counting, "count", slow)
     context = replace(node.admin("PolicyService/UpdatePolicy"), deadline_s=0.05)
@@ -396,10 +435,11 @@ async def test_a_failed_count_is_made_again(
 ) -> None:
     count, failures = counting.count, [sqlite3.OperationalError("disk I/O error")]
 
-    async def failing(transaction: ReadTransaction) -> CountedCodes:
+    async def failing(transaction: ReadTransaction) -> Parts:
         if failures:
             raise failures.pop()
-        return await count(transaction)
+        async for part in count(transaction):
+            yield part
 
     monkeypatch.setattr(counting, "count", failing)
     with pytest.raises(sqlite3.OperationalError):

@@ -146,6 +146,29 @@ def test_a_hundred_wrong_codes_end_emergency_access(world: World) -> None:
     assert ("Authenticate", "refused", "recovered_token_refused") in events(world)
 
 
+def test_an_unknown_name_is_looked_up_like_a_user_without_a_token(
+    world: World,
+) -> None:
+    """(A6) Each node that applies the refusal reads as much."""
+    world.handle("create-user", {"name": "bob"})
+    looked_up: dict[str, list[str]] = {}
+    for name in ("bob", "nobody"):
+        call = world.call("authenticate", use("A/1", user=name))
+        seen: list[str] = []
+        world.db.set_trace_callback(seen.append)
+        world.apply(call)
+        world.db.set_trace_callback(None)
+        entry = seen[seen.index("SAVEPOINT call") :]
+        # By table: values, such as the user's id, are part of a traced statement.
+        looked_up[name] = [
+            words[words.index("FROM") + 1]
+            for statement in entry
+            if "FROM" in (words := statement.split())
+        ]
+    assert looked_up["bob"] == looked_up["nobody"]
+    assert {"tokens", "lockouts"} < set(looked_up["bob"])
+
+
 # --- Entries and restarts
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live codes that a change of the policy weighs."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
-from sparecode_node.domain.policy_changes import merged
+from sparecode_node.domain.policy_changes import LiveCodes, merged
 from sparecode_node.queries import cluster, policy
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.commands.policy import CountedCodes
@@ -11,10 +11,14 @@ from sparecode_node.statemachine.feature_level import COUNTED_CODES
 from sparecode_node.statemachine.handlers.policy import weighs_codes
 from sparecode_node.statemachine.tables.live_codes import (
     LAST_SET,
-    LIVE_CODES,
+    LIVE_CODES_OF_SOME,
+    SOME_TOKENS,
     live_codes,
 )
 from sparecode_node.statemachine.tables.moves import ANY_ARRIVING
+
+TOKENS_AT_ONCE = 1_000
+"""With ten codes each, they take a few milliseconds."""
 
 
 async def are_weighed(
@@ -40,17 +44,29 @@ async def arrive(transaction: ReadTransaction) -> bool:
     return await transaction.one(ANY_ARRIVING) is not None
 
 
-async def count(transaction: ReadTransaction) -> CountedCodes:
+async def count(transaction: ReadTransaction) -> AsyncGenerator[CountedCodes, None]:
     """
     Count all live codes: 0.3 s of a processor for a million.
 
+    Yields what is counted so far after each thousand tokens; the last value has all codes.
     By the log's time: a code that is live when the change is applied must not be missing.
     """
     newest = await transaction.one(LAST_SET)
+    last_set = newest["number"] if newest else 0
     now = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
-    rows = await transaction.all(LIVE_CODES, now=now["value"] if now else 0)
-    current = await policy.current(transaction)
-    return CountedCodes.of(
-        newest["number"] if newest else 0,
-        merged(live_codes(rows), current.code_alphabet),
-    )
+    now_ms = now["value"] if now else 0
+    alphabet = (await policy.current(transaction)).code_alphabet
+    groups: tuple[LiveCodes, ...] = ()
+    after = ""
+    while True:
+        some = await transaction.one(SOME_TOKENS, after=after, most=TOKENS_AT_ONCE)
+        last = some["last"] if some else None
+        if last is not None:
+            rows = await transaction.all(
+                LIVE_CODES_OF_SOME, now=now_ms, after=after, last=last
+            )
+            groups = merged((*groups, *live_codes(rows)), alphabet)
+        yield CountedCodes.of(last_set, groups)
+        if last is None:
+            return
+        after = last

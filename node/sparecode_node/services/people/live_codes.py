@@ -2,6 +2,8 @@
 """Counting live codes before a change of the policy is proposed (I6)."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from sparecode_node.queries import live_codes
@@ -15,6 +17,9 @@ from sparecode_node.statemachine.handlers.policy import USERS_ARRIVE, values_of
 
 KEEP_S = 60.0
 """How long a count waits for its caller, whose time has ended, to repeat the call."""
+
+REST = 1.0
+"""After a part of a count, as a multiple of its duration: answers need the processors."""
 
 ANSWER_S = 2.0
 """What is kept of a caller's time, at most, so that it hears that the count goes on."""
@@ -37,9 +42,16 @@ class LiveCodeCounts:
     take longer than a call may.
     """
 
-    def __init__(self, *, state: LocalState, proposer: Proposer) -> None:
+    def __init__(
+        self,
+        *,
+        state: LocalState,
+        proposer: Proposer,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._state = state
         self._proposer = proposer
+        self._sleep = sleep
         self._running: _Count | None = None
         self._left_s = 0.0
         """When the time of a caller ended; its count is kept from then on."""
@@ -96,7 +108,14 @@ class LiveCodeCounts:
         async with self._state.transaction() as transaction:
             if await live_codes.arrive(transaction):
                 raise Refused(USERS_ARRIVE)
-            return await live_codes.count(transaction)
+            loop = asyncio.get_running_loop()
+            async with aclosing(live_codes.count(transaction)) as parts:
+                began_s = loop.time()
+                async for so_far in parts:
+                    counted = so_far
+                    await self._sleep(REST * (loop.time() - began_s))
+                    began_s = loop.time()
+            return counted
 
 
 def waits_s(left_s: float) -> float:

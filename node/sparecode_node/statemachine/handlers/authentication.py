@@ -19,7 +19,7 @@ from sparecode_node.domain.authentication import (
 )
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.emergency_access import CodeState, Use
-from sparecode_node.domain.ids import KeyId, TokenSerial
+from sparecode_node.domain.ids import KeyId, TokenSerial, UserId
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -52,6 +52,9 @@ from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 Judged = Authenticate | ContinueAuthentication
+
+NO_USER_ID = UserId("")
+"""The id of nobody: no row has it."""
 
 DECISIONS = {
     NextStep.NEXT_TOKENCODE: Decision.NEXT_TOKENCODE_REQUIRED,
@@ -246,7 +249,10 @@ def _attempt(
     readings: tuple[Reading, ...] = (),
 ) -> Attempt:
     db = applying.db
-    tokens = token_tables.find_tokens_of(db, user.user_id) if user else []
+    # For an unknown name it is read as for a user without anything, so that the time
+    # tells less (A6).
+    user_id = user.user_id if user else NO_USER_ID
+    tokens = token_tables.find_tokens_of(db, user_id)
     tagged = applying.feature_level >= FORMER_CODES
     agent = _find_agent(applying, command)
     restricted = (
@@ -263,16 +269,14 @@ def _attempt(
         sets={
             token.serial: code_tables.find_sets(db, token.serial) for token in tokens
         },
-        former_sets=former_tables.find_former_sets(db, user.user_id, tagged=tagged)
-        if user
-        else (),
+        former_sets=former_tables.find_former_sets(db, user_id, tagged=tagged),
         former_codes=former_tables.find_former_codes(
-            db, user.user_id, [tag for each in readings for tag in each.code_tags]
+            db, user_id, [tag for each in readings for tag in each.code_tags]
         )
-        if user and tagged
+        if tagged
         else (),
         judges_all_pins=applying.feature_level < UNJUDGED_PINS,
-        lockouts=user_tables.find_lockouts(db, user.user_id) if user else {},
+        lockouts=user_tables.find_lockouts(db, user_id),
         policy=applying.policy,
         use=Use(
             at_ms=applying.now_ms,
