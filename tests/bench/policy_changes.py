@@ -132,32 +132,26 @@ def report(bench: Bench, changes: dict[str, list[Change]]) -> None:
             HELD_MS_MAX,
             unit=" ms",
         )
-        bench.target(
-            "(million)",
-            f"the longest answer in flight while a policy change {words} is applied, "
-            f"median of {len(rounds)} rounds: ms more than at moments of the same load "
-            "without a change",
-            max(
-                0.0,
-                statistics.median(e.in_flight_ms - e.otherwise_ms for e in rounds),
-            ),
-            HELD_MS_MAX,
-            unit=" ms",
-        )
-        counted = [each for each in rounds if each.counting_ms]
-        if counted:
-            bench.target(
-                "(million)",
-                f"the longest answer in flight while codes are counted for a policy "
-                f"change {words}, median of {len(counted)} rounds: ms more than at "
-                "moments of the same load without a change",
-                max(
-                    0.0,
-                    statistics.median(e.counting_ms - e.otherwise_ms for e in counted),
-                ),
-                HELD_MS_MAX,
-                unit=" ms",
-            )
+        more_ms = {
+            f"while a policy change {words} is applied": [
+                each.in_flight_ms - each.otherwise_ms for each in rounds
+            ],
+            f"while codes are counted for a policy change {words}": [
+                each.counting_ms - each.otherwise_ms
+                for each in rounds
+                if each.counting_ms
+            ],
+        }
+        for when, each_ms in more_ms.items():
+            if each_ms:
+                bench.target(
+                    "(million)",
+                    f"the longest answer in flight {when}, median of {len(each_ms)} "
+                    "rounds: ms more than at moments of the same load without a change",
+                    max(0.0, statistics.median(each_ms)),
+                    HELD_MS_MAX,
+                    unit=" ms",
+                )
 
 
 def change_under_load(
