@@ -152,7 +152,7 @@ def test_an_unknown_name_is_looked_up_like_a_user_without_a_token(
     """(A6) Each node that applies the refusal reads as much."""
     world.handle("create-user", {"name": "bob"})
     looked_up: dict[str, list[str]] = {}
-    for name in ("bob", "nobody"):
+    for name in ("bob", "stranger"):
         call = world.call("authenticate", use("A/1", user=name))
         seen: list[str] = []
         world.db.set_trace_callback(seen.append)
@@ -165,7 +165,7 @@ def test_an_unknown_name_is_looked_up_like_a_user_without_a_token(
             for statement in entry
             if "FROM" in (words := statement.split())
         ]
-    assert looked_up["bob"] == looked_up["nobody"]
+    assert looked_up["bob"] == looked_up["stranger"]
     assert {"tokens", "lockouts"} < set(looked_up["bob"])
 
 

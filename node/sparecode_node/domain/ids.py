@@ -44,6 +44,8 @@ RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", int)
 """The number of a key in the key ring, stored beside every value made with the key."""
 
+NO_USER = UserId("")
+"""The user of an unknown name, and of a token without one: no row has this id."""
 NO_SESSION = SessionId("")
 """The session of callers that are not administrators."""
 NO_KEY = KeyId(0)

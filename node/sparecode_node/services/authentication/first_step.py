@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from sparecode_node.domain.ids import (
     NO_KEY,
+    NO_USER,
     KeyId,
     NameKey,
     RequestId,
-    UserId,
 )
 from sparecode_node.domain.passcodes import (
     CodeCandidate,
@@ -247,7 +247,7 @@ class Authentication:
             authentication_id=attempt.authentication_id,
             agent=attempt.request.agent.identity,
             name_tag=user.name_tag if user else name_tags[0],
-            user_id=user.user_id if user else UserId(""),
+            user_id=user.user_id if user else NO_USER,
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
             key_id=known.key_id,

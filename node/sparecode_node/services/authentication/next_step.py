@@ -4,7 +4,7 @@
 from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.challenges import Challenge, NextStep
-from sparecode_node.domain.ids import UserId
+from sparecode_node.domain.ids import NO_USER
 from sparecode_node.domain.passcodes import evaluations, is_lettered, normalized
 from sparecode_node.domain.pins import pin_problem
 from sparecode_node.domain.policy import Policy
@@ -212,7 +212,7 @@ class Continuation:
         command = ContinueAuthentication(
             authentication_id=attempt.authentication_id,
             agent=attempt.request.agent.identity,
-            user_id=user.user_id if user else UserId(""),
+            user_id=user.user_id if user else NO_USER,
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
             key_id=key_id,

@@ -7,6 +7,7 @@ from typing import Final, TypedDict
 from sparecode_node.domain import issuing
 from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.domain.ids import (
+    NO_USER,
     AdministratorName,
     KeyId,
     SetId,
@@ -173,7 +174,7 @@ class SetTerms:
     ) -> _NewSet:
         return _NewSet(
             serial=serial,
-            user_id=user.user_id if user else UserId(""),
+            user_id=user.user_id if user else NO_USER,
             auth_version=user.auth_version if user else 0,
             policy_version=policy.version,
             key_id=drawn.key_id,

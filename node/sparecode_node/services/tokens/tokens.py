@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Use cases: the tokens (K). A seed goes in and never comes out."""
 
-from sparecode_node.domain.ids import AdministratorName, TokenSerial, UserId
+from sparecode_node.domain.ids import NO_USER, AdministratorName, TokenSerial
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.domain.passcodes import is_lettered, normalized
 from sparecode_node.domain.pins import PinRule, pin_problem
@@ -353,7 +353,7 @@ class Tokens:
         if problem:
             raise InvalidFieldError("pin", problem)
         # Without a user there is no verifier: apply refuses, or repeats the first answer.
-        user_id, verifier, sealed_pin = UserId(""), b"", b""
+        user_id, verifier, sealed_pin = NO_USER, b"", b""
         key_id = self._sealing.active_key
         if token is not None and user is not None:
             (hashed,) = await self._kdf.derive(
@@ -402,7 +402,7 @@ class Tokens:
             serial=old,
             replacement=new,
             keep_pin=keep_pin,
-            user_id=user.user_id if user else UserId(""),
+            user_id=user.user_id if user else NO_USER,
             auth_version=user.auth_version if user else 0,
             key_id=key_id,
             pin_verifier=verifier,

@@ -19,7 +19,7 @@ from sparecode_node.domain.authentication import (
 )
 from sparecode_node.domain.challenges import CHALLENGE_MS, Challenge, NextStep
 from sparecode_node.domain.emergency_access import CodeState, Use
-from sparecode_node.domain.ids import KeyId, TokenSerial, UserId
+from sparecode_node.domain.ids import NO_USER, KeyId, TokenSerial
 from sparecode_node.domain.lockout import FREE, Factor
 from sparecode_node.domain.next_step import ChallengeAnswer, judge_next
 from sparecode_node.domain.outcomes import Reason, Rejected
@@ -52,9 +52,6 @@ from sparecode_node.statemachine.tables import tokens as token_tables
 from sparecode_node.statemachine.tables import users as user_tables
 
 Judged = Authenticate | ContinueAuthentication
-
-NO_USER_ID = UserId("")
-"""The id of nobody: no row has it."""
 
 DECISIONS = {
     NextStep.NEXT_TOKENCODE: Decision.NEXT_TOKENCODE_REQUIRED,
@@ -190,7 +187,7 @@ def is_under_replaced_tag(applying: Applying) -> bool:
 
 def _stale(applying: Applying, command: Judged, user: User | None) -> bool:
     """Return whether the candidates were computed for another state (T2)."""
-    user_id, version = (user.user_id, user.auth_version) if user else ("", 0)
+    user_id, version = (user.user_id, user.auth_version) if user else (NO_USER, 0)
     return (command.user_id, command.auth_version, command.key_id) != (
         user_id,
         version,
@@ -251,7 +248,7 @@ def _attempt(
     db = applying.db
     # For an unknown name it is read as for a user without anything, so that the time
     # tells less (A6).
-    user_id = user.user_id if user else NO_USER_ID
+    user_id = user.user_id if user else NO_USER
     tokens = token_tables.find_tokens_of(db, user_id)
     tagged = applying.feature_level >= FORMER_CODES
     agent = _find_agent(applying, command)
