@@ -345,7 +345,7 @@ def test_the_log_is_written_again_once_at_a_time(disk: Disk) -> None:
     journal.committed = 11
     work: list[tuple[Callable[[], object], Callable[[], object]]] = []
     store: Any = SimpleNamespace(current=SimpleNamespace(index=11))
-    state: Any = SimpleNamespace(checkpoint=lambda: 11, skipped=())
+    state: Any = SimpleNamespace(applied_index=11, checkpoint=lambda: 11, skipped=())
     raft = RaftSettings(log_entries_max=8, log_entries_kept=2)
     compaction = Compaction(
         "c", store, journal, state, raft, beside=lambda *both: work.append(both)
@@ -1012,14 +1012,36 @@ class Log:
     """A log of short entries."""
 
     bytes = 0
+    waiting = 0
+    """How many of its entries are not applied."""
 
     def __init__(self, node_id: str, members: list[str]) -> None:
         self.identity = Identity("c", node_id)
         self.configuration = SimpleNamespace(ids=members)
         self.first_index = self.last_index = 1
 
+    @property
+    def applied_index(self) -> int:
+        return self.last_index - self.waiting
+
     def __len__(self) -> int:
         return self.last_index - self.first_index + 1
+
+
+@pytest.mark.parametrize("node_id", ["n1", "n2", "n3"])
+def test_entries_that_wait_to_be_applied_make_no_snapshot_due(node_id: str) -> None:
+    """A member that catches up would take one after another: none covers them."""
+    raft = RaftSettings()
+    log = Log(node_id, ["n1", "n2", "n3"])
+    log.bytes = 2 * raft.log_bytes_max
+    log.last_index = 2 * raft.log_entries_max
+    log.waiting = log.last_index - raft.log_entries_kept
+    store: Any = SimpleNamespace(current=SimpleNamespace(index=1))
+    journal: Any = log
+    compaction = Compaction("c", store, journal, journal, raft, lambda: "n1")
+    assert not compaction._is_its_turn()
+    log.waiting = raft.log_entries_max // 2
+    assert compaction._is_its_turn()
 
 
 @dataclasses.dataclass
@@ -1040,7 +1062,8 @@ def test_members_take_snapshots_in_turns(members: int) -> None:
     def member(node_id: str) -> Turn:
         log = Log(node_id, ids)
         store: Any = SimpleNamespace(current=None)
-        return Turn(Compaction("c", store, log, Any, raft, lambda: "n1"))  # type: ignore[arg-type]
+        state: Any = log
+        return Turn(Compaction("c", store, log, state, raft, lambda: "n1"))  # type: ignore[arg-type]
 
     cluster = [member(each) for each in ids]
     for index in range(2, 40_000):

@@ -254,6 +254,22 @@ def test_another_primary_may_have_a_shorter_log(kept: Kept) -> None:
 # --- The snapshots of a node that keeps its log
 
 
+class Applied:
+    """A state that has all entries of a log, on disk."""
+
+    skipped = ()
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    @property
+    def applied_index(self) -> int:
+        return self._journal.last_index
+
+    def checkpoint(self) -> int:
+        return self.applied_index
+
+
 def test_a_kept_log_has_no_further_snapshot() -> None:
     """And all members do not take one at once when it need not be kept any more."""
     disk = Disk("n1", random.Random(1))
@@ -261,7 +277,7 @@ def test_a_kept_log_has_no_further_snapshot() -> None:
     journal.setCurrentTerm(3, "n2")
     add(journal, 11)
     store: Any = SimpleNamespace(current=SimpleNamespace(index=4))
-    state: Any = SimpleNamespace(checkpoint=lambda: journal.last_index, skipped=())
+    state: Any = Applied(journal)
     needs = SimpleNamespace(members=["n3"], keeps=lambda: bool(needs.members))
     log = Compaction("c", store, journal, state, SHORT, lambda: "n2", needs)
     for _ in range(100):

@@ -99,7 +99,7 @@ class Compaction:
         leads = own not in followers
         place = len(followers) if leads else followers.index(own)
         part = max(1, self._span() // 4 // (len(followers) + 1))
-        number, offset = divmod(self.journal.last_index, part)
+        number, offset = divmod(self.journal.last_index - self._waiting(), part)
         begins = number % (len(followers) + 1) == place and 2 * offset < part
         start, end = (0.75, 1.0) if leads else (EARLIEST, 0.75)
         return filled > end or (filled > start and begins)
@@ -108,13 +108,26 @@ class Compaction:
         """Return how many entries come and go between two compactions, at most."""
         return self.settings.log_entries_max - self.settings.log_entries_kept
 
+    def _waiting(self) -> int:
+        """Return how many of the last entries this node has not applied yet."""
+        journal = self.journal
+        applied = max(self.state.applied_index, journal.first_index)
+        return max(0, journal.last_index - applied)
+
     def _filled(self) -> float:
-        """Return 0 for a log with only what always stays, 1 for the longest one."""
+        """
+        Return 0 for a log with only what always stays, 1 for the longest one.
+
+        Entries that wait to be applied do not count, because no snapshot covers them: a
+        member that catches up would take one snapshot after another. Their part of the
+        bytes is estimated by their number, because this is asked at every step.
+        """
         settings, journal = self.settings, self.journal
+        applied = len(journal) - self._waiting()
         size = settings.log_bytes_max - settings.log_bytes_kept
         filled = max(
-            (len(journal) - settings.log_entries_kept) / self._span(),
-            (journal.bytes - settings.log_bytes_kept) / size,
+            (applied - settings.log_entries_kept) / self._span(),
+            (journal.bytes * applied / len(journal) - settings.log_bytes_kept) / size,
         )
         return filled - self._kept
 
