@@ -207,7 +207,8 @@ class CodesCluster(SimCluster, PeopleAtWork):
         end = self.now + END_S
         while self.now < end:
             self.step(faulty=False)
-            if all(map(rotations.all_retired, self.live())):
+            members = [self.nodes[i] for i in self.memberships.belonging()]
+            if all(map(rotations.all_retired, members)):
                 break
         if (wanted := self.untried()) is not None:
             self.rules.check_works(wanted.what, self._tried(wanted))

@@ -45,8 +45,8 @@ ROWS_MAX = 4
 """Of values in a batch: a run has some thirty. A hundred in production."""
 RACES = 0.4
 """How often codes are saved under a key that is being retired."""
-END_S = 30.0
-"""For a cluster without faults to retire each key that is due."""
+END_S = 60.0
+"""For a cluster without faults to retire each key that is due; there may be twenty."""
 
 
 class World(Protocol):

@@ -26,6 +26,8 @@ Step = Callable[[float], None]
 Done = Callable[[SnapshotRefusedError | None], object]
 
 LONG = 60
+ANSWER_S = 1.0
+"""For the last call of a series to be answered."""
 PORTION_BYTES = 300
 """A hundred times less than a snapshot has here: a fetch takes a while."""
 
@@ -74,6 +76,7 @@ def test_the_cluster_serves_while_a_snapshot_is_installed() -> None:
         sim.reconnect()
         written = write(sim, 30, "during")
         assert sim.effects[Effect.SNAPSHOT_INSTALLED] >= 1
+        sim.run_for(ANSWER_S)
         assert all(s.request_id in sim.invariants.acked for s in written)
         assert sim.heal(seconds=5)
         assert away.store.applied()[written[-1].request_id]

@@ -351,7 +351,10 @@ class MixedCluster(NodesCluster):
     def _end_rotations(self, rotations: Rotations) -> None:
         """Let each key be retired that is due; nothing is sealed with it then."""
         end = self.now + END_S
-        while self.now < end and not all(map(rotations.all_retired, self.live())):
+        while self.now < end:
+            belonging = [self.nodes[i] for i in self.memberships.belonging()]
+            if all(map(rotations.all_retired, belonging)):
+                break
             self.step()
         for _ in range(round(CALL_S / STEP_S)):
             self.step()
