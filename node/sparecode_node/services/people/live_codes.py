@@ -3,7 +3,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from sparecode_node.queries import live_codes
@@ -108,14 +107,19 @@ class LiveCodeCounts:
         async with self._state.transaction() as transaction:
             if await live_codes.arrive(transaction):
                 raise Refused(USERS_ARRIVE)
-            loop = asyncio.get_running_loop()
-            async with aclosing(live_codes.count(transaction)) as parts:
-                began_s = loop.time()
-                async for so_far in parts:
-                    counted = so_far
-                    await self._sleep(REST * (loop.time() - began_s))
-                    began_s = loop.time()
-            return counted
+            return await live_codes.count(transaction, rest=self._rests())
+
+    def _rests(self) -> Callable[[], Awaitable[None]]:
+        """Return what rests after each part of a count that begins now."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+
+        async def rest() -> None:
+            nonlocal began_s
+            await self._sleep(REST * (loop.time() - began_s))
+            began_s = loop.time()
+
+        return rest
 
 
 def waits_s(left_s: float) -> float:
