@@ -428,11 +428,23 @@ async def test_a_node_that_was_away_catches_up(tmp_path: Path) -> None:
         assert away.state.digest() == replica.state.digest()
 
 
+def is_of_earlier_loop(context: dict[str, Any]) -> bool:
+    """
+    Return whether a late event of a test before failed here.
+
+    gRPC has one queue of events for all loops of a process, and the loop that reads it
+    raises if an event's own loop is closed (`PollerCompletionQueue._handle_events`).
+    """
+    return "PollerCompletionQueue" in context["message"] and (
+        str(context.get("exception")) == "Event loop is closed"
+    )
+
+
 async def test_callers_who_go_away_do_no_harm(tmp_path: Path) -> None:
     """The answer to a cancelled call breaks nothing: the other callers get theirs."""
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: failures.append(context)
+        lambda _, context: is_of_earlier_loop(context) or failures.append(context)
     )
     async with running(tmp_path) as nodes:
         primary, _ = await settled(nodes)
