@@ -82,7 +82,7 @@ def test_segments_are_sealed_fetched_and_damaged_in_the_simulation() -> None:
 def test_nodes_agree_on_segments_in_the_simulation() -> None:
     """A simulation without them would prove nothing (U1)."""
     compared: Counter[Comparison] = Counter()
-    for seed in (2, 23):
+    for seed in (47, 110):
         with finished(seed, scenario(3)) as sim:
             assert sim.invariants.violations == {}
             compared.update(sim.invariants.comparisons)

@@ -11,7 +11,7 @@ from tests.simulation.outbox import OutboxCluster
 from tests.simulation.rotations import SHARE, Rotations
 from tests.simulation.work import machine_store
 
-SEED = 13
+SEED = 22
 """Two rotations in it are done while the faults go on."""
 
 
