@@ -5,10 +5,12 @@ Why elections happen in an overload: `make bench-elections`.
 Three nodes with production hashing, each in a session of its own, as services are, and
 256 clients for a minute: without other programs, and beside twice as many busy ones as
 there are cores, in turn. With `SESSIONS=both`, as many minutes follow with all nodes in
-one session, where the priorities of threads hold between the nodes. Each node writes down when it was late, and what its engine's
-thread did meanwhile by the kernel's account: it ran, or it was ready and waited for a
-core. The rest is a sync, or a wait for the interpreter's lock. For each election this
-tells how late the candidate and the primary were in the silence before it.
+one session, where the priorities of threads hold between the nodes.
+
+Each node writes down when it was late, and what the thread of its engine, or of its event
+loop, did meanwhile by the kernel's account: it ran, or it was ready and waited for a core.
+The rest is a sync, or a wait for the interpreter's lock. For each election this tells how
+late the candidate and the primary were in the silence before it.
 """
 
 import argparse
@@ -41,6 +43,8 @@ WORDS = {
     "beat": "between two beats of its event loop",
     "sync": "in one sync",
 }
+THREADS = ("tick", "beat")
+"""The waits whose thread has an account."""
 """The waits of a node that delay its messages, or its reading of them."""
 
 
@@ -57,7 +61,7 @@ class Moment:
     """How long it waited; of a candidate, since when it had not heard the primary."""
     ran_s: float = 0.0
     core_s: float = 0.0
-    """How long the engine's thread ran, and waited for a core, since its last tick."""
+    """Between two ticks or beats: how long that thread ran, and waited for a core."""
 
 
 def read(files: Mapping[str, Path]) -> list[Moment]:
@@ -128,13 +132,19 @@ def _lateness(
                 longest[each.what] = each
     if not longest:
         return f"{node} was on time."
-    waits = [f"{each.seconds:.2f} s {WORDS[what]}" for what, each in longest.items()]
-    if tick := longest.get("tick"):
-        waits.append(
-            f"in that tick its thread waited {tick.core_s:.2f} s for a core and ran "
-            f"{tick.ran_s:.2f} s"
-        )
-    return f"{node} was late: {', '.join(waits)}."
+    waits = ", ".join(_wait(what, each) for what, each in longest.items())
+    return f"{node} was late: {waits}."
+
+
+def _wait(what: str, moment: Moment) -> str:
+    """Return one wait in words, with what its thread did meanwhile."""
+    words = f"{moment.seconds:.2f} s {WORDS[what]}"
+    if what not in THREADS:
+        return words
+    return (
+        f"{words} (its thread waited {moment.core_s:.2f} s for a core and ran "
+        f"{moment.ran_s:.2f} s)"
+    )
 
 
 def minutes(

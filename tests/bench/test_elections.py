@@ -41,6 +41,7 @@ def test_an_election_is_explained_by_the_lateness_of_its_primary() -> None:
         late("n1", "tick", 9.0, 3.0),  # Before the silence.
         late("n1", "tick", 9.7, 0.15, core_s=0.1),
         late("n1", "sync", 10.2, 0.4),
+        late("n1", "beat", 10.2, 0.5, core_s=0.3, ran_s=0.1),
         late("n1", "tick", 10.2, 0.6, core_s=0.45, ran_s=0.02),
         campaign(),
         late("n1", "beat", 11.0, 0.3),  # Began after it.
@@ -48,8 +49,9 @@ def test_an_election_is_explained_by_the_lateness_of_its_primary() -> None:
     (why,) = explained(sorted(moments, key=lambda each: each.at_s))
     assert why == (
         "n2 asked for votes after 0.50 s without a message of the primary, n1. "
-        "n1 was late: 0.60 s between two ticks of its engine, 0.40 s in one sync, "
-        "in that tick its thread waited 0.45 s for a core and ran 0.02 s. "
+        "n1 was late: 0.60 s between two ticks of its engine (its thread waited 0.45 s "
+        "for a core and ran 0.02 s), 0.40 s in one sync, 0.50 s between two beats of its "
+        "event loop (its thread waited 0.30 s for a core and ran 0.10 s). "
         "n2 was on time."
     )
 

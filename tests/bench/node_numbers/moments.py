@@ -19,7 +19,25 @@ from sparecode_node.replication.raft.stalls import Stalls
 
 NOTE_S = 0.1
 """Shorter waits are not noted."""
-TICK = "tick_s"
+THREADS = ("tick_s", "beat_s")
+"""The waits that end in a thread which looks again and again: engine and event loop."""
+
+
+class ThreadTimes:
+    """How long one thread ran and waited for a core, by the kernel's account."""
+
+    def __init__(self) -> None:
+        """Read the account of the thread that calls, here and later."""
+        self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        self._ran_s = self._waited_s = 0.0
+
+    def since_last(self) -> dict[str, float]:
+        """Return both since the last call, in seconds."""
+        ran_ns, waited_ns, _ = os.pread(self._file, 100, 0).split()
+        ran_s, waited_s = int(ran_ns) / 1e9, int(waited_ns) / 1e9
+        times = {"ran_s": ran_s - self._ran_s, "core_s": waited_s - self._waited_s}
+        self._ran_s, self._waited_s = ran_s, waited_s
+        return times
 
 
 class Moments:
@@ -27,25 +45,20 @@ class Moments:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self._engine_times: int | None = None
-        self._ran_s = self._waited_s = 0.0
+        self._threads: dict[str, ThreadTimes] = {}
         self._leads = False
 
     def raise_to(self, name: str, value: float) -> None:
         """Note a wait that ends now."""
-        times = self._since_last_tick() if name == TICK else {}
+        times = self._since_last(name) if name in THREADS else {}
         if NOTE_S <= value < float("inf"):
             self.note(name.removesuffix("_s"), seconds=value, **times)
 
-    def _since_last_tick(self) -> dict[str, float]:
-        """Return how long the engine's thread, this one, ran and waited for a core."""
-        if self._engine_times is None:
-            self._engine_times = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        ran_ns, waited_ns, _ = os.pread(self._engine_times, 100, 0).split()
-        ran_s, waited_s = int(ran_ns) / 1e9, int(waited_ns) / 1e9
-        times = {"ran_s": ran_s - self._ran_s, "core_s": waited_s - self._waited_s}
-        self._ran_s, self._waited_s = ran_s, waited_s
-        return times
+    def _since_last(self, name: str) -> dict[str, float]:
+        """Return how long the thread that calls ran and waited for a core."""
+        if name not in self._threads:
+            self._threads[name] = ThreadTimes()
+        return self._threads[name].since_last()
 
     def looked(self, stalls: Stalls, *_: object, **__: object) -> None:
         """Note whether the node begins or ceases to lead."""
