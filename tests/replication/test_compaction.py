@@ -19,7 +19,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.file import NAME
-from sparecode_node.replication.log.format import Identity
+from sparecode_node.replication.log.format import Entry, Identity
 from sparecode_node.replication.log.journal import NO_OP, Journal, open_journal
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
@@ -1009,9 +1009,9 @@ def test_a_node_without_its_snapshot_takes_a_new_one(bench: Bench) -> None:
 
 
 class Log:
-    """A log of short entries."""
+    """A log of entries of equal length."""
 
-    bytes = 0
+    entry = b""
     waiting = 0
     """How many of its entries are not applied."""
 
@@ -1024,8 +1024,15 @@ class Log:
     def applied_index(self) -> int:
         return self.last_index - self.waiting
 
+    @property
+    def bytes(self) -> int:
+        return len(self) * len(self.entry)
+
     def __len__(self) -> int:
         return self.last_index - self.first_index + 1
+
+    def __getitem__(self, some: slice) -> list[Entry]:
+        return [(self.entry, 0, 0)] * len(range(len(self))[some])
 
 
 @pytest.mark.parametrize("node_id", ["n1", "n2", "n3"])
@@ -1033,15 +1040,41 @@ def test_entries_that_wait_to_be_applied_make_no_snapshot_due(node_id: str) -> N
     """A member that catches up would take one after another: none covers them."""
     raft = RaftSettings()
     log = Log(node_id, ["n1", "n2", "n3"])
-    log.bytes = 2 * raft.log_bytes_max
+    compaction = compaction_of(log, raft)
     log.last_index = 2 * raft.log_entries_max
     log.waiting = log.last_index - raft.log_entries_kept
-    store: Any = SimpleNamespace(current=SimpleNamespace(index=1))
-    journal: Any = log
-    compaction = Compaction("c", store, journal, journal, raft, lambda: "n1")
+    log.entry = bytes(raft.log_bytes_kept // raft.log_entries_kept)
+    assert log.bytes > raft.log_bytes_max
     assert not compaction._is_its_turn()
     log.waiting = raft.log_entries_max // 2
     assert compaction._is_its_turn()
+
+
+def compaction_of(log: Log, raft: RaftSettings) -> Compaction:
+    """Return the snapshots of a member that n1 leads."""
+    store: Any = SimpleNamespace(current=SimpleNamespace(index=1))
+    journal: Any = log
+    return Compaction("c", store, journal, journal, raft, lambda: "n1")
+
+
+@pytest.mark.parametrize("node_id", ["n1", "n2", "n3"])
+def test_turns_go_by_the_applied_entries(node_id: str) -> None:
+    """Otherwise a member that lags takes its snapshots in the turns of others."""
+    raft = RaftSettings()
+    turns: list[list[int]] = []
+    for waiting in (0, 300):
+        log = Log(node_id, ["n1", "n2", "n3"])
+        log.waiting = waiting
+        compaction = compaction_of(log, raft)
+        turns.append([])
+        for applied in range(2, 30_000):
+            log.last_index = applied + waiting
+            if compaction._is_its_turn():
+                turns[-1].append(applied)
+                log.first_index = applied - raft.log_entries_kept
+    on_time, late = turns
+    assert len(on_time) > 2
+    assert late == on_time
 
 
 @dataclasses.dataclass

@@ -196,11 +196,9 @@ def _link_full(of: OutboundLink, epoch: int, frame: Any) -> Effect | None:
 
 
 def _log_full(its_turn: bool, of: Compaction) -> Effect | None:
-    journal, settings = of.journal, of.settings
-    applied = len(journal) - of._waiting()
-    entries = (applied - settings.log_entries_kept) / of._span()
+    settings, (count, applied_bytes) = of.settings, of._applied()
+    entries = (count - settings.log_entries_kept) / of._span()
     size = settings.log_bytes_max - settings.log_bytes_kept
-    applied_bytes = journal.bytes * applied / len(journal)
     by_bytes = (applied_bytes - settings.log_bytes_kept) / size > entries
     return Effect.LOG_BYTES_FULL if its_turn and by_bytes else None
 

@@ -114,20 +114,24 @@ class Compaction:
         applied = max(self.state.applied_index, journal.first_index)
         return max(0, journal.last_index - applied)
 
+    def _applied(self) -> tuple[int, int]:
+        """Return how many entries of the log this node has applied, and their bytes."""
+        journal = self.journal
+        count = len(journal) - self._waiting()
+        return count, journal.bytes - sum(len(each) for each, _, _ in journal[count:])
+
     def _filled(self) -> float:
         """
         Return 0 for a log with only what always stays, 1 for the longest one.
 
         Entries that wait to be applied do not count, because no snapshot covers them: a
-        member that catches up would take one snapshot after another. Their part of the
-        bytes is estimated by their number, because this is asked at every step.
+        member that catches up would take one snapshot after another.
         """
-        settings, journal = self.settings, self.journal
-        applied = len(journal) - self._waiting()
+        settings, (count, applied_bytes) = self.settings, self._applied()
         size = settings.log_bytes_max - settings.log_bytes_kept
         filled = max(
-            (applied - settings.log_entries_kept) / self._span(),
-            (journal.bytes * applied / len(journal) - settings.log_bytes_kept) / size,
+            (count - settings.log_entries_kept) / self._span(),
+            (applied_bytes - settings.log_bytes_kept) / size,
         )
         return filled - self._kept
 
