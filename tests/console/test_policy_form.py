@@ -7,6 +7,7 @@ from sparecode_node.console.kit.notice_kinds import NOTICE_KINDS
 from sparecode_node.domain.personal_kinds import PersonalKind
 from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.replication.replicator import Proposal
+from sparecode_node.services.errors import CountingError
 from sparecode_node.statemachine.commands.policy import UpdatePolicy
 from sparecode_node.statemachine.results import Result
 from tests.console.desk import Desk
@@ -109,5 +110,25 @@ async def test_a_policy_of_unknown_outcome_is_sent_again_as_it_was(
     monkeypatch.setattr(replicator, "propose", lose_the_answer)
     page = await browser.send("Save", set_low_threshold="4")
     assert page.status == 503
+    page = await browser.send("Save")
+    assert "It is now version 2" in page.text
+
+
+async def test_a_policy_whose_codes_are_still_counted_is_sent_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a million users the count takes longer than a request of the console."""
+    browser = await desk.administrator()
+    await browser.open("/policy")
+    counted = desk.node.policies._counts.counted
+
+    async def counting(*_values: object) -> None:
+        monkeypatch.setattr(desk.node.policies._counts, "counted", counted)
+        raise CountingError("live codes are still being counted")
+
+    monkeypatch.setattr(desk.node.policies._counts, "counted", counting)
+    page = await browser.send("Save", codes_per_set_default="12")
+    assert "still counting the live codes" in page.text
+    assert page.form("/policy").value("codes_per_set_default") == "12"
     page = await browser.send("Save")
     assert "It is now version 2" in page.text

@@ -41,7 +41,7 @@ from tests.statemachine.steps import add_crowd
 pytestmark = pytest.mark.asyncio
 
 Rest = Callable[[], Awaitable[object]]
-"""What is counted so far, after each part."""
+"""What a count awaits after each part."""
 
 
 def reading(node: OneNode) -> CallContext:
@@ -363,6 +363,49 @@ async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
     assert (await current(node)).code_lengths == (9, 8)
     await update(node, 2, code_length=10)
     assert begun == 2, "each change has a count of its own"
+
+
+async def test_sets_of_the_time_of_a_count_do_not_outdate_it(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(I6) A count may take a minute, and a cluster issues thousands of sets in that."""
+    monkeypatch.setattr(live_codes, "NEW_SETS_MAX", 0)
+    await node.add_user()
+    count, counts = counting.count, 0
+
+    async def slow(transaction: ReadTransaction, *, rest: Rest) -> CountedCodes:
+        nonlocal counts
+        counts += 1
+        counted = await count(transaction, rest=rest)
+        await node.issue(count=4)
+        return counted
+
+    monkeypatch.setattr(counting, "count", slow)
+    await update(node, code_length=9)
+    assert counts == 1
+    assert (await current(node)).code_lengths == (9, 8)
+
+
+async def test_a_node_that_stops_ends_its_count(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is closed after its readers: a stop would take as long as the count."""
+    add_crowd(node.local_db, 12)
+    monkeypatch.setattr(counting, "TOKENS_AT_ONCE", 5)
+    counts, begun = node.policies._counts, asyncio.Event()
+
+    async def forever(_seconds: float) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(counts, "_sleep", forever)
+    change = asyncio.create_task(update(node, code_length=9))
+    await begun.wait()
+    await counts.close()
+    with pytest.raises(CountingError, match="stopping"):
+        await change
+    assert (await current(node)).code_length == 8
+    await counts.close()  # No count runs any more.
 
 
 async def test_a_count_in_parts_is_that_of_all_tokens_at_once(

@@ -274,7 +274,7 @@ class Node:
             successors=self._welcome.accepted,
             consoles=config.console.addresses if config.console else {},
         )
-        cleanup.push_async_callback(services.sealed_messages.close)
+        cleanup.push_async_callback(services.close)
         background.watch(self._welcome.begin(replicator, state, key_holder.ring))
         background.run(self._refusals.run(replicator), "refusals")
         background.run(raise_feature_level(replicator, self._entropy), "levels")

@@ -10,6 +10,7 @@ from sparecode_node.statemachine.commands.policy import CountedCodes
 from sparecode_node.statemachine.feature_level import COUNTED_CODES
 from sparecode_node.statemachine.handlers.policy import weighs_codes
 from sparecode_node.statemachine.tables.live_codes import (
+    CODES_OF_NEW_SETS,
     LAST_SET,
     LIVE_CODES_OF_SOME,
     SOME_TOKENS,
@@ -53,10 +54,7 @@ async def count(
     Calls *rest* after each thousand tokens.
     By the log's time: a code that is live when the change is applied must not be missing.
     """
-    newest = await transaction.one(LAST_SET)
-    last_set = newest["number"] if newest else 0
-    now = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
-    now_ms = now["value"] if now else 0
+    last_set, now_ms = await _last_set(transaction), await _now_ms(transaction)
     alphabet = (await policy.current(transaction)).code_alphabet
     groups: tuple[LiveCodes, ...] = ()
     after = ""
@@ -68,6 +66,36 @@ async def count(
         after = last
         await rest()
     return CountedCodes.of(last_set, groups)
+
+
+async def with_newer(
+    transaction: ReadTransaction, counted: CountedCodes
+) -> CountedCodes:
+    """
+    Return a count with the tokens that got a set since its beginning.
+
+    A count may take minutes, and apply adds only a thousand sets.
+    """
+    last_set = await _last_set(transaction)
+    if last_set == counted.last_set:
+        return counted
+    rows = await transaction.all(
+        CODES_OF_NEW_SETS, now=await _now_ms(transaction), after=counted.last_set
+    )
+    alphabet = (await policy.current(transaction)).code_alphabet
+    return CountedCodes.of(
+        last_set, merged((*counted.live, *live_codes(rows)), alphabet)
+    )
+
+
+async def _last_set(transaction: ReadTransaction) -> int:
+    newest = await transaction.one(LAST_SET)
+    return newest["number"] if newest else 0
+
+
+async def _now_ms(transaction: ReadTransaction) -> int:
+    now = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
+    return now["value"] if now else 0
 
 
 async def _last_of_next(transaction: ReadTransaction, after: str) -> str | None:

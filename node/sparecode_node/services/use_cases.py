@@ -90,6 +90,7 @@ class Services:
     token_import: TokenImport
     emergency: Emergency
     sealed_messages: SealedMessages
+    live_codes: LiveCodeCounts
     ended_sets: EndedSets
     bulk: BulkIssue
     agents: Agents
@@ -118,6 +119,11 @@ class Services:
     second_factors: SecondFactors
     passkeys: Passkeys
     session_use: SessionUse
+
+    async def close(self) -> None:
+        """End what goes on without a caller: a count, and mails that are being sent."""
+        await self.live_codes.close()
+        await self.sealed_messages.close()
 
 
 def build_services(  # noqa: PLR0913  The one place that needs them all.
@@ -281,6 +287,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             messages=messages,
         ),
         sealed_messages=messages,
+        live_codes=live_codes,
         ended_sets=EndedSets(
             replicator=replicator, state=state, clock=clock, entropy=entropy
         ),

@@ -69,6 +69,7 @@ NEXT: dict[str, str] = {
     "AUTHORITY_NOT_DUE": "List what is due: sparecode cluster status",
     "CODE_COUNT": "Show the maximum number of live codes: sparecode policy show",
     "CODE_FORMAT": "Make codes longer: sparecode policy update --set code_length=8",
+    "COUNTING": "The count goes on: repeat the command, or add --timeout 120 to wait.",
     "DRAFT_STALE": "Issue again: sparecode emergency issue SERIAL",
     "GROUP_LIMIT": "Remove the user from a group: sparecode users update USER --leave GROUP",
     "GUESS_ODDS": "Show the policy that the odds depend on: sparecode policy show",
@@ -171,7 +172,8 @@ def next_step(error: SparecodeError) -> str:
                 f"{error.request_id}. It is never done twice."
             )
         case Overloaded():
-            return f"Nothing was changed. Try again in {error.retry_after_s:.0f} s."
+            again = f"Nothing was changed. Try again in {error.retry_after_s:.0f} s."
+            return NEXT.get(error.reason, again)
         case NodeFailed(reason="UNIMPLEMENTED"):
             return "Check the port: agents connect to 7300, administrators to 7304."
         case NodeFailed():

@@ -26,6 +26,7 @@ from sparecode_node.replication.errors import (
 )
 from sparecode_node.services.access.authorization import permitted
 from sparecode_node.services.errors import (
+    CountingError,
     InvalidFieldError,
     NotPermittedError,
     RateError,
@@ -218,6 +219,10 @@ _NOT_FOUND = frozenset(
 
 
 _NOT_NOW: Mapping[type[Exception], str] = {
+    CountingError: N_(
+        "This node is still counting the live codes that the change depends on. Nothing "
+        "was changed. Send it again in a few seconds: the count goes on."
+    ),
     OverloadedError: N_(
         "This node is overloaded. Nothing was changed. Try again in a few seconds."
     ),

@@ -84,7 +84,16 @@ class LiveCodeCounts:
             self._left_s = asyncio.get_running_loop().time()
             raise CountingError("live codes are still being counted") from None
         self._forget(count)
-        return count.task.result()
+        if count.task.cancelled():
+            raise CountingError("this node is stopping")
+        async with self._state.transaction() as transaction:
+            return await live_codes.with_newer(transaction, count.task.result())
+
+    async def close(self) -> None:
+        """End a count that runs: the state cannot be closed before."""
+        if self._running is not None:
+            self._running.task.cancel()
+            await asyncio.wait([self._running.task])
 
     async def _begun(self, version: int) -> _Count:
         """Return the count that runs or waits for a repeated call, or begin one."""

@@ -14,7 +14,7 @@ NEW_SETS_MAX = 1_000
 """
 Sets that may have been issued after a count, for it to count in apply.
 
-Apply looks at each of them. Nodes issue a few hundred in the time of a count.
+Apply looks at each of them. The node that counts adds those of the time of its count.
 """
 
 
@@ -57,7 +57,7 @@ SELECT max(serial) AS last FROM
 """
 """The last of the next tokens, or null if there are none."""
 
-_CODES_OF_NEW_SETS = _query(
+CODES_OF_NEW_SETS = _query(
     " AND serial IN (SELECT serial FROM code_sets WHERE number > :after)"
 )
 
@@ -111,4 +111,4 @@ def count_new(
     ).fetchone()
     if newer[0] > NEW_SETS_MAX:
         return None
-    return live_codes(db.execute(_CODES_OF_NEW_SETS, {"now": now_ms, "after": after}))
+    return live_codes(db.execute(CODES_OF_NEW_SETS, {"now": now_ms, "after": after}))
