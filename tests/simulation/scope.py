@@ -53,7 +53,8 @@ What that could hide:
 * *Key rotation* has no members that lack a key: every machine has each key as soon as its state names it, and values show their key instead of being
   encrypted (`seals.py`). So nothing here shows how keys reach members, or that a seal is bound to its row. `tests/services` and `tests/system` have both, without a seed.
 * *Archives and retention.* The state machine decides what is removed, as in the product. The background work of a node (`SegmentArchive`, `Retention`) is not in it:
-  the simulation proposes confirmations and removals, and retention keeps events for 0.1 s instead of months. An archive is a file of sealed events
+  the simulation proposes confirmations and removals, and retention keeps events for 0.1 s instead of months. A segment
+  has 12 events instead of 10,000, so that a short run seals many. An archive is a file of sealed events
   that survives the disk of its node, not a folder. Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
   `tests/services` and `tests/statemachine` have all of them, without a seed.
 * *Agreement about audit segments.* The decisions are the product's (`segment_plan.py`), and so are the proof of a segment and the command that tells of it. The tasks
