@@ -114,6 +114,31 @@ def test_segments_and_their_copies_as_json(cli: Cli) -> None:
     assert answer["removed"]["last_sequence"] == 30_000
 
 
+def test_without_a_retention_one_archive_is_enough(cli: Cli) -> None:
+    """(U2) The number of copies is a condition of removal, and nothing is removed."""
+    cli.node.answer(
+        STATUS,
+        cluster_pb2.GetStatusResponse(
+            node_id="n1",
+            sealed_segments=4,
+            lost_segments="1 to 2",
+            found_segments="2",
+            audit_retention=cluster_pb2.AuditRetention(
+                archives=[archived_by("node:n1", "3", "/srv")], archives_wanted=2
+            ),
+        ),
+    )
+
+    lines = cli("audit", "archive").stdout.splitlines()
+
+    assert [" ".join(line.split()) for line in lines[1:5]] == [
+        "1 0 - declared lost",
+        "2 0 - in no archive",
+        "3 1 n1 archived",
+        "4 0 - in no archive",
+    ]
+
+
 def test_no_segment_no_archive_and_an_older_node(cli: Cli) -> None:
     empty = cluster_pb2.GetStatusResponse(
         node_id="n1", audit_retention=cluster_pb2.AuditRetention(archives_wanted=2)

@@ -168,6 +168,46 @@ def test_status_names_archives_and_what_they_lack(cli: Cli) -> None:
     assert "removed after 90 days." in " ".join(cli("cluster", "status").stdout.split())
 
 
+def test_archives_that_lag_or_do_not_work_are_warned_of(cli: Cli) -> None:
+    """(U2) With the cause that the node tells, also if it has confirmed nothing yet."""
+    archives = [
+        cluster_pb2.AuditArchive(
+            archiver="node:n1",
+            place="/a",
+            late_segments="8 to 12",
+            problem="No space left on device",
+        ),
+        cluster_pb2.AuditArchive(archiver="node:n2", place="/b", late_segments="12"),
+        cluster_pb2.AuditArchive(
+            archiver="node:n3", place="/c", problem="it is rotten"
+        ),
+        cluster_pb2.AuditArchive(archiver="node:n4", place="/d"),
+    ]
+    answer = cluster_pb2.GetStatusResponse(
+        node_id="n1",
+        quorum=True,
+        audit_retention=cluster_pb2.AuditRetention(
+            archives=archives, archives_wanted=2
+        ),
+    )
+    cli.node.answer(STATUS, answer, answer)
+
+    for command in (("cluster", "status"), ("audit", "archive")):
+        words = " ".join(cli(*command).stdout.split())
+        assert (
+            "WARNING: n1 has not archived segments 8 to 12 of the audit log in /a: "
+            "No space left on device. See docs/audit-archive.md" in words
+        )
+        assert (
+            "WARNING: n2 has not archived segments 12 of the audit log in /b, though "
+            "they were sealed more than two hours ago." in words
+        )
+        assert "the archive of n3 in /c does not work: it is rotten." in words
+        assert "n4 has not" not in words
+        assert "the policy wants" not in words
+    assert "node:n4: /d, nothing confirmed yet" in words
+
+
 def test_status_is_silent_about_equal_levels(cli: Cli) -> None:
     member = cluster_pb2.Member(node_id="n1", reachable=True, feature_level=2)
     answer = cluster_pb2.GetStatusResponse(

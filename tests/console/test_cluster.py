@@ -17,6 +17,8 @@ from starlette.types import Message
 from sparecode_node.console.pages import backups, membership
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import ArchiveReport
+from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.segments import Holding
 from sparecode_node.queries import seals
 from sparecode_node.replication.errors import (
@@ -139,6 +141,38 @@ async def test_missing_and_lost_audit_events_are_named(desk: Desk) -> None:
     assert "A member has segments 1 after all; the others fetch them." in page.text
 
 
+async def test_archives_that_do_not_work_or_are_behind_are_named(desk: Desk) -> None:
+    """(U2) Also without a retention; what a member says is no markup."""
+    browser = await with_role(desk, Role.OPERATOR)
+    db = desk.node.local_db
+    db.executemany(
+        "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
+        "first_at_ms, last_at_ms, hash_before, hash_after) "
+        "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
+        [(each, 20 * each - 19, 20 * each) for each in (1, 2, 3)],
+    )
+    db.commit()
+    desk.node.replicator.archives[NODE] = ArchiveReport(
+        place="/srv/<b>a</b>", problem="No <b>space</b> left on device"
+    )
+    archives.save(db, "node:n2", "/mnt", desk.node.clock.now_ms(), new=(1, 2))
+    archives.save(db, "node:n3", "/arc", desk.node.clock.now_ms(), new=(1, 2, 3))
+    db.commit()
+    for path in ("/", "/cluster"):
+        page = await browser.open(path)
+        assert (
+            f"The archive of {NODE} does not work. It is in /srv/<b>a</b>. No <b>space"
+            "</b> left on device. It lacks the segments 1 to 3." in page.text
+        )
+        assert "<b>space" not in page.response.text
+        assert (
+            "The archive of n2 is behind. In /mnt it lacks the segments 3, which were "
+            "sealed more than two hours ago." in page.text
+        )
+        assert "The archive of n3" not in page.text
+        assert "not yet in as many archives" not in page.text
+
+
 async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None:
     """(U4) A place is what a node or an administrator wrote: it is no markup."""
     browser = await with_role(desk, Role.OPERATOR)
@@ -155,6 +189,13 @@ async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None
     archiver = archives.Copy(archiver="node:n1", place="/srv/<b>a</b>")
     archives.remove(db, 2, now_ms, [archiver])
     db.commit()
+    # Without a retention, the number of copies plays no role.
+    assert "not yet in as many archives" not in (await browser.open("/cluster")).text
+    await desk.node.policies.update(
+        desk.node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={"second_approver": False, "audit_retention_ms": 90 * DAY_MS},
+    )
     for path in ("/", "/cluster"):
         page = await browser.open(path)
         assert (

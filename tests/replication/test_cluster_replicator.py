@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.domain.membership import ArchiveReport
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.calls.peer_messages import proposal_of
 from sparecode_node.replication.codec import encode_call
@@ -259,6 +261,25 @@ async def test_every_member_tells_how_far_it_is(tmp_path: Path) -> None:
             assert report.audit_sequence == node.state.applied_index
         assert not by_id[replicas[1].node_id].reachable
         await replicas[1].start()
+
+
+async def test_members_tell_the_others_of_their_archives(tmp_path: Path) -> None:
+    """(U2) An archive that does not work is seen wherever the status is asked for."""
+    async with running(tmp_path) as nodes:
+        primary, (replica, other) = await settled(nodes)
+        told = {
+            primary.node_id: ArchiveReport(place="/srv", problem="No space left"),
+            replica.node_id: ArchiveReport(place="/mnt"),
+            other.node_id: None,
+        }
+        for node in (primary, replica):
+            await node.stop()
+            node.config = replace(node.config, archive=partial(told.get, node.node_id))
+            await node.start()
+        await settled(nodes)
+        for node in nodes:
+            report = await node.replicator.status(digest=False, timeout_s=WAIT_S)
+            assert {each.node_id: each.archive for each in report} == told
 
 
 async def test_states_are_read_on_all_members_at_one_time(

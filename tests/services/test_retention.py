@@ -140,7 +140,7 @@ async def test_a_node_confirms_what_it_has_read_back(
     assert archive.proved == ((1, 3),)
     assert confirmed(node) == {1, 2, 3}
     async with node.state.transaction() as transaction:
-        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+        seen = await archive_queries.overview(transaction, node.clock.now_ms(), {})
     (own,) = seen.archives
     assert (own.archiver, own.place) == ("node:n1", str(tmp_path / "archive"))
     assert own.segments == "1 to 3"
@@ -446,7 +446,7 @@ async def test_an_administrator_confirms_a_copy_by_its_files(
     # Eight days later this node has said nothing, and the copy still counts.
     node.clock.pass_s(8 * DAY_MS / 1000)
     async with node.state.transaction() as transaction:
-        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+        seen = await archive_queries.overview(transaction, node.clock.now_ms(), {})
     assert {each.archiver: each.counts for each in seen.archives} == {
         "administrator:root": True,
         "node:n1": False,
@@ -488,7 +488,7 @@ async def test_a_withdrawn_copy_is_missed_by_metrics_doctor_and_status(
     (finding,) = check_copies(state, node.clock.now_ms() + 2 * 60 * 60 * 1000)
     assert finding.words.startswith("segments 2 to 3 are in fewer than 2 archives")
     async with node.state.transaction() as transaction:
-        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+        seen = await archive_queries.overview(transaction, node.clock.now_ms(), {})
     assert seen.unarchived_segments == "2 to 3"
     await age(node, archive)
     assert archives.removed(node.local_db).through == 1
@@ -521,7 +521,7 @@ async def test_segments_in_too_few_archives_are_counted_and_told(
     assert told() == (2, 2, third.last_at_ms)  # A fourth was sealed meanwhile.
     node.clock.pass_s(8 * DAY_MS / 1000)
     async with node.state.transaction() as transaction:
-        seen = await archive_queries.overview(transaction, node.clock.now_ms())
+        seen = await archive_queries.overview(transaction, node.clock.now_ms(), {})
     short = short_segments(node.local_db, node.clock.now_ms())
     assert seen.unarchived_segments == in_words(short.ranges) == "3 to 4"
     assert told() == (2, 2, third.last_at_ms)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sparecode_node.domain.ids import NodeId, RequestId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import ArchiveReport, AuthorityKey
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.codec import decode_entry, encode_entry
 from sparecode_node.replication.errors import (
@@ -74,6 +74,8 @@ class TwoReplicas:
         self.down: ProposeError | None = None
         self.recovery_bundle = ""
         """What every member that answers says of its recovery bundle."""
+        self.archives: dict[str, ArchiveReport] = {}
+        """What members that answer say of their archives, by node id."""
         self.authorities: dict[str, tuple[AuthorityKey, ...]] = {}
         """The authorities that members trust, by node id."""
         self.shown: dict[str, tuple[str, ...]] = {}
@@ -218,6 +220,7 @@ class TwoReplicas:
             recovery_bundle=self.recovery_bundle,
             authorities=self.authorities.get(NODE, ()),
             shown_authorities=self.shown.get(NODE, ()),
+            archive=self.archives.get(NODE),
         )
         other = replace(
             this,
@@ -228,6 +231,7 @@ class TwoReplicas:
             clock_ms=NOW_MS + 250,
             authorities=self.authorities.get("n0", ()),
             shown_authorities=self.shown.get("n0", ()),
+            archive=self.archives.get("n0"),
         )
         if self.down:
             other = MemberStatus(node_id=NodeId("n0"), reachable=False)

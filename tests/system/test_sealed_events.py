@@ -86,11 +86,11 @@ def missing(site: Site) -> dict[str, str]:
     return {each["node_id"]: each["missing_segments"] for each in members(site)}
 
 
-def add_users(site: Site, last: int) -> None:
+def add_users(site: Site, last: int, *, first: int = 0) -> None:
     (machine,) = site.machines.values()
     with Admin(machine.admin_address, ca=site.members_ca) as admin:
         admin.login(ADMINISTRATOR, PASSWORD)
-        for number in range(last):
+        for number in range(first, last):
             admin.create_user(f"user-{number}")
 
 
@@ -107,6 +107,10 @@ def test_what_a_node_has_archived_is_proved_without_it(
     add_users(site, 20)
     until(lambda: len(list((tmp_path / "archive").glob("*.checkpoint.json"))) >= 2)
     until(lambda: "\nsparecode_audit_segments_unarchived 0.0\n" in metrics(machine))
+    (tmp_path / "archive").rename(tmp_path / "unmounted")
+    add_users(site, 30, first=20)
+    until(lambda: "No such file or directory" in site.admin("cluster", "status").stdout)
+    (tmp_path / "unmounted").rename(tmp_path / "archive")
     outside = tmp_path / "outside"
     outside.mkdir()
     written = site.admin("audit", "write-archive", str(outside))

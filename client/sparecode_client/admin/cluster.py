@@ -105,6 +105,8 @@ def _retention_in(status: cluster_pb2.GetStatusResponse) -> AuditRetention | Non
                 segments=each.segments,
                 confirm_time=time_in(each, "confirm_time"),
                 counts=each.counts,
+                late_segments=each.late_segments,
+                problem=each.problem,
             )
             for each in told.archives
         ),

@@ -119,8 +119,13 @@ class AuditArchive:
     segments: str
     """Numbers of the segments in it, without removed ones."""
     confirm_time: datetime | None
+    """None: nothing was confirmed yet."""
     counts: bool
     """Whether it counts now: not if its node has said nothing of it for seven days."""
+    late_segments: str = ""
+    """Numbers of the segments that a node's archive should have, and has not."""
+    problem: str = ""
+    """Why the node can write or read a segment there no longer, as it says now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +134,11 @@ class AuditRetention:
 
     archives: tuple[AuditArchive, ...]
     unarchived_segments: str
-    """Numbers of the segments that fewer archives have than the policy wants."""
+    """
+    Numbers of the segments that fewer archives have than the policy wants.
+
+    Empty without a retention.
+    """
     archives_wanted: int
     removed_segments: str
     removed: RemovedEvents | None

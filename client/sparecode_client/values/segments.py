@@ -18,7 +18,7 @@ class SegmentState(enum.StrEnum):
     """Whether segments are archived as the policy wants."""
 
     ARCHIVED = "archived"
-    """As many archives have them as the policy wants."""
+    """As many archives have them as the policy wants; without a retention, one."""
     WAITING = "waiting"
     """Fewer archives have them."""
     LOST = "lost"
@@ -39,7 +39,7 @@ class ArchivedRange:
     silent: tuple[str, ...]
     """Nodes that have confirmed them, and do not count: they have said nothing lately."""
     wanted: int
-    """How many archives the policy wants."""
+    """How many archives the policy wants; 0: there is no retention."""
 
     @property
     def copies(self) -> int:
@@ -69,19 +69,21 @@ def archived_ranges(
     removed = ranges_in(retention.removed_segments)
     waiting = ranges_in(retention.unarchived_segments)
     lost = ranges_in(status.lost_segments)
+    found = ranges_in(status.found_segments)
+    wanted = 0 if retention.retention is None else retention.archives_wanted
     held = {each.archiver: ranges_in(each.segments) for each in retention.archives}
     counting = {each.archiver for each in retention.archives if each.counts}
     every: list[ArchivedRange] = []
     for first, last in _parts(
-        status.sealed_segments, (removed, waiting, lost, *held.values())
+        status.sealed_segments, (removed, waiting, lost, found, *held.values())
     ):
         has = [archiver for archiver, each in held.items() if _has(each, first)]
         archivers = tuple(each for each in has if each in counting)
         if _has(removed, first):
             state = SegmentState.REMOVED
-        elif len(archivers) >= retention.archives_wanted:
+        elif len(archivers) >= max(1, wanted):
             state = SegmentState.ARCHIVED
-        elif _has(lost, first) and not _has(waiting, first):
+        elif _has(lost, first) and not _has((*waiting, *found), first):
             state = SegmentState.LOST
         else:
             state = SegmentState.WAITING
@@ -92,7 +94,7 @@ def archived_ranges(
                 state=state,
                 archivers=archivers,
                 silent=tuple(each for each in has if each not in counting),
-                wanted=retention.archives_wanted,
+                wanted=wanted,
             )
         )
     return tuple(every)

@@ -463,6 +463,7 @@ class Node:
                 recovery_bundle=lambda: bundle_state(config, key_holder.ring).value,
                 authorities=certificates.authorities,
                 shown_authorities=certificates.shown_authorities,
+                archive=lambda: self._archive.report() if self._archive else None,
                 observer=measures,
                 keys=key_holder.exchange,
                 segments=self._segments.exchange,

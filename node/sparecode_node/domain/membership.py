@@ -15,6 +15,8 @@ TICKET_KNOWN_MS = 60 * MINUTE_MS
 """How long after that a refusal can still name the reason."""
 TICKETS_MAX = 16
 """Maximum tickets at a time: a handshake with an unknown node checks each of them."""
+REPORT_MAX = 512
+"""Characters of a text that a member says of its archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,25 @@ class MemberKey:
     def accepts(self, fingerprint: str) -> bool:
         """Return whether the member may show a key with this fingerprint."""
         return fingerprint in {self.fingerprint, self.former} - {""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveReport:
+    """What a member says of its own archive of the audit log (U2)."""
+
+    place: str
+    """The folder."""
+    problem: str = ""
+    """Why it can write or read a segment there no longer; empty: it can."""
+
+    @classmethod
+    def of(cls, place: str, problem: str) -> "ArchiveReport":
+        """Return a report of bounded size, in text that can be sent."""
+        return cls(place=_bounded(place), problem=_bounded(problem))
+
+
+def _bounded(words: str) -> str:
+    return words[:REPORT_MAX].encode(errors="replace").decode()
 
 
 class AuthorityKind(enum.StrEnum):

@@ -7,16 +7,20 @@ archives have it. A policy that keeps less takes evidence away, so it has no eff
 some days: an administrator who did not expect it can take it back.
 """
 
-from sparecode_node.domain.policy import DAY_MS, Policy
+from sparecode_node.domain.policy import DAY_MS, HOUR_MS, Policy
 
 SHORTENING_DELAY_MS = 3 * DAY_MS
 """After a policy that keeps less, nothing is removed for this long."""
-
 
 RENEW_MS = DAY_MS
 """A node says again after this time what it still reads in its archive."""
 FRESH_MS = 7 * DAY_MS
 """An archive of which its node has said nothing for longer does not count."""
+LATE_MS = 2 * HOUR_MS
+"""
+A segment that was sealed earlier should be in each node's archive: as long as the alert
+`SparecodeAuditSegmentsUnarchived` waits.
+"""
 
 
 def fresh_since_ms(now_ms: int) -> int:

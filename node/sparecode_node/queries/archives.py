@@ -2,9 +2,12 @@
 """Which sealed segments are archived, by whom and where, and what may be removed (U2, U4)."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
+from sparecode_node.domain.membership import ArchiveReport
 from sparecode_node.domain.retention import (
+    LATE_MS,
     counts_since_ms,
     fresh_since_ms,
     read_before_ms,
@@ -16,7 +19,7 @@ from sparecode_node.queries import policy as policies
 from sparecode_node.queries import segment_holders, segments
 from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.tables.archives import FRESH, SHORTENED
+from sparecode_node.statemachine.tables.archives import FRESH, SHORTENED, is_node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +31,17 @@ class AuditArchive:
     segments: str
     """Their numbers, in words."""
     confirmed_at_ms: int
-    """The time of its last confirmation."""
+    """The time of its last confirmation; 0: nothing was confirmed yet."""
     counts: bool
     """Whether it counts now: not if its node has said nothing for too long."""
+    late_segments: str = ""
+    """
+    Those that a node's archive should have, and has not, in words.
+
+    They were sealed hours ago. With a problem: all, because the node will not write them.
+    """
+    problem: str = ""
+    """Why its node can write or read a segment there no longer, as it says now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +53,8 @@ class AuditRetention:
     """
     Those that fewer archives have than the policy wants, in words.
 
-    Without lost ones; empty if there is neither an archive nor a retention.
+    Without lost ones. Empty without a retention: the number of copies is a condition of
+    removal, and nothing is removed.
     """
     archives_wanted: int = 0
     removed_segments: str = ""
@@ -55,49 +67,110 @@ class AuditRetention:
 NO_RETENTION = AuditRetention()
 
 
-async def overview(transaction: ReadTransaction, now_ms: int) -> AuditRetention:
-    """Return the archives and the retention."""
+async def overview(
+    transaction: ReadTransaction, now_ms: int, reports: Mapping[str, ArchiveReport]
+) -> AuditRetention:
+    """
+    Return the archives and the retention.
+
+    *reports* are what the nodes that answer say of their own archives, by archiver.
+    """
     policy = await policies.current(transaction)
     removed = await segments.removed(transaction)
     shortened_ms = await _shortened_ms(transaction)
-    newest = await transaction.one("SELECT max(number) AS last FROM audit_segments")
-    last = 0 if newest is None else int(newest["last"] or 0)
-    held: dict[str, list[int]] = {}
+    exempt = await _gone(transaction)
+    sealed_ms = {
+        row["number"]: row["last_at_ms"]
+        for row in await transaction.all(
+            "SELECT number, last_at_ms FROM audit_segments WHERE number > :removed",
+            removed=removed.through,
+        )
+        if row["number"] not in exempt
+    }
+    held: dict[str, set[int]] = {}
     copies: Counter[int] = Counter()
     for row in await transaction.all(
         f"SELECT number, archiver, {FRESH} AS counts FROM archived_segments",
         since=fresh_since_ms(now_ms),
     ):
-        held.setdefault(row["archiver"], []).append(row["number"])
+        held.setdefault(row["archiver"], set()).add(row["number"])
         copies[row["number"]] += row["counts"]
-    places = await transaction.all(
-        f"SELECT archiver, place, at_ms, {FRESH} AS counts FROM archive_places "
-        "ORDER BY archiver",
-        since=fresh_since_ms(now_ms),
-    )
     wanted = policy.audit_archive_copies
-    done = {number for number, count in copies.items() if count >= wanted}
-    exempt = await _gone(transaction)
-    every = set(range(removed.through + 1, last + 1))
-    unarchived = every - done - exempt
-    is_used = bool(places) or policy.audit_retention_ms is not None
+    unarchived = [number for number in sealed_ms if copies[number] < wanted]
     return AuditRetention(
         archives=tuple(
-            AuditArchive(
-                archiver=row["archiver"],
-                place=row["place"],
-                segments=in_words(ranges_of(held.get(row["archiver"], ()))),
-                confirmed_at_ms=row["at_ms"],
-                counts=bool(row["counts"]),
-            )
-            for row in places
+            replace(each, late_segments=_late(each, held, sealed_ms, reports, now_ms))
+            for each in await _archives(transaction, now_ms, held, reports)
         ),
-        unarchived_segments=in_words(ranges_of(unarchived)) if is_used else "",
+        unarchived_segments=in_words(ranges_of(unarchived))
+        if policy.audit_retention_ms is not None
+        else "",
         archives_wanted=wanted,
         removed_segments=in_words(ranges_of(range(1, removed.through + 1))),
         removed=segments.shown(removed),
         retention_ms=policy.audit_retention_ms,
         removal_begins_ms=removal_begins_ms(shortened_ms) if shortened_ms else None,
+    )
+
+
+async def _archives(
+    transaction: ReadTransaction,
+    now_ms: int,
+    held: Mapping[str, Collection[int]],
+    reports: Mapping[str, ArchiveReport],
+) -> list[AuditArchive]:
+    """Return the archives, also those that their nodes name and have confirmed nothing of."""
+    places = await transaction.all(
+        f"SELECT archiver, place, at_ms, {FRESH} AS counts FROM archive_places",
+        since=fresh_since_ms(now_ms),
+    )
+    every = {
+        archiver: AuditArchive(
+            archiver=archiver,
+            place=report.place,
+            segments="",
+            confirmed_at_ms=0,
+            counts=False,
+            problem=report.problem,
+        )
+        for archiver, report in reports.items()
+    }
+    for row in places:
+        archiver = row["archiver"]
+        report = reports.get(archiver)
+        every[archiver] = AuditArchive(
+            archiver=archiver,
+            place=report.place if report else row["place"],
+            segments=in_words(ranges_of(held.get(archiver, ()))),
+            confirmed_at_ms=row["at_ms"],
+            counts=bool(row["counts"]),
+            problem=report.problem if report else "",
+        )
+    return [every[archiver] for archiver in sorted(every)]
+
+
+def _late(
+    archive: AuditArchive,
+    held: Mapping[str, Collection[int]],
+    sealed_ms: Mapping[int, int],
+    reports: Mapping[str, ArchiveReport],
+    now_ms: int,
+) -> str:
+    """
+    Return the segments that a node's archive should have, and has not, in words.
+
+    An administrator's copy has what the administrator wants. A node that has confirmed
+    nothing and does not answer may have no archive any more.
+    """
+    has = held.get(archive.archiver, ())
+    if not is_node(archive.archiver) or not (has or archive.archiver in reports):
+        return ""
+    return in_words(
+        ranges_of(
+            number
+            for number, at_ms in sealed_ms.items()
+            if number not in has and (archive.problem or at_ms < now_ms - LATE_MS)
+        )
     )
 
 

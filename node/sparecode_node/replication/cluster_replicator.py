@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sparecode_node.domain.clock import Clock
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import ArchiveReport, AuthorityKey
 from sparecode_node.replication import levels
 from sparecode_node.replication.calls import peer_messages
 from sparecode_node.replication.calls.forward_queue import ForwardQueues
@@ -90,6 +90,8 @@ class ClusterConfig:
     """Returns the authorities that this node trusts now."""
     shown_authorities: Callable[[], tuple[str, ...]] = tuple
     """Returns the fingerprints of those that signed the certificates it shows."""
+    archive: Callable[[], ArchiveReport | None] = lambda: None
+    """Returns what this node says of its archive of the audit log."""
     feature_level: int = NEWEST
     skip_folder: SkipFolder | None = None
     """Has the statements about entries that the operators skip (E3)."""
@@ -474,9 +476,8 @@ class ClusterReplicator:
 
     async def _own_status(self, *, digest: bool) -> MemberStatus:
         status = self._status
-        applied, hashed = status.applied_index, ""
-        if digest:
-            applied, hashed = await self._digest.result()
+        without = status.applied_index, ""
+        applied, hashed = await self._digest.result() if digest else without
         head = await asyncio.to_thread(self._read_head)
         return MemberStatus(
             node_id=self.node_id,
@@ -494,5 +495,6 @@ class ClusterReplicator:
             recovery_bundle=await asyncio.to_thread(self._config.recovery_bundle),
             authorities=await asyncio.to_thread(self._config.authorities),
             shown_authorities=await asyncio.to_thread(self._config.shown_authorities),
+            archive=self._config.archive(),
             last_entry=status.last_entry,
         )

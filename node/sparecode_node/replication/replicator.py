@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKey
+from sparecode_node.domain.membership import ArchiveReport, AuthorityKey
 from sparecode_node.replication.errors import NotAppliedError
 from sparecode_node.replication.members import Member, MemberRole
 from sparecode_node.statemachine.commands import Call, UnstampedCall
@@ -101,6 +101,8 @@ class MemberStatus:
     """The authorities that it trusts now; empty: unknown."""
     shown_authorities: tuple[str, ...] = ()
     """Fingerprints of the members' authorities that signed what it shows; empty: unknown."""
+    archive: ArchiveReport | None = None
+    """Its own archive of the audit log; None: it has none, or does not say."""
     last_entry: tuple[int, int] = 0, 0
     """Term and index of the last entry of its log, committed or not."""
     match_index: int = 0

@@ -355,8 +355,10 @@ def _retention(retention: AuditRetention) -> pb.AuditRetention:
                 archiver=each.archiver,
                 place=each.place,
                 segments=each.segments,
-                confirm_time=conversion.timestamp(each.confirmed_at_ms),
+                confirm_time=conversion.timestamp(each.confirmed_at_ms or None),
                 counts=each.counts,
+                late_segments=each.late_segments,
+                problem=each.problem,
             )
             for each in retention.archives
         ],

@@ -361,7 +361,7 @@ class AuditRetention(_message.Message):
     REMOVAL_BEGIN_TIME_FIELD_NUMBER: _builtins.int
     unarchived_segments: _builtins.str
     """The numbers of the segments that fewer archives have than the policy wants, as
-    ranges. Empty: none, or there is neither an archive nor a retention.
+    ranges. Empty: none, or there is no retention.
     """
     archives_wanted: _builtins.int
     """How many archives the policy wants."""
@@ -415,6 +415,8 @@ class AuditArchive(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     CONFIRM_TIME_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    LATE_SEGMENTS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     archiver: _builtins.str
     """`node:ID`, or `administrator:NAME` for a copy that an administrator has confirmed."""
     place: _builtins.str
@@ -423,9 +425,17 @@ class AuditArchive(_message.Message):
     """The numbers of the segments in it, as ranges, without removed ones."""
     counts: _builtins.bool
     """Whether it counts now: not if its node has said nothing of it for seven days."""
+    late_segments: _builtins.str
+    """The numbers of the segments that a node's archive should have, and has not, as ranges:
+    those that were sealed more than two hours ago. With a problem: all.
+    """
+    problem: _builtins.str
+    """Why the node can write or read a segment there no longer. Empty: it can, or it does not
+    answer.
+    """
     @_builtins.property
     def confirm_time(self) -> _timestamp_pb2.Timestamp:
-        """When its last change was confirmed."""
+        """When its last change was confirmed. Not set: nothing was confirmed yet."""
 
     def __init__(
         self,
@@ -435,10 +445,12 @@ class AuditArchive(_message.Message):
         segments: _builtins.str = ...,
         confirm_time: _timestamp_pb2.Timestamp | None = ...,
         counts: _builtins.bool = ...,
+        late_segments: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_time", b"confirm_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archiver", b"archiver", "confirm_time", b"confirm_time", "counts", b"counts", "place", b"place", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archiver", b"archiver", "confirm_time", b"confirm_time", "counts", b"counts", "late_segments", b"late_segments", "place", b"place", "problem", b"problem", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,7 +17,10 @@ from sparecode_client.audit.checkpoints import (
     signature_is_right,
 )
 from sparecode_client.audit.verification import AuditVerdict, place_of, verify_files
-from sparecode_client.cli.terminal.cluster_status import retention_rules
+from sparecode_client.cli.terminal.cluster_status import (
+    archive_warnings,
+    retention_rules,
+)
 from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.settings import settings_of
 from sparecode_client.cli.terminal.words import plural, show_second
@@ -47,7 +50,7 @@ def archive(context: typer.Context) -> None:
 
     Segments that the same archives have are one row. A segment that was just sealed
     waits for some seconds. Retention removes only segments that as many archives have
-    as the policy wants (audit_archive_copies).
+    as the policy wants (audit_archive_copies). Without a retention, one archive is enough.
     """
     settings = settings_of(context)
     with settings.admin() as admin:
@@ -94,15 +97,19 @@ def archive(context: typer.Context) -> None:
     for each in told.archives:
         silent = "" if each.counts else "; does not count: the node is silent"
         say(
-            f"{each.archiver}: {each.place}, confirmed {show_second(each.confirm_time)}"
-            f"{silent}"
+            f"{each.archiver}: {each.place}, "
+            + (
+                f"confirmed {show_second(each.confirm_time)}{silent}"
+                if each.confirm_time
+                else "nothing confirmed yet"
+            )
         )
     if not told.archives:
         say(
             "No archive is known to the cluster. Name one in node.toml ([audit] archive), "
             "or confirm a copy: sparecode audit confirm-archive."
         )
-    for line in retention_rules(told):
+    for line in (*archive_warnings(told), *retention_rules(told)):
         say(line)
 
 
@@ -118,8 +125,12 @@ def _row(each: ArchivedRange) -> tuple[str, str, str, str]:
         case SegmentState.LOST:
             state = "declared lost"
         case _:
-            state = f"needs {plural(each.missing, 'more copy', 'more copies')}"
-    copies = f"{each.copies} of {each.wanted}"
+            state = (
+                f"needs {plural(each.missing, 'more copy', 'more copies')}"
+                if each.wanted
+                else "in no archive"
+            )
+    copies = f"{each.copies} of {each.wanted}" if each.wanted else str(each.copies)
     return numbers, copies, ", ".join(names) or "-", state
 
 

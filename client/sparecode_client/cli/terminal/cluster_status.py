@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sparecode_client.cli.terminal.exit_codes import ExitCode
 from sparecode_client.cli.terminal.words import plural, show_second, show_time
 from sparecode_client.values.cluster import (
+    AuditArchive,
     AuditRetention,
     AuthoritySuccessor,
     ClusterStatus,
@@ -148,7 +149,9 @@ def retention_lines(status: ClusterStatus) -> list[str]:
         f"{each.place}, since {show_second(each.confirm_time)}"
         + ("." if each.counts else "; it does not count: its node is silent.")
         for each in told.archives
+        if each.confirm_time is not None
     ]
+    lines += archive_warnings(told)
     if told.unarchived_segments:
         lines.append(
             f"Segments {told.unarchived_segments} of the audit log are not in "
@@ -156,6 +159,31 @@ def retention_lines(status: ClusterStatus) -> list[str]:
             "it removes them."
         )
     return lines + retention_rules(told)
+
+
+def archive_warnings(told: AuditRetention) -> list[str]:
+    """Return a warning about each archive of a node that lags or does not work."""
+    return [
+        f"WARNING: {_stalled(each)} See docs/audit-archive.md (Archiving has stopped)."
+        for each in told.archives
+        if each.late_segments or each.problem
+    ]
+
+
+def _stalled(archive: AuditArchive) -> str:
+    node_id = archive.archiver.removeprefix("node:")
+    if not archive.late_segments:
+        return (
+            f"the archive of {node_id} in {archive.place} does not work: "
+            f"{archive.problem}."
+        )
+    lacks = (
+        f"{node_id} has not archived segments {archive.late_segments} of the audit log in "
+        f"{archive.place}"
+    )
+    if archive.problem:
+        return f"{lacks}: {archive.problem}."
+    return f"{lacks}, though they were sealed more than two hours ago."
 
 
 def retention_rules(told: AuditRetention) -> list[str]:

@@ -14,6 +14,7 @@ import grpc.aio
 from sparecode.internal.v1 import peers_pb2
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import (
+    ArchiveReport,
     AuthorityKey,
     AuthorityKind,
     fingerprints,
@@ -218,6 +219,9 @@ async def ask_status(
             for fingerprint in shown[:AUTHORITIES_MAX]
         ),
         shown_authorities=tuple(answer.shown_authorities[:AUTHORITIES_MAX]),
+        archive=ArchiveReport.of(answer.archive.place, answer.archive.problem)
+        if answer.HasField("archive")
+        else None,
         last_entry=(answer.last_term, answer.last_index),
     )
 
@@ -239,6 +243,11 @@ def status_response(status: MemberStatus) -> peers_pb2.GetMemberStatusResponse:
         members_authorities=fingerprints(status.authorities, AuthorityKind.MEMBERS),
         agents_authorities=fingerprints(status.authorities, AuthorityKind.AGENTS),
         shown_authorities=status.shown_authorities,
+        archive=peers_pb2.MemberArchive(
+            place=status.archive.place, problem=status.archive.problem
+        )
+        if status.archive
+        else None,
         last_term=status.last_entry[0],
         last_index=status.last_entry[1],
     )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.membership import ArchiveReport
 from sparecode_node.domain.segments import (
     Holding,
     Ranges,
@@ -188,6 +189,10 @@ class SegmentArchive:
             if self._read_ms.get(number, 0) < since_ms
         )
         return not self._due
+
+    def report(self) -> ArchiveReport:
+        """Return what this node says of its archive: the cause, as long as it lasts."""
+        return ArchiveReport.of(str(self.folder), next(iter(self._causes.values()), ""))
 
     async def read_again(self) -> None:
         """Prove the next archived segment; put a damaged one aside. Raises as `step`."""

@@ -4,11 +4,16 @@
 import asyncio
 import enum
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.domain.membership import AuthorityKind, Successor, fingerprints
+from sparecode_node.domain.membership import (
+    ArchiveReport,
+    AuthorityKind,
+    Successor,
+    fingerprints,
+)
 from sparecode_node.domain.segments import in_words, ranges_of
 from sparecode_node.queries import (
     archives,
@@ -32,6 +37,7 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import InvalidFieldError
 from sparecode_node.services.load.costly_reads import CostlyReads
 from sparecode_node.statemachine.feature_level import FIRST
+from sparecode_node.statemachine.tables.archives import archiver_of
 
 WATCH_MS_DEFAULT, WATCH_MS_MIN, WATCH_MS_MAX = 1_000, 200, 60_000
 """Between two reports."""
@@ -261,7 +267,7 @@ class Cluster:
             due_authorities = await authorities.due(transaction)
             successors = await authorities.successors(transaction)
             held = await segment_holders.overview(transaction)
-            retention = await archives.overview(transaction, self._clock.now_ms())
+            retention = await archives.overview(transaction, now_ms, _reports(members))
         newest = max((member.commit_index for member in members), default=0)
         voters = [each for each in members if each.role is MemberRole.VOTER]
         reachable = sum(voter.reachable for voter in voters)
@@ -288,6 +294,15 @@ class Cluster:
             found_segments=in_words(held.found()),
             audit_retention=retention,
         )
+
+
+def _reports(members: Iterable[MemberStatus]) -> dict[str, ArchiveReport]:
+    """Return what the members that answer say of their archives, by archiver."""
+    return {
+        archiver_of(each.node_id): each.archive
+        for each in members
+        if each.archive is not None
+    }
 
 
 def _successor(each: Successor) -> SuccessorView:

@@ -152,6 +152,11 @@ def archiver_of(node_id: NodeId) -> str:
     return f"node:{node_id}"
 
 
+def is_node(archiver: str) -> bool:
+    """Return whether an archiver is a node, and no administrator."""
+    return archiver.startswith("node:")
+
+
 def archiver_named(administrator: str) -> str:
     """Return the archiver that an administrator is."""
     return f"administrator:{administrator}"

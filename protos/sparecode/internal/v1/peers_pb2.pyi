@@ -1280,6 +1280,7 @@ class GetMemberStatusResponse(_message.Message):
     MEMBERS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     AGENTS_AUTHORITIES_FIELD_NUMBER: _builtins.int
     SHOWN_AUTHORITIES_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
     LAST_INDEX_FIELD_NUMBER: _builtins.int
     LAST_TERM_FIELD_NUMBER: _builtins.int
     is_primary: _builtins.bool
@@ -1324,6 +1325,10 @@ class GetMemberStatusResponse(_message.Message):
     def shown_authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The members' authorities that have signed the certificates that it shows."""
 
+    @_builtins.property
+    def archive(self) -> Global___MemberArchive:
+        """Its own archive of the audit log. Not set: it has none, or an older release."""
+
     def __init__(
         self,
         *,
@@ -1341,16 +1346,43 @@ class GetMemberStatusResponse(_message.Message):
         members_authorities: _abc.Iterable[_builtins.str] | None = ...,
         agents_authorities: _abc.Iterable[_builtins.str] | None = ...,
         shown_authorities: _abc.Iterable[_builtins.str] | None = ...,
+        archive: Global___MemberArchive | None = ...,
         last_index: _builtins.int = ...,
         last_term: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "members_authorities", b"members_authorities", "recovery_bundle", b"recovery_bundle", "shown_authorities", b"shown_authorities", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_authorities", b"agents_authorities", "applied_index", b"applied_index", "archive", b"archive", "audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "clock_ms", b"clock_ms", "commit_index", b"commit_index", "digest", b"digest", "feature_level", b"feature_level", "is_primary", b"is_primary", "last_index", b"last_index", "last_term", b"last_term", "members_authorities", b"members_authorities", "recovery_bundle", b"recovery_bundle", "shown_authorities", b"shown_authorities", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMemberStatusResponse: _TypeAlias = GetMemberStatusResponse  # noqa: Y015
+
+@_typing.final
+class MemberArchive(_message.Message):
+    """A member's own archive of the audit log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """The folder."""
+    problem: _builtins.str
+    """Why it can write or read a segment there no longer. Empty: it can."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberArchive: _TypeAlias = MemberArchive  # noqa: Y015
 
 @_typing.final
 class HoldKeyRequest(_message.Message):
