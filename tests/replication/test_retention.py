@@ -261,13 +261,15 @@ class Applied:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.behind = 0
+        """By how many entries the last checkpoint is."""
 
     @property
     def applied_index(self) -> int:
         return self._journal.last_index
 
     def checkpoint(self) -> int:
-        return self.applied_index
+        return self.applied_index - self.behind
 
 
 def test_a_kept_log_has_no_further_snapshot() -> None:
@@ -333,3 +335,27 @@ def test_a_snapshot_before_the_primarys_log_is_not_fetched(
     bench.replica.received(7)
     bench.receive("n2", frames.OFFER_SNAPSHOT, term=1, index=61)
     assert bench.replica.status().snapshots_outdated == 1
+
+
+def test_a_late_checkpoint_costs_no_turn() -> None:
+    """
+    It leaves some entries before the newest snapshot in the log.
+
+    Members that waited until the log was long, to drop these, took snapshots at once.
+    """
+    journal = reopen(Disk("n1", random.Random(1)))
+    journal.setCurrentTerm(3, "n2")
+    add(journal, 11)
+    store: Any = SimpleNamespace(current=None)
+    state = Applied(journal)
+    log = Compaction("c", store, journal, state, SHORT, lambda: "n2")  # type: ignore[arg-type]
+    state.behind = SHORT.log_entries_kept + 2
+    for _ in range(3):
+        while not log.is_due():
+            add(journal, 1)
+            assert len(journal) < SHORT.log_entries_max
+            log.run()
+        store.current = SimpleNamespace(index=journal.last_index)
+        add(journal, SHORT.log_entries_kept)
+        log.run()
+        assert store.current.index - journal.first_index == 2

@@ -69,7 +69,7 @@ class Compaction:
             return False
         if self._skipped() > max(self.journal.first_index, self._newest()):
             return True
-        return self._is_its_turn() and self._droppable() <= self.journal.first_index
+        return self._is_its_turn() and not self._is_worth_it(self._droppable())
 
     def _keeps(self) -> bool:
         return self.retention is not None and self.retention.keeps()
@@ -183,12 +183,17 @@ class Compaction:
         if self._filled() <= EARLIEST:
             return
         index = self._droppable()
-        # Each time, the rest of the log is written again.
-        if index <= first or (
-            index < first + self._span() // 4 and not self._is_long()
-        ):
-            return
-        self._compact(min(index, self._checkpointed()))
+        if self._is_worth_it(index) or (index > first and self._is_long()):
+            self._compact(min(index, self._checkpointed()))
+
+    def _is_worth_it(self, index: int) -> bool:
+        """
+        Return whether so many entries before *index* can go that the log is written again.
+
+        If fewer can, a turn is not missed for them: they go with the next snapshot. A
+        checkpoint that is behind the newest snapshot leaves such a rest.
+        """
+        return index >= self.journal.first_index + max(1, self._span() // 4)
 
     def _compact(self, index: int) -> None:
         """Write the rest of the log beside the journal, and then go on there."""
