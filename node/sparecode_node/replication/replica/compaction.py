@@ -188,7 +188,7 @@ class Compaction:
 
     def _is_worth_it(self, index: int) -> bool:
         """
-        Return whether so many entries before *index* can go that the log is written again.
+        Return whether enough entries before *index* can go for a new log to be written.
 
         If fewer can, a turn is not missed for them: they go with the next snapshot. A
         checkpoint that is behind the newest snapshot leaves such a rest.
