@@ -80,6 +80,18 @@ class Frames:
     sums: "array.array[int]"
 
 
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """What SQLite takes from a write-ahead log, once it is opened."""
+
+    intact: Copied
+    """The log's salt, and the number of its intact frames."""
+    held: frozenset[int] = frozenset()
+    """The pages in them."""
+    pages: int = 0
+    """Of the database after the last one; 0: there is none."""
+
+
 class LostWriteError(Exception):
     """The database on disk is not the one that was written."""
 
@@ -209,7 +221,7 @@ def open_page_sums(database: Path) -> PageSums:
     if log.exists():
         write_again(log)
     if found is not None and sums.load():
-        intact, pages = found
+        intact = found.intact
         is_same = intact.salt == sums.copied.salt
         # Without any intact frame, nothing of the log is used.
         if is_same and 0 < intact.frames < sums.copied.frames:
@@ -217,7 +229,7 @@ def open_page_sums(database: Path) -> PageSums:
                 f"frame {intact.frames + 1} of the write-ahead log is damaged or missing,"
                 f" and {sums.copied.frames} were on disk. {ADVICE}"
             )
-        _compare(database, sums, pages)
+        _compare(database, sums, found)
         if not intact.frames:  # SQLite may begin the log again, with the same salt.
             sums.copied = Copied()
     else:
@@ -252,12 +264,8 @@ def sums_in_log(log: int, first: int, last: int) -> Frames:
     return Frames(salt, pages, numbers, sums)
 
 
-def _read_log(database: Path, log: Path) -> tuple[Copied, frozenset[int]]:
-    """
-    Return what SQLite takes from the write-ahead log, once it is opened.
-
-    That is the log's salt with the number of its intact frames, and their pages.
-    """
+def _read_log(database: Path, log: Path) -> _Log:
+    """Return what SQLite takes from the write-ahead log, once it is opened."""
     uri = read_only_uri(database)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         # SQLite checks the log when it is first read. A reader changes neither file.
@@ -268,19 +276,22 @@ def _read_log(database: Path, log: Path) -> tuple[Copied, frozenset[int]]:
     )
     with log.open("rb") as file:
         if not frames:
-            return Copied(file.read(_WAL_HEADER)[_SALT]), frozenset()
+            return _Log(Copied(file.read(_WAL_HEADER)[_SALT]))
         held = sums_in_log(file.fileno(), 1, frames)
-        return Copied(held.salt, frames), frozenset(held.numbers)
+        return _Log(Copied(held.salt, frames), frozenset(held.numbers), held.pages)
 
 
-def _compare(database: Path, sums: PageSums, in_log: frozenset[int]) -> None:
+def _compare(database: Path, sums: PageSums, log: _Log) -> None:
+    # A checkpoint that makes the database shorter cuts the file before the checksums
+    # are recorded. The log says then how long it is.
+    end = log.pages or len(sums)
     number = 0
     for number, value in enumerate(_page_sums(database), start=1):
-        expected = sums.get(number)
-        if expected not in (None, value) and number not in in_log:
+        expected = sums.get(number) if number <= end else None
+        if expected not in (None, value) and number not in log.held:
             raise _lost(number)
-    for missing in range(number + 1, len(sums) + 1):
-        if sums.get(missing) is not None and missing not in in_log:
+    for missing in range(number + 1, min(end, len(sums)) + 1):
+        if sums.get(missing) is not None and missing not in log.held:
             raise _lost(missing)
 
 
