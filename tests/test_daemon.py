@@ -38,6 +38,8 @@ from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.membership.preparation import StartError
 from sparecode_node.replication.log.file import NAME
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.statemachine import free_pages
+from tests.services.free_pages import PAGE, add_free_pages
 
 PASSWORD = "correct horse battery"
 RUN_ID = "6f1c1c9e-2d1f-4b8e-9f55-0d3a3f6e7a10"
@@ -563,6 +565,29 @@ def test_service_manager_is_notified_of_open_listeners(place, monkeypatch):
             assert manager.recv(100) == b"STOPPING=1"
             node.communicate(timeout=60)
     assert node.returncode == 0
+
+
+def test_a_start_that_shrinks_the_state_asks_the_service_manager_for_time(
+    place, monkeypatch
+):
+    """Of a large state on a slow disk, it takes longer than `TimeoutStartSec`."""
+    place.begin()
+    state = place.data / "state.db"
+    add_free_pages(state, free_pages.BYTES_MIN // PAGE)
+    before = state.stat().st_size
+    address = str(place.directory / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(60)
+        with process(place) as node:
+            assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=1800000000"
+            assert manager.recv(100) == b"READY=1"
+            node.send_signal(signal.SIGTERM)
+            _, log = node.communicate(timeout=60)
+    assert node.returncode == 0
+    assert state.stat().st_size < before // 10
+    assert "state_shrunk" in log
 
 
 def test_start_refused_is_exit_code_1(place):

@@ -17,8 +17,13 @@ def prepare(folder: Path, pages: int) -> None:
     folder.mkdir(exist_ok=True)
     with opened(folder) as world:
         create_users(world, USERS)
-    (folder / "state.db-wal").unlink()  # Another program writes: see `open_page_sums`.
-    state = folder / "state.db"
+    add_free_pages(folder / "state.db", pages)
+    with opened(folder) as world:  # It makes the checksums again, and begins a log.
+        create_users(world, 1)
+
+
+def add_free_pages(state: Path, pages: int) -> None:
+    """Add at least *pages* free pages to the state of a node that has stopped."""
     with contextlib.closing(sqlite3.connect(state, isolation_level=None)) as db:
         db.execute("BEGIN")
         db.execute("CREATE TABLE discarded (event BLOB)")
@@ -26,8 +31,9 @@ def prepare(folder: Path, pages: int) -> None:
         db.executemany("INSERT INTO discarded VALUES (?)", [event] * pages)
         db.execute("COMMIT")
         db.execute("DROP TABLE discarded")
-    with opened(folder) as world:  # It makes the checksums again, and begins a log.
-        create_users(world, 1)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    # The node makes them again, as for a state that another program has written.
+    state.with_name(f"{state.name}-pages").unlink()
 
 
 def pages_of(state: Path) -> tuple[int, int]:

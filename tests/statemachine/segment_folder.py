@@ -127,6 +127,19 @@ class SegmentFolder:
             process.dead = True
             self._processes.end(process)
 
+    def fail_after(self, calls: int, *, kills: bool) -> None:
+        """Let a later call of the running process be its last, or fail alone."""
+        self._disk.state_fault = StateFault(calls, kills=kills)
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether the call has come."""
+        return self._disk.state_fault is None
+
+    def fill(self, is_full: object) -> None:
+        """Let the disk have no room while this is true."""
+        self._disk.full = is_full  # type: ignore[assignment]
+
     def lose_power(self) -> None:
         """Become what the disk has, and perhaps some of the rest."""
         self._folder.lose_power(self._dice)

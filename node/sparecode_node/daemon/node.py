@@ -419,6 +419,7 @@ class Node:
             on_applied=measures.applied,
             on_keys=key_holder.follow,
             on_member_keys=self._member_keys.follow,
+            on_long_start=systemd.extend_start,
         )
 
     def _archive_work(

@@ -12,6 +12,14 @@ import socket
 
 log = logging.getLogger(__name__)
 
+LONG_START_S = 30 * 60
+"""Time for a start that shrinks a large state on a slow disk."""
+
+
+def extend_start() -> None:
+    """Let the service manager wait longer than `TimeoutStartSec` for a start."""
+    notify(f"EXTEND_TIMEOUT_USEC={LONG_START_S * 1_000_000}")
+
 
 def notify(state: str) -> None:
     """Send a state to the service manager, as sd_notify(3) does, if it listens."""

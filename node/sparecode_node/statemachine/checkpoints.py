@@ -62,6 +62,8 @@ class Checkpoints:
         self._complete_at = 0
         self.durable_index = 0
         """No power cut takes the state back before this entry."""
+        self.is_complete = False
+        """Whether the last checkpoint has copied everything, durably."""
         self.frames = 0
         """Frames in the write-ahead log after the last checkpoint."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -104,13 +106,15 @@ class Checkpoints:
             reach(Point.CHECKPOINT_COPY)
             frames, copied = checkpoint(self._db)
             if copied < 0:  # Another program is at it.
+                self.is_complete = False
                 return
             reach(Point.CHECKPOINT_SUMS)
             self._record(copied)
         finally:
             self._reader.execute("ROLLBACK")
         self.durable_index, self.frames = index, frames
-        self._complete_at = index if frames == copied else 0
+        self.is_complete = frames == copied
+        self._complete_at = index if self.is_complete else 0
         reach(Point.CHECKPOINT_DONE)
 
     def _record(self, copied: int) -> None:

@@ -2,6 +2,7 @@
 """The state's SQLite file: opened by its only writer, and read at a moment."""
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.services.state.checkpointer import Checkpointer
 from sparecode_node.services.state.stamping import PrimaryStamper
 from sparecode_node.services.state.state_process import StateProcesses
-from sparecode_node.statemachine import sealed_events
+from sparecode_node.statemachine import free_pages, sealed_events
 from sparecode_node.statemachine.audit import Stored
 from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
 from sparecode_node.statemachine.commands import Call
@@ -30,6 +31,8 @@ from sparecode_node.statemachine.snapshots import SnapshotFacts
 from sparecode_node.statemachine.tables import meta
 from sparecode_node.statemachine.tables.membership import ticket_certificates
 from sparecode_node.statemachine.tables.schema import read_only_uri
+
+log = logging.getLogger(__name__)
 
 
 class StateFile:
@@ -45,14 +48,15 @@ class StateFile:
         on_applied: Callable[[float], object] | None = None,
         on_keys: Callable[[KeysInState], object] | None = None,
         on_member_keys: Callable[[Mapping[NodeId, MemberKey]], object] | None = None,
+        on_long_start: Callable[[], object] | None = None,
     ) -> None:
         """
         Keep the callbacks, which run in the engine's thread.
 
         *on_applied* gets the seconds that each entry took. *on_keys* gets the keys of
         the ring that the state uses, and *on_member_keys* those of the members (P5a): at
-        the start and after each change, before an entry counts as applied. *processes*
-        read the whole state.
+        the start and after each change, before an entry counts as applied. *on_long_start* is
+        called if the start is about to take minutes. *processes* read the whole state.
         """
         self._path = path
         self._sealing = sealing
@@ -61,6 +65,7 @@ class StateFile:
         self._on_applied = on_applied
         self._on_keys = on_keys
         self._on_member_keys = on_member_keys
+        self._on_long_start = on_long_start
         self._state: StateMachine | None = None
 
     @property
@@ -106,6 +111,7 @@ class StateFile:
             cleanup.callback(checkpoints.close)
             cleanup.callback(db.close)
             try:
+                self._shrink(checkpoints)
                 state.checkpointer = Checkpointer(checkpoints)
             except CheckpointError as error:
                 raise StartRefusedError(str(error)) from error
@@ -123,6 +129,28 @@ class StateFile:
             reach(Point.STOP_ENGINE)
             state.rest()
             state.checkpointer.finish()  # Not after an error: that is the news then.
+
+    def _shrink(self, checkpoints: Checkpoints) -> None:
+        """Give the free pages of the database back. Raises `CheckpointError`."""
+        began_s = self._clock.monotonic_s()
+        try:
+            shrunk = free_pages.shrink(self._path, checkpoints, self._on_long_start)
+        except free_pages.ShrinkError as error:
+            log.warning(
+                "state_not_shrunk",
+                extra={"file": str(self._path), "cause": str(error)},
+            )
+            return
+        if shrunk is not None:
+            log.info(
+                "state_shrunk",
+                extra={
+                    "file": str(self._path),
+                    "bytes_before": shrunk.bytes_before,
+                    "bytes_after": shrunk.bytes_after,
+                    "seconds": round(self._clock.monotonic_s() - began_s, 1),
+                },
+            )
 
     def stored(self, stored: Stored | None) -> None:
         """
