@@ -182,6 +182,8 @@ def test_archives_that_lag_or_do_not_work_are_warned_of(cli: Cli) -> None:
             archiver="node:n3", place="/c", problem="it is rotten"
         ),
         cluster_pb2.AuditArchive(archiver="node:n4", place="/d"),
+        cluster_pb2.AuditArchive(archiver="node:n5", place="/e", folder="ab"),
+        cluster_pb2.AuditArchive(archiver="node:n6", place="/e", folder="ab"),
     ]
     answer = cluster_pb2.GetStatusResponse(
         node_id="n1",
@@ -203,6 +205,7 @@ def test_archives_that_lag_or_do_not_work_are_warned_of(cli: Cli) -> None:
             "they were sealed more than two hours ago." in words
         )
         assert "the archive of n3 in /c does not work: it is rotten." in words
+        assert "n5 and n6 archive to one folder, which counts as one" in words
         assert "n4 has not" not in words
         assert "the policy wants" not in words
     assert "node:n4: /d, nothing confirmed yet" in words

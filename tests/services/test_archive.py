@@ -17,6 +17,7 @@ import pytest_asyncio
 from sparecode_client.audit.archive import archived_segments
 from sparecode_client.audit.checkpoints import read_checkpoint, signature_is_right
 from sparecode_client.audit.verification import verify_files
+from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import archive as archiving
 from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.archive import SegmentArchive
@@ -67,6 +68,7 @@ def archive_of(
         state=state,
         node_id=node_id,
         sealing=node.sealing,
+        entropy=SystemEntropy(),
     )
 
 
@@ -288,11 +290,84 @@ async def test_a_file_is_synced_before_it_gets_its_name(
     synced = noted("sync folder", archive_files.sync_directory)
     monkeypatch.setattr(archive_files, "sync_directory", synced)
     archive = archive_of(node, tmp_path / "local.db", folder)
-    archive._write(archive._look()[0])
+    monkeypatch.setattr(Path, "hardlink_to", noted("name", Path.hardlink_to))
+    (first, *_) = archive._look()
     file = ["sync", "name", "sync folder"]
+    assert did[:3] == file  # The id of the folder.
+    did.clear()
+    archive._write(first)
     assert [each for each in did if each != "sync"] == [*file[1:], *file[1:]]
     assert did[:2] == file[:2]
     assert did[did.index("sync folder") :].count("sync") >= 1
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_nodes_that_share_a_folder_read_one_id(
+    node: OneNode,
+    tmp_path: Path,
+    folder: Path,
+    has_links: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(U4) The first one makes it; another folder has another id."""
+    if not has_links:
+
+        def without(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", without)
+    own, other = (
+        archive_of(node, tmp_path / "local.db", folder, node_id)
+        for node_id in ("n1", "n2")
+    )
+    (tmp_path / "elsewhere").mkdir()
+    third = archive_of(node, tmp_path / "local.db", tmp_path / "elsewhere", "n3")
+    for each in (own, other, third):
+        await each.step()
+    assert len(own.folder_id) == 32
+    assert own.folder_id == other.folder_id != third.folder_id
+    assert proved(folder) == 3 * EVENTS
+    assert not named(folder, ".*")
+    again = archive_of(node, tmp_path / "local.db", folder)
+    await again.step()
+    assert again.folder_id == own.folder_id
+
+
+async def test_two_nodes_that_come_at_once_read_one_id(
+    node: OneNode, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) Both found no id. The second one does not replace that of the first."""
+    own, other = (
+        archive_of(node, tmp_path / "local.db", folder, node_id)
+        for node_id in ("n1", "n2")
+    )
+    link = Path.hardlink_to
+
+    def later(path: Path, part: Path) -> None:
+        monkeypatch.setattr(Path, "hardlink_to", link)
+        other._look()
+        link(path, part)
+
+    monkeypatch.setattr(Path, "hardlink_to", later)
+    own._look()
+    assert own.folder_id == other.folder_id != ""
+
+
+async def test_a_damaged_id_stops_the_archive(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U4) A new id would count as another copy. What was confirmed is withdrawn."""
+    archive = archive_of(node, tmp_path / "local.db", folder)
+    await archive.step()
+    archive.confirmed = frozenset()
+    (folder / archive_files.FOLDER_ID).write_bytes(b"")
+    with pytest.raises(SegmentError, match="archive-id is damaged: delete it"):
+        await archive.step()
+    assert (archive.folder_id, archive.proved, archive.waiting) == ("", (), 3)
+    (folder / archive_files.FOLDER_ID).unlink()
+    await archive.step()
+    assert archive.folder_id
+    assert archive.waiting == 0
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".checkpoint.json"])

@@ -137,6 +137,37 @@ async def test_a_mount_that_hangs_from_the_start_is_late(node: OneNode) -> None:
     assert (await the_archive(node)).late_segments == "1 to 3"
 
 
+async def test_two_nodes_with_one_folder_are_one_copy_in_the_status(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) The removal and the status count alike; another folder is another copy."""
+    archive = await confirm(node, tmp_path / "local.db")
+    own = await the_archive(node)
+    assert own.folder == archive.folder_id != ""
+    await node.policies.update(
+        node.admin("PolicyService/UpdatePolicy"),
+        version=1,
+        values={"second_approver": False, "audit_retention_ms": 90 * DAY_MS},
+    )
+    said = {"place": "/mnt", "now_ms": node.clock.now_ms(), "new": (1, 2, 3)}
+    archives.save(node.local_db, "node:n2", folder=own.folder, **said)
+    assert (await seen(node)).unarchived_segments == "1 to 3"
+    archives.save(node.local_db, "node:n2", folder="2" * 32, **said)
+    assert (await seen(node)).unarchived_segments == ""
+
+
+async def test_a_node_tells_of_a_new_id_of_its_folder(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) With the same segments, so that it counts beside the others."""
+    archive = await confirm(node, tmp_path / "local.db")
+    before = archive.folder_id
+    (tmp_path / "archive" / "archive-id").unlink()
+    await archive.step()
+    await retention_of(node, archive).step()
+    assert (await the_archive(node)).folder == archive.folder_id != before
+
+
 async def test_neither_a_tape_nor_a_former_archive_is_late(
     node: OneNode, tmp_path: Path
 ) -> None:

@@ -118,6 +118,31 @@ def test_one_archive_is_not_enough(world: World) -> None:
     assert 1 in events(world)
 
 
+def test_two_members_with_one_folder_have_one_copy(world: World) -> None:
+    """(U4) Their disk may be lost whole. One that gets a folder of its own says so."""
+    shared, own = "0" * 32, "1" * 32
+    for node in ("n1", "n2"):
+        archive(world, node, 2, folder=shared)
+    wait(world, RETENTION_DAYS + 1)
+    for node in ("n1", "n2"):
+        archive(world, node, 2, folder=shared)
+    assert "segment 1 is not in enough archives" in remove(world, 2)
+    since_ms = 0
+    assert archives.copies(world.db, 1, 2, since_ms=since_ms) == {1: 1, 2: 1}
+    short = archives.short(world.db, 2, since_ms=since_ms)
+    assert [number for number, _ in short][:2] == [1, 2]
+    assert "the cluster knows this" in archive(world, "n2", 2, folder=shared)
+    archive(world, "n2", 2, folder=own)
+    assert archives.copies(world.db, 1, 2, since_ms=since_ms) == {1: 2, 2: 2}
+    remove(world, 2)
+    assert removed(world) == 2
+
+
+def test_an_id_of_a_folder_has_one_form(world: World) -> None:
+    """(U4) It is a member's text, and must not look like an archiver."""
+    assert "no id of a folder" in archive(world, "n1", 2, folder="node:n2")
+
+
 def test_the_policy_may_say_that_one_is_enough(world: World) -> None:
     world.handle("update-policy", {"audit_archive_copies": "1"})
     archive(world, "n1", 2)

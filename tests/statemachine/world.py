@@ -871,6 +871,7 @@ class World:
                     through=through,
                     missing=numbers({"numbers": arguments.get("missing", "")}),
                     hash_after=self._segment_hashes(arguments, through)[1],
+                    folder=arguments.get("folder", ""),
                 )
             case "confirm-archive":
                 first = int(arguments["first"])

@@ -107,6 +107,7 @@ def _retention_in(status: cluster_pb2.GetStatusResponse) -> AuditRetention | Non
                 counts=each.counts,
                 late_segments=each.late_segments,
                 problem=each.problem,
+                folder=each.folder,
             )
             for each in told.archives
         ),

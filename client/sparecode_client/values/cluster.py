@@ -126,6 +126,8 @@ class AuditArchive:
     """Numbers of the segments that a node's archive should have, and has not."""
     problem: str = ""
     """Why the node can write or read a segment there no longer, as it says now."""
+    folder: str = ""
+    """The id of a node's folder: archives with the same one count as one copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

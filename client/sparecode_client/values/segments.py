@@ -38,13 +38,10 @@ class ArchivedRange:
     """Who has them, and counts: `node:ID` or `administrator:NAME`."""
     silent: tuple[str, ...]
     """Nodes that have confirmed them, and do not count: they have said nothing lately."""
+    copies: int
+    """How many archives count: nodes that share a folder have one."""
     wanted: int
     """How many archives the policy wants; 0: there is no retention."""
-
-    @property
-    def copies(self) -> int:
-        """How many archives count."""
-        return len(self.archivers)
 
     @property
     def missing(self) -> int:
@@ -73,15 +70,19 @@ def archived_ranges(
     wanted = 0 if retention.retention is None else retention.archives_wanted
     held = {each.archiver: ranges_in(each.segments) for each in retention.archives}
     counting = {each.archiver for each in retention.archives if each.counts}
+    folders = {
+        each.archiver: each.folder or each.archiver for each in retention.archives
+    }
     every: list[ArchivedRange] = []
     for first, last in _parts(
         status.sealed_segments, (removed, waiting, lost, found, *held.values())
     ):
         has = [archiver for archiver, each in held.items() if _has(each, first)]
         archivers = tuple(each for each in has if each in counting)
+        copies = len({folders[each] for each in archivers})
         if _has(removed, first):
             state = SegmentState.REMOVED
-        elif len(archivers) >= max(1, wanted):
+        elif copies >= max(1, wanted):
             state = SegmentState.ARCHIVED
         elif _has(lost, first) and not _has((*waiting, *found), first):
             state = SegmentState.LOST
@@ -94,6 +95,7 @@ def archived_ranges(
                 state=state,
                 archivers=archivers,
                 silent=tuple(each for each in has if each not in counting),
+                copies=copies,
                 wanted=wanted,
             )
         )

@@ -432,6 +432,7 @@ class Node:
                 state=self._config.node.data_dir / STATE,
                 node_id=self._config.node.id,
                 sealing=Sealing(key_holder.ring),
+                entropy=self._entropy,
             )
             yield self._archive.run(), "archive"
         retention = Retention(

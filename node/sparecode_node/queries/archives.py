@@ -19,7 +19,12 @@ from sparecode_node.queries import policy as policies
 from sparecode_node.queries import segment_holders, segments
 from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
-from sparecode_node.statemachine.tables.archives import FRESH, SHORTENED, is_node
+from sparecode_node.statemachine.tables.archives import (
+    COPIES,
+    FRESH,
+    SHORTENED,
+    is_node,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,8 @@ class AuditArchive:
     """
     problem: str = ""
     """Why its node can write or read a segment there no longer, as it says now."""
+    folder: str = ""
+    """The id of a node's folder: archives with the same one count as one copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +95,22 @@ async def overview(
         if row["number"] not in exempt
     }
     held: dict[str, set[int]] = {}
-    copies: Counter[int] = Counter()
-    for row in await transaction.all(
-        f"SELECT number, archiver, {FRESH} AS counts FROM archived_segments",
-        since=fresh_since_ms(now_ms),
-    ):
+    for row in await transaction.all("SELECT number, archiver FROM archived_segments"):
         held.setdefault(row["archiver"], set()).add(row["number"])
-        copies[row["number"]] += row["counts"]
+    every = await _archives(transaction, now_ms, held, reports)
+    # Of one folder, what any of its nodes has read there.
+    copies: dict[str, set[int]] = {}
+    for each in every:
+        if each.counts:
+            copy = copies.setdefault(each.folder or each.archiver, set())
+            copy |= held.get(each.archiver, set())
+    copied = Counter(number for numbers in copies.values() for number in numbers)
     wanted = policy.audit_archive_copies
-    unarchived = [number for number in sealed_ms if copies[number] < wanted]
+    unarchived = [number for number in sealed_ms if copied[number] < wanted]
     return AuditRetention(
         archives=tuple(
             replace(each, late_segments=_late(each, held, sealed_ms, reports, now_ms))
-            for each in await _archives(transaction, now_ms, held, reports)
+            for each in every
         ),
         unarchived_segments=in_words(ranges_of(unarchived))
         if policy.audit_retention_ms is not None
@@ -121,7 +131,7 @@ async def _archives(
 ) -> list[AuditArchive]:
     """Return the archives, also those that their nodes name and have confirmed nothing of."""
     places = await transaction.all(
-        f"SELECT archiver, place, at_ms, {FRESH} AS counts FROM archive_places",
+        f"SELECT archiver, place, at_ms, folder, {FRESH} AS counts FROM archive_places",
         since=fresh_since_ms(now_ms),
     )
     every = {
@@ -145,6 +155,7 @@ async def _archives(
             confirmed_at_ms=row["at_ms"],
             counts=bool(row["counts"]),
             problem=report.problem if report else "",
+            folder=row["folder"],
         )
     return [every[archiver] for archiver in sorted(every)]
 
@@ -203,7 +214,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
     removed = (await segments.removed(transaction)).through
     rows = await transaction.all(
         "SELECT number, ("
-        "    SELECT count(*) FROM archived_segments AS archived"
+        f"    SELECT {COPIES} FROM archived_segments AS archived"
         f"    WHERE archived.number = sealed.number AND {FRESH}"
         ") AS copies FROM audit_segments AS sealed "
         "WHERE number > :removed AND number <= :removed + :most "
@@ -252,6 +263,15 @@ async def said_ms(transaction: ReadTransaction, archiver: str) -> int:
         "SELECT at_ms FROM archive_places WHERE archiver = :archiver", archiver=archiver
     )
     return 0 if row is None else int(row["at_ms"])
+
+
+async def folder_of(transaction: ReadTransaction, archiver: str) -> str:
+    """Return the id of an archiver's folder; empty: none is known."""
+    row = await transaction.one(
+        "SELECT folder FROM archive_places WHERE archiver = :archiver",
+        archiver=archiver,
+    )
+    return "" if row is None else str(row["folder"])
 
 
 async def _gone(transaction: ReadTransaction) -> frozenset[int]:

@@ -359,6 +359,7 @@ def _retention(retention: AuditRetention) -> pb.AuditRetention:
                 counts=each.counts,
                 late_segments=each.late_segments,
                 problem=each.problem,
+                folder=each.folder,
             )
             for each in retention.archives
         ],

@@ -417,6 +417,7 @@ class AuditArchive(_message.Message):
     COUNTS_FIELD_NUMBER: _builtins.int
     LATE_SEGMENTS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    FOLDER_FIELD_NUMBER: _builtins.int
     archiver: _builtins.str
     """`node:ID`, or `administrator:NAME` for a copy that an administrator has confirmed."""
     place: _builtins.str
@@ -433,6 +434,10 @@ class AuditArchive(_message.Message):
     """Why the node can write or read a segment there no longer. Empty: it can, or it does not
     answer.
     """
+    folder: _builtins.str
+    """The id of a node's folder. Archives with the same one are one folder, and count as one
+    copy. Empty: a copy of an administrator, or nothing was confirmed yet.
+    """
     @_builtins.property
     def confirm_time(self) -> _timestamp_pb2.Timestamp:
         """When its last change was confirmed. Not set: nothing was confirmed yet."""
@@ -447,10 +452,11 @@ class AuditArchive(_message.Message):
         counts: _builtins.bool = ...,
         late_segments: _builtins.str = ...,
         problem: _builtins.str = ...,
+        folder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_time", b"confirm_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archiver", b"archiver", "confirm_time", b"confirm_time", "counts", b"counts", "late_segments", b"late_segments", "place", b"place", "problem", b"problem", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archiver", b"archiver", "confirm_time", b"confirm_time", "counts", b"counts", "folder", b"folder", "late_segments", b"late_segments", "place", b"place", "problem", b"problem", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -162,8 +162,19 @@ def retention_lines(status: ClusterStatus) -> list[str]:
 
 
 def archive_warnings(told: AuditRetention) -> list[str]:
-    """Return a warning about each archive of a node that lags or does not work."""
-    return [
+    """Return a warning about each archive of a node that lags, fails or shares a folder."""
+    nodes: dict[str, list[str]] = {}
+    for each in told.archives:
+        if each.folder:
+            nodes.setdefault(each.folder, []).append(
+                each.archiver.removeprefix("node:")
+            )
+    shared = [
+        f"{' and '.join(names)} archive to one folder, which counts as one archive."
+        for names in nodes.values()
+        if len(names) > 1
+    ]
+    return shared + [
         f"WARNING: {_stalled(each)} See docs/audit-archive.md (Archiving has stopped)."
         for each in told.archives
         if each.late_segments or each.problem

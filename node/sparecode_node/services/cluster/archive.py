@@ -28,6 +28,7 @@ from sparecode_node.domain.segments import (
 )
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.audit import AuditHead
+from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.cluster import archive_files, checkpoints
 from sparecode_node.services.cluster.archive_files import ArchivedFiles
 from sparecode_node.services.cluster.checkpoints import Checkpoint
@@ -67,12 +68,14 @@ class SegmentArchive:
         state: Path,
         node_id: str,
         sealing: Sealing,
+        entropy: Entropy,
     ) -> None:
         """Copy to *folder* what the state's database *state* and its file have."""
         self.folder = folder
         self._state = state
         self._node_id = node_id
         self._sealing = sealing
+        self._entropy = entropy
         self._turn = threading.Event()
         self._read_again = 0
         self.waiting = 0
@@ -82,6 +85,8 @@ class SegmentArchive:
         """
         self.holding = Holding()
         """What the archive has, as of the last look."""
+        self.folder_id = ""
+        """The id in the folder, as of the last look; empty: it could not be read."""
         self.proved: Ranges | None = None
         """What this node confirms to have; None: not known yet."""
         self.confirmed: frozenset[int] | None = None
@@ -228,8 +233,12 @@ class SegmentArchive:
             )
         try:
             there = archive_files.present(self.folder)
-        except OSError:
+            self.folder_id = archive_files.folder_id(
+                self.folder, self._node_id, self._entropy
+            )
+        except (SegmentError, OSError):
             self.holding, self.waiting, self.proved = Holding(), len(sealed), ()
+            self.folder_id = ""
             raise
         archived, proved, lacking = [], [], []
         for each in sealed:

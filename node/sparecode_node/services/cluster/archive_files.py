@@ -2,6 +2,8 @@
 """
 The files of the audit archive: for each sealed segment its events, and a checkpoint (U2).
 
+The folder has an id, too: nodes that share a folder have one copy, not two.
+
 The events are those of `sparecode audit export`, and the checkpoint is a file of
 `sparecode audit checkpoint`, so verification needs no node and no other program. The
 name has the hash of the last event: the histories of a cluster and of its restored copy
@@ -13,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from sparecode_node.domain.ids import KeyId
 from sparecode_node.durable_files import sync_directory
 from sparecode_node.fault_points import Point, reach
 from sparecode_node.queries.audit import AuditRecord
+from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.files import audit_export
 from sparecode_node.services.files.audit_export import ExportFormat
@@ -33,6 +37,9 @@ from sparecode_node.statemachine.tables.segments import Segment
 log = logging.getLogger(__name__)
 
 EVENTS, CHECKPOINT = ".jsonl", ".checkpoint.json"
+FOLDER_ID = "archive-id"
+_FOLDER_ID_BYTES = 33
+_FOLDER_ID_FORM = re.compile(rb"[0-9a-f]{32}\n")
 _HASHES = frozenset({"previous_hash", "hash"})
 _HASH_DIGITS = 16
 _EVENT_BYTES_MAX = 4 * 1024 * 1024
@@ -79,6 +86,26 @@ def present(folder: Path) -> frozenset[str]:
         if name.endswith(CHECKPOINT)
         and f"{name.removesuffix(CHECKPOINT)}{EVENTS}" in names
     )
+
+
+def folder_id(folder: Path, node_id: str, entropy: Entropy) -> str:
+    """
+    Return the id of the folder. The first node that comes there makes it, durably.
+
+    Read it at each look: a file system without links cannot keep a second node from
+    replacing the id that another one makes at the same moment. Raises `OSError`, and
+    `SegmentError` if the file is damaged: a new id would count as another copy.
+    """
+    path = folder / FOLDER_ID
+    if not os.path.lexists(path):
+        _write(path, [f"{entropy.token_bytes(16).hex()}\n".encode()], node_id, _name)
+    with open(path, "rb", opener=open_regular) as file:
+        content = file.read(_FOLDER_ID_BYTES + 1)
+    if _FOLDER_ID_FORM.fullmatch(content) is None:
+        raise SegmentError(
+            f"{path} is damaged: delete it, and a node writes another one"
+        )
+    return content.decode().strip()
 
 
 def write(
@@ -188,7 +215,12 @@ def _lines(segment: Segment, events: Iterable[AuditEvent]) -> Iterator[bytes]:
         previous = value
 
 
-def _write(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
+def _write(
+    path: Path,
+    pieces: Iterable[bytes],
+    node_id: str,
+    name: Callable[[Path, Path], object] = lambda part, path: part.replace(path),
+) -> None:
     """Write a file, sync it, and then give it its name: a power cut leaves all or none."""
     # Nodes may share the folder, so each has a name of its own.
     part = path.with_name(f".{path.name}.{node_id}.part")
@@ -202,11 +234,23 @@ def _write(path: Path, pieces: Iterable[bytes], node_id: str) -> None:
             reach(Point.ARCHIVE_SYNC)
             os.fsync(file.fileno())
         reach(Point.ARCHIVE_RENAME)
-        part.replace(path)
+        name(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def _name(part: Path, path: Path) -> None:
+    """Give a file its name, unless another node was first."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        pass
+    except OSError:  # A file system without links, or one that takes no file at all.
+        part.replace(path)
+        return
+    part.unlink(missing_ok=True)
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:

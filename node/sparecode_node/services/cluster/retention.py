@@ -86,6 +86,7 @@ class Retention:
         async with self._state.transaction() as transaction:
             confirmed = await archives.confirmed(transaction, archiver_of(own))
             said_ms = await archives.said_ms(transaction, archiver_of(own))
+            folder = await archives.folder_of(transaction, archiver_of(own))
             seen = await segment_holders.overview(transaction)
         archive.confirmed = confirmed
         if archive.proved is None or not self._is_member():
@@ -97,7 +98,9 @@ class Retention:
         told = numbers_of(holding.held)
         now_ms = self._clock.now_ms()
         is_due = bool(told) and now_ms - said_ms >= RENEW_MS
-        if told == confirmed and not is_due:
+        # Who shares a folder counts only once, so the others must know of another one.
+        is_moved = bool(told) and archive.folder_id != folder
+        if told == confirmed and not is_due and not is_moved:
             return
         # A confirmation counts for all, and for days. What it lets go is read before.
         if not confirmed - told and not await self._has_read(archive, now_ms):
@@ -110,6 +113,7 @@ class Retention:
             through=holding.through,
             missing=tuple(number for gap in holding.missing for number in gap),
             hash_after=hash_after,
+            folder=archive.folder_id,
         )
         await self._propose(command)
 

@@ -41,6 +41,8 @@ class NoteArchive:
     """Gaps before it: the first and last number of each, ascending."""
     hash_after: bytes = b""
     """Of the chain, after the newest one: an archive of another history is refused."""
+    folder: str = ""
+    """The id in the folder: members that share one have one copy. Empty: none was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,11 @@ Handlers of archived segments, and of their removal by retention (U2, U4).
 
 A member confirms only what it has read back from its archive, and it speaks for itself
 alone. It may be broken, or may lie: so the policy says how many archives must have a
-segment, two at first. One member alone then causes no removal, unless it leads.
+segment, two at first. One member alone then causes no removal, unless it leads. Members
+that share one folder have one copy: they tell the id that is in it.
 """
+
+import re
 
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
@@ -29,6 +32,8 @@ NOTED_MAX = 1_000
 """Segments that one command confirms or removes."""
 PLACE_MAX = 256
 """Characters of the name of an archive."""
+FOLDER = re.compile(r"[0-9a-f]{32}")
+"""The id in the folder of an archive."""
 
 
 def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
@@ -47,6 +52,8 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         return _stale("these are no segments of the log")
     if not 0 < len(command.place) <= PLACE_MAX:
         return _stale("the archive has no name, or a long one")
+    if command.folder and not FOLDER.fullmatch(command.folder):
+        return _stale("this is no id of a folder")
     removed = archives.removed(db).through
     archiver = archives.archiver_of(command.node_id)
     before = archives.numbers_of(db, archiver)
@@ -56,12 +63,20 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         for number in range(max(first, removed + 1), last + 1)
     }
     new, withdrawn = now - before, before - now
-    if not new and not withdrawn and not _is_renewed(applying, archiver, now):
+    is_moved = bool(now) and command.folder != archives.folder_of(db, archiver)
+    is_news = bool(new or withdrawn or is_moved)
+    if not is_news and not _is_renewed(applying, archiver, now):
         return _stale("the cluster knows this")
     if len(new) > NOTED_MAX:  # A member withdraws all of its own at once.
         return _stale("too many segments at once")
     archives.save(
-        db, archiver, command.place, applying.now_ms, new=new, withdrawn=withdrawn
+        db,
+        archiver,
+        command.place,
+        applying.now_ms,
+        new=new,
+        withdrawn=withdrawn,
+        folder=command.folder,
     )
     words = [
         f"{verb} {in_words(ranges_of(numbers))}"

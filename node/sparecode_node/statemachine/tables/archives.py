@@ -25,7 +25,8 @@ CREATE TABLE archived_segments (        -- which are not removed yet
 CREATE TABLE archive_places (
     archiver TEXT PRIMARY KEY,
     place TEXT NOT NULL,             -- a folder, or words
-    at_ms INTEGER NOT NULL
+    at_ms INTEGER NOT NULL,
+    folder TEXT NOT NULL             -- the id in the folder; '': a copy of an administrator
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE removed_segments (         -- by retention; always the oldest ones
     through INTEGER PRIMARY KEY,     -- all segments up to this one
@@ -178,6 +179,14 @@ def said_ms(db: sqlite3.Connection, archiver: str) -> int:
     return 0 if row is None else int(row[0])
 
 
+def folder_of(db: sqlite3.Connection, archiver: str) -> str:
+    """Return the id of an archiver's folder; empty: none is known."""
+    row = db.execute(
+        "SELECT folder FROM archive_places WHERE archiver = ?", (archiver,)
+    ).fetchone()
+    return "" if row is None else str(row[0])
+
+
 def save(
     db: sqlite3.Connection,
     archiver: str,
@@ -186,8 +195,13 @@ def save(
     *,
     new: Iterable[int],
     withdrawn: Iterable[int] = (),
+    folder: str = "",
 ) -> None:
-    """Save what an archiver has archived since, and what it no longer has."""
+    """
+    Save what an archiver has archived since, and what it no longer has.
+
+    *folder* is the id of the folder; empty: an administrator's copy.
+    """
     db.executemany(
         "INSERT OR IGNORE INTO archived_segments (number, archiver, at_ms) "
         "VALUES (?, ?, ?)",
@@ -198,9 +212,9 @@ def save(
         ((number, archiver) for number in withdrawn),
     )
     db.execute(
-        "INSERT OR REPLACE INTO archive_places (archiver, place, at_ms) "
-        "VALUES (?, ?, ?)",
-        (archiver, place, now_ms),
+        "INSERT OR REPLACE INTO archive_places (archiver, place, at_ms, folder) "
+        "VALUES (?, ?, ?, ?)",
+        (archiver, place, now_ms, folder),
     )
 
 
@@ -264,6 +278,14 @@ Archivers that count. A node says again what it reads; an administrator does not
 is a tape in a safe.
 """
 
+COPIES = """
+count(DISTINCT (
+    SELECT CASE places.folder WHEN '' THEN places.archiver ELSE places.folder END
+    FROM archive_places AS places WHERE places.archiver = archived.archiver
+))
+"""
+"""The number of copies in `archived_segments AS archived`: one folder is one copy."""
+
 
 def copies(
     db: sqlite3.Connection, first: int, last: int, *, since_ms: int
@@ -274,7 +296,7 @@ def copies(
     Nodes count that have spoken since *since_ms*.
     """
     rows = db.execute(
-        "SELECT number, count(*) FROM archived_segments "
+        f"SELECT number, {COPIES} FROM archived_segments AS archived "
         f"WHERE number BETWEEN :first AND :last AND {FRESH} GROUP BY number",
         {"first": first, "last": last, "since": since_ms},
     )
@@ -294,7 +316,7 @@ def short(
     return db.execute(
         "SELECT number, last_at_ms FROM audit_segments AS sealed "
         "WHERE number > (SELECT coalesce(max(through), 0) FROM removed_segments) AND ("
-        "    SELECT count(*) FROM archived_segments AS archived"
+        f"    SELECT {COPIES} FROM archived_segments AS archived"
         f"    WHERE archived.number = sealed.number AND {FRESH}"
         ") < :wanted ORDER BY number",
         {"wanted": wanted, "since": since_ms},

@@ -4949,6 +4949,7 @@ class NoteArchive(_message.Message):
     THROUGH_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     HASH_AFTER_FIELD_NUMBER: _builtins.int
+    FOLDER_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node ID of the member, which speaks for itself."""
     place: _builtins.str
@@ -4957,6 +4958,8 @@ class NoteArchive(_message.Message):
     """The number of the newest segment in it. 0: it has none."""
     hash_after: _builtins.bytes
     """The hash of the last event of the newest segment."""
+    folder: _builtins.str
+    """The id in the folder, 32 hexadecimal digits. Empty: none was read."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Gaps before it, ascending: the first and the last number of each."""
@@ -4969,10 +4972,11 @@ class NoteArchive(_message.Message):
         through: _builtins.int = ...,
         missing: _abc.Iterable[_builtins.int] | None = ...,
         hash_after: _builtins.bytes = ...,
+        folder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash_after", b"hash_after", "missing", b"missing", "node_id", b"node_id", "place", b"place", "through", b"through"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "hash_after", b"hash_after", "missing", b"missing", "node_id", b"node_id", "place", b"place", "through", b"through"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
