@@ -279,8 +279,9 @@ async def test_members_tell_the_others_of_their_archives(tmp_path: Path) -> None
         await settled(nodes)
         async with asyncio.timeout(WAIT_S):
             for node in nodes:
-                while await archives_told_to(node) != told:
+                while (seen := await archives_told_to(node)) != told:
                     pass  # A member that is being reached again does not answer yet.
+                assert seen == told
 
 
 async def archives_told_to(node: Node) -> dict[NodeId, ArchiveReport | None]:
