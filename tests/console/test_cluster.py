@@ -173,6 +173,25 @@ async def test_archives_that_do_not_work_or_are_behind_are_named(desk: Desk) -> 
         assert "not yet in as many archives" not in page.text
 
 
+async def test_nodes_that_archive_to_one_folder_are_named(desk: Desk) -> None:
+    """(U2) They are one copy: one lost disk takes it from all of them."""
+    browser = await with_role(desk, Role.OPERATOR)
+    now_ms = desk.node.clock.now_ms()
+    for node_id, folder in (("n1", "a"), ("n2", "b"), ("n3", "a"), ("n4", "")):
+        archives.save(
+            desk.node.local_db,
+            f"node:{node_id}",
+            "/mnt",
+            now_ms,
+            new=(1,),
+            folder=32 * folder,
+        )
+    desk.node.local_db.commit()
+    page = await browser.open("/cluster")
+    assert "n1 and n3 archive the audit log to one folder" in page.text
+    assert page.text.count("archive the audit log to one folder") == 1
+
+
 async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None:
     """(U4) A place is what a node or an administrator wrote: it is no markup."""
     browser = await with_role(desk, Role.OPERATOR)
