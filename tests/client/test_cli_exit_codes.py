@@ -36,7 +36,11 @@ Code = grpc.StatusCode
         (NO_QUORUM_FOR_LONG, 3, "sparecode cluster status"),
         (Failure(Code.UNAVAILABLE, "REMOVED", "removed"), 3, "removed-node.md"),
         (Failure(Code.RESOURCE_EXHAUSTED, "RATE", "", retry_after_s=60), 3, "in 60 s"),
-        (Failure(Code.RESOURCE_EXHAUSTED, "COUNTING", ""), 3, "--timeout 120"),
+        (
+            Failure(Code.RESOURCE_EXHAUSTED, "COUNTING", "", retry_after_s=60),
+            3,
+            "--timeout 120",
+        ),
         (Failure(Code.INTERNAL), 3, "check before you repeat it"),
         (Failure(Code.UNIMPLEMENTED), 3, "7304"),
         (Failure(Code.UNAUTHENTICATED, "SESSION_ENDED", "ended"), 4, "login"),
