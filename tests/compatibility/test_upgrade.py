@@ -11,9 +11,10 @@ raised whatever the release knows.
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -44,6 +45,9 @@ ENTRIES_MAX = 16
 SHORT_SEGMENTS = Path(__file__).parent.parent / "system" / "short_segments"
 """Makes segments of ten events."""
 INSTALLED = "snapshot_installed"
+COMPACTED = "log_compacted"
+COMPACTED_S = 60.0
+"""For logs to lose their beginnings three times; a snapshot waits for a core."""
 
 
 @pytest.fixture(params=sorted(BASELINES))
@@ -384,6 +388,19 @@ def short_logs(release: Release, tmp_path: Path) -> Iterator[LocalCluster]:
         cluster.kill()
 
 
+async def drop_entries(estate: Estate, nodes: Sequence[LocalNode]) -> None:
+    """Create users until the logs of these nodes begin behind all earlier entries."""
+    seen = {node.node_id: len(node.log.read_text()) for node in nodes}
+    async with asyncio.timeout(COMPACTED_S):
+        for number in itertools.count():
+            await estate.admin.create_user(f"user-{number}")
+            if number >= 2 * ENTRIES_MAX and all(
+                node.log.read_text()[seen[node.node_id] :].count(COMPACTED) > 2
+                for node in nodes
+            ):
+                return
+
+
 async def test_an_upgraded_node_can_go_back_until_the_level_is_raised(
     short_logs: LocalCluster, release: Release
 ):
@@ -402,8 +419,7 @@ async def test_an_upgraded_node_can_go_back_until_the_level_is_raised(
         for node in others:
             await put(short_logs, node, current.python)
         holder = await estate.holder("while-one-is-away", codes=2)
-        for number in range(ENTRIES_MAX * 2):
-            await estate.admin.create_user(f"user-{number}")
+        await drop_entries(estate, others)
         older.start()
         await asyncio.to_thread(short_logs.wait_ready, older)
         await estate.until_equal()

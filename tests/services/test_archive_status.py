@@ -110,7 +110,7 @@ async def test_a_folder_that_was_never_mounted_is_shown_with_the_cause(
         assert told.place == str(tmp_path / "missing")
         assert told.late_segments == "1 to 3"
         assert "No such file or directory" in told.problem
-        assert (told.segments, told.confirmed_at_ms, told.counts) == ("", 0, False)
+        assert (told.segments, told.confirmed_at_ms, told.counts) == ("", None, False)
         (tmp_path / "missing").mkdir()
         while archive.report().problem:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -35,8 +35,8 @@ class AuditArchive:
     place: str
     segments: str
     """Their numbers, in words."""
-    confirmed_at_ms: int
-    """The time of its last confirmation; 0: nothing was confirmed yet."""
+    confirmed_at_ms: int | None
+    """The time of its last confirmation; None: nothing was confirmed yet."""
     counts: bool
     """Whether it counts now: not if its node has said nothing for too long."""
     late_segments: str = ""
@@ -139,7 +139,7 @@ async def _archives(
             archiver=archiver,
             place=report.place,
             segments="",
-            confirmed_at_ms=0,
+            confirmed_at_ms=None,
             counts=False,
             problem=report.problem,
         )

@@ -355,7 +355,7 @@ def _retention(retention: AuditRetention) -> pb.AuditRetention:
                 archiver=each.archiver,
                 place=each.place,
                 segments=each.segments,
-                confirm_time=conversion.timestamp(each.confirmed_at_ms or None),
+                confirm_time=conversion.timestamp(each.confirmed_at_ms),
                 counts=each.counts,
                 late_segments=each.late_segments,
                 problem=each.problem,
