@@ -16,6 +16,7 @@ from sparecode_node.statemachine.checkpoints import CheckpointError, Checkpoints
 from sparecode_node.statemachine.free_pages import ShrinkError, Shrunk
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.page_sums import PageSums, open_page_sums
+from sparecode_node.statemachine.snapshots import Size, SnapshotFacts
 from sparecode_node.statemachine.tables.schema import read_only_uri
 from tests.long import long
 from tests.services.checkpoint_world import create_users, opened
@@ -147,7 +148,8 @@ def test_a_start_leaves_other_states_as_they_are(
     prepare(tmp_path, 20)
     if reason == "the file is short":
         monkeypatch.setattr(free_pages, "BYTES_MIN", size(tmp_path))
-        monkeypatch.setattr(free_pages, "_bytes", lambda _db: (size(tmp_path), 0))
+        unused = Size(whole=size(tmp_path), used=0)
+        monkeypatch.setattr(free_pages, "size_of", lambda _db: unused)
     else:
         monkeypatch.setattr(free_pages, "BYTES_MIN", 0)
     before, told = size(tmp_path), list[str]()
@@ -217,15 +219,15 @@ def test_a_damaged_copy_is_not_used(
 ) -> None:
     """The disk may spoil it on its way."""
     before, held = size(folder), state_of(folder)
-    write = free_pages._opened
+    check = free_pages.check_snapshot
 
-    def spoiled(copy: Path) -> sqlite3.Connection:
+    def spoiled(copy: Path) -> SnapshotFacts:
         content = bytearray(copy.read_bytes())
         content[PAGE * 30 : PAGE * 31] = bytes(PAGE)
         copy.write_bytes(content)
-        return write(copy)
+        return check(copy)
 
-    monkeypatch.setattr(free_pages, "_opened", spoiled)
+    monkeypatch.setattr(free_pages, "check_snapshot", spoiled)
     with started(folder / STATE) as start:
         assert isinstance(start.outcome, ShrinkError)
         assert start.digest() == held

@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.statemachine.checkpoints import OFF, Checkpoints
-from sparecode_node.statemachine.tables.schema import read_only_uri
+from sparecode_node.statemachine.snapshots import (
+    SnapshotError,
+    check_snapshot,
+    copy_over,
+    size_of,
+)
 
 BYTES_MIN = 64 * 1024 * 1024
 """A shorter database stays as it is: a start and a snapshot read it in no time."""
@@ -59,15 +64,15 @@ def shrink(
         copy.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(state, isolation_level=None)) as db:
             db.execute(OFF)
-            before, used = _bytes(db)
-            if before <= BYTES_MIN or used >= before - before // 2:
+            before = size_of(db)
+            if before.whole <= BYTES_MIN or not before.is_mostly_unused:
                 return None
             if was_ended:
                 raise ShrinkError(
                     "a kill or a power cut ended the last attempt; the next start of"
                     " the node makes another one"
                 )
-            _check_room(state, used)
+            _check_room(state, before.used)
             if on_long_work is not None:
                 on_long_work()
             checkpoints.run(last=True)
@@ -79,19 +84,11 @@ def shrink(
             finally:
                 with contextlib.suppress(OSError):
                     copy.unlink(missing_ok=True)  # The checkpoint may need the room.
-            after, _ = _bytes(db)
+            after = size_of(db)
     except (sqlite3.Error, OSError) as error:
         raise ShrinkError(str(error)) from error
     checkpoints.run(last=True)
-    return Shrunk(before, after)
-
-
-def _bytes(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the bytes of a database, and how many of them are in use."""
-    (size,) = db.execute("PRAGMA page_size").fetchone()
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    (unused,) = db.execute("PRAGMA freelist_count").fetchone()
-    return size * pages, size * (pages - unused)
+    return Shrunk(before.whole, after.whole)
 
 
 def _check_room(state: Path, used: int) -> None:
@@ -106,25 +103,19 @@ def _write_copy(db: sqlite3.Connection, copy: Path) -> None:
     """Write a shrunk copy, and let SQLite read all of it."""
     copy.touch(mode=0o600)  # SQLite would make it readable for others.
     db.execute("VACUUM INTO ?", (str(copy),))
-    with contextlib.closing(_opened(copy)) as written:
-        for (problem,) in written.execute("PRAGMA quick_check(1)"):
-            if problem != "ok":
-                raise ShrinkError(f"the copy is damaged: {problem}")
+    try:
+        check_snapshot(copy)
+    except SnapshotError as error:
+        raise ShrinkError(f"the copy is damaged: {error}") from error
 
 
 def _replace(db: sqlite3.Connection, copy: Path) -> None:
     """Replace the content of a database by a copy, in one durable transaction."""
-    db.execute("PRAGMA synchronous = FULL")
     try:
-        with contextlib.closing(_opened(copy)) as source:
-            source.backup(db)
+        copy_over(db, copy)
     except sqlite3.Error:
         # Everything in the log is in the database, so nothing needs it: neither what a
         # failed sync has left in doubt, nor the room that it takes.
         with contextlib.suppress(sqlite3.Error):
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         raise
-
-
-def _opened(copy: Path) -> sqlite3.Connection:
-    return sqlite3.connect(read_only_uri(copy, immutable=True), uri=True)

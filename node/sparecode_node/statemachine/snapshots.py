@@ -102,11 +102,31 @@ def _remove_sealed_events(copy: Path) -> None:
             _shrink(db)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How long a database is, in bytes."""
+
+    whole: int
+    used: int
+    """Without the pages of deleted rows."""
+
+    @property
+    def is_mostly_unused(self) -> bool:
+        """Whether a shrunk copy has less than half of the pages."""
+        return self.used < self.whole - self.whole // 2
+
+
+def size_of(db: sqlite3.Connection) -> Size:
+    """Return the size of a database."""
+    (size,) = db.execute("PRAGMA page_size").fetchone()
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (unused,) = db.execute("PRAGMA freelist_count").fetchone()
+    return Size(whole=size * pages, used=size * (pages - unused))
+
+
 def _shrink(copy: sqlite3.Connection) -> None:
     """Shorten the file if most of it is unused."""
-    (pages,) = copy.execute("PRAGMA page_count").fetchone()
-    (unused,) = copy.execute("PRAGMA freelist_count").fetchone()
-    if unused > pages // 2:
+    if size_of(copy).is_mostly_unused:
         copy.execute("VACUUM")
 
 
@@ -217,13 +237,9 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
 
     Readers on other connections continue with the old or the new state.
     """
-    uri = schema.read_only_uri(snapshot, immutable=True)
-    # With NORMAL, the commit would reach the disk only with the next checkpoint.
-    db.execute("PRAGMA synchronous = FULL")
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
-            reach(Point.INSTALL_COPY)
-            source.backup(db)
+        reach(Point.INSTALL_COPY)
+        copy_over(db, snapshot)
         # Migrate an older format. If the power fails now, the next start does it again.
         db.execute("PRAGMA foreign_keys = OFF")
         formats.prepare(db)
@@ -231,6 +247,19 @@ def install_snapshot(db: sqlite3.Connection, snapshot: Path) -> None:
     finally:
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = NORMAL")
+
+
+def copy_over(db: sqlite3.Connection, copy: Path) -> None:
+    """
+    Replace the contents of *db* by those of a file, in one durable transaction.
+
+    Every later one of this connection is durable, too. Nothing may write to the file.
+    """
+    # With NORMAL, the commit would reach the disk only with the next checkpoint.
+    db.execute("PRAGMA synchronous = FULL")
+    uri = schema.read_only_uri(copy, immutable=True)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as source:
+        source.backup(db)
 
 
 def _count_requests(db: sqlite3.Connection) -> None:
