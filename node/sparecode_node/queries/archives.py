@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which sealed segments are archived, by whom and where, and what may be removed (U2, U4)."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from sqlite3 import Row
 
 from sparecode_node.domain.membership import ArchiveReport
 from sparecode_node.domain.retention import (
@@ -20,7 +20,7 @@ from sparecode_node.queries import segment_holders, segments
 from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.tables.archives import (
-    COPIES,
+    COPIES_OF_SEALED,
     FRESH,
     SHORTENED,
     is_node,
@@ -86,31 +86,25 @@ async def overview(
     removed = await segments.removed(transaction)
     shortened_ms = await _shortened_ms(transaction)
     exempt = await _gone(transaction)
-    sealed_ms = {
-        row["number"]: row["last_at_ms"]
+    sealed = {
+        row["number"]: row
         for row in await transaction.all(
-            "SELECT number, last_at_ms FROM audit_segments WHERE number > :removed",
+            f"SELECT number, last_at_ms, {COPIES_OF_SEALED} AS copies "
+            "FROM audit_segments AS sealed WHERE number > :removed",
             removed=removed.through,
+            since=fresh_since_ms(now_ms),
         )
         if row["number"] not in exempt
     }
     held: dict[str, set[int]] = {}
     for row in await transaction.all("SELECT number, archiver FROM archived_segments"):
         held.setdefault(row["archiver"], set()).add(row["number"])
-    every = await _archives(transaction, now_ms, held, reports)
-    # Of one folder, what any of its nodes has read there.
-    copies: dict[str, set[int]] = {}
-    for each in every:
-        if each.counts:
-            copy = copies.setdefault(each.folder or each.archiver, set())
-            copy |= held.get(each.archiver, set())
-    copied = Counter(number for numbers in copies.values() for number in numbers)
     wanted = policy.audit_archive_copies
-    unarchived = [number for number in sealed_ms if copied[number] < wanted]
+    unarchived = [number for number, row in sealed.items() if row["copies"] < wanted]
     return AuditRetention(
         archives=tuple(
-            replace(each, late_segments=_late(each, held, sealed_ms, reports, now_ms))
-            for each in every
+            replace(each, late_segments=_late(each, held, sealed, reports, now_ms))
+            for each in await _archives(transaction, now_ms, held, reports)
         ),
         unarchived_segments=in_words(ranges_of(unarchived))
         if policy.audit_retention_ms is not None
@@ -163,7 +157,7 @@ async def _archives(
 def _late(
     archive: AuditArchive,
     held: Mapping[str, Collection[int]],
-    sealed_ms: Mapping[int, int],
+    sealed: Mapping[int, Row],
     reports: Mapping[str, ArchiveReport],
     now_ms: int,
 ) -> str:
@@ -179,8 +173,9 @@ def _late(
     return in_words(
         ranges_of(
             number
-            for number, at_ms in sealed_ms.items()
-            if number not in has and (archive.problem or at_ms < now_ms - LATE_MS)
+            for number, row in sealed.items()
+            if number not in has
+            and (archive.problem or row["last_at_ms"] < now_ms - LATE_MS)
         )
     )
 
@@ -213,10 +208,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
         return 0
     removed = (await segments.removed(transaction)).through
     rows = await transaction.all(
-        "SELECT number, ("
-        f"    SELECT {COPIES} FROM archived_segments AS archived"
-        f"    WHERE archived.number = sealed.number AND {FRESH}"
-        ") AS copies FROM audit_segments AS sealed "
+        f"SELECT number, {COPIES_OF_SEALED} AS copies FROM audit_segments AS sealed "
         "WHERE number > :removed AND number <= :removed + :most "
         "AND last_at_ms < :limit ORDER BY number",
         removed=removed,

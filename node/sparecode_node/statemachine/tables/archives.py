@@ -286,6 +286,14 @@ count(DISTINCT (
 """
 """The number of copies in `archived_segments AS archived`: one folder is one copy."""
 
+COPIES_OF_SEALED = f"""
+(
+    SELECT {COPIES} FROM archived_segments AS archived
+    WHERE archived.number = sealed.number AND {FRESH}
+)
+"""
+"""The number of copies that count of a row of `audit_segments AS sealed`."""
+
 
 def copies(
     db: sqlite3.Connection, first: int, last: int, *, since_ms: int
@@ -315,10 +323,8 @@ def short(
         return []
     return db.execute(
         "SELECT number, last_at_ms FROM audit_segments AS sealed "
-        "WHERE number > (SELECT coalesce(max(through), 0) FROM removed_segments) AND ("
-        f"    SELECT {COPIES} FROM archived_segments AS archived"
-        f"    WHERE archived.number = sealed.number AND {FRESH}"
-        ") < :wanted ORDER BY number",
+        "WHERE number > (SELECT coalesce(max(through), 0) FROM removed_segments) "
+        f"AND {COPIES_OF_SEALED} < :wanted ORDER BY number",
         {"wanted": wanted, "since": since_ms},
     ).fetchall()
 
