@@ -49,6 +49,11 @@ Entry: TypeAlias = tuple[bytes, int, int]
 """Command, index, term: the tuple that PySyncObj compares entries by."""
 
 
+def bytes_of(entries: Iterable[Entry]) -> int:
+    """Return how long the commands of these entries are together."""
+    return sum(len(command) for command, _, _ in entries)
+
+
 class RecordKind(enum.IntEnum):
     """What a record contains. On disk: never reuse a number."""
 

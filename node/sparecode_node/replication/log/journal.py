@@ -26,7 +26,12 @@ from sparecode_node.replication.errors import Fatal, StartRefusedError
 from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.boots import BootFile, Position
 from sparecode_node.replication.log.file import SHORTER, JournalFile, Successor
-from sparecode_node.replication.log.format import Entry, Identity, RecordKind
+from sparecode_node.replication.log.format import (
+    Entry,
+    Identity,
+    RecordKind,
+    bytes_of,
+)
 from sparecode_node.replication.log.storage import Storage
 from sparecode_node.replication.members import (
     Configuration,
@@ -248,7 +253,7 @@ class Journal(EngineJournal):
         self._configurations = [(index, configuration)]
         for entry in kept:
             self._take_configuration(entry)
-        self.bytes = sum(len(command) for command, _, _ in self._entries)
+        self.bytes = bytes_of(self._entries)
         self.durable_index = self.last_index
 
     # --- What PySyncObj calls
@@ -279,7 +284,7 @@ class Journal(EngineJournal):
             raise Fatal(
                 f"entry {index} must not be cut off: entry {self.committed} is committed"
             )
-        self.bytes -= sum(len(command) for command, _, _ in self._entries[entryFrom:])
+        self.bytes -= bytes_of(self._entries[entryFrom:])
         del self._entries[entryFrom:]
         self._unsynced += form.truncate_record(index)
         reach(Point.ENTRIES_CUT)
@@ -400,7 +405,7 @@ class Journal(EngineJournal):
                 " cluster, and add it under a new id."
             ) from error
         self.durable_index = self.last_index
-        self.bytes = sum(len(command) for command, _, _ in self._entries)
+        self.bytes = bytes_of(self._entries)
 
     def _replay(self, kind: RecordKind, value: object, offset: int) -> None:
         match kind, value:
