@@ -54,7 +54,7 @@ async def count(
     Calls *rest* after each thousand tokens.
     By the log's time: a code that is live when the change is applied must not be missing.
     """
-    last_set, now_ms = await _last_set(transaction), await _now_ms(transaction)
+    last_set, now_ms = await _last_set(transaction), await cluster.now_ms(transaction)
     alphabet = (await policy.current(transaction)).code_alphabet
     groups: tuple[LiveCodes, ...] = ()
     after = ""
@@ -80,7 +80,9 @@ async def with_newer(
     if last_set == counted.last_set:
         return counted
     rows = await transaction.all(
-        CODES_OF_NEW_SETS, now=await _now_ms(transaction), after=counted.last_set
+        CODES_OF_NEW_SETS,
+        now=await cluster.now_ms(transaction),
+        after=counted.last_set,
     )
     alphabet = (await policy.current(transaction)).code_alphabet
     return CountedCodes.of(
@@ -91,11 +93,6 @@ async def with_newer(
 async def _last_set(transaction: ReadTransaction) -> int:
     newest = await transaction.one(LAST_SET)
     return newest["number"] if newest else 0
-
-
-async def _now_ms(transaction: ReadTransaction) -> int:
-    now = await transaction.one("SELECT value FROM meta WHERE name = 'now_ms'")
-    return now["value"] if now else 0
 
 
 async def _last_of_next(transaction: ReadTransaction, after: str) -> str | None:
