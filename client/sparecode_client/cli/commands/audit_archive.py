@@ -20,6 +20,7 @@ from sparecode_client.audit.verification import AuditVerdict, place_of, verify_f
 from sparecode_client.cli.terminal.cluster_status import (
     archive_warnings,
     retention_rules,
+    short_name,
 )
 from sparecode_client.cli.terminal.exit_codes import ExitCode, fail
 from sparecode_client.cli.terminal.settings import settings_of
@@ -117,8 +118,8 @@ def _row(each: ArchivedRange) -> tuple[str, str, str, str]:
     numbers = str(each.first) + ("" if each.first == each.last else f" to {each.last}")
     if each.state is SegmentState.REMOVED:
         return numbers, "-", "-", "removed from the nodes"
-    names = [each_.removeprefix("node:") for each_ in each.archivers]
-    names += [f"{each_.removeprefix('node:')} (silent)" for each_ in each.silent]
+    names = [short_name(archiver) for archiver in each.archivers]
+    names += [f"{short_name(archiver)} (silent)" for archiver in each.silent]
     match each.state:
         case SegmentState.ARCHIVED:
             state = "archived"

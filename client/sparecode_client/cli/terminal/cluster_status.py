@@ -166,9 +166,7 @@ def archive_warnings(told: AuditRetention) -> list[str]:
     nodes: dict[str, list[str]] = {}
     for each in told.archives:
         if each.folder:
-            nodes.setdefault(each.folder, []).append(
-                each.archiver.removeprefix("node:")
-            )
+            nodes.setdefault(each.folder, []).append(short_name(each.archiver))
     shared = [
         f"{' and '.join(names)} archive to one folder, which counts as one archive."
         for names in nodes.values()
@@ -181,8 +179,13 @@ def archive_warnings(told: AuditRetention) -> list[str]:
     ]
 
 
+def short_name(archiver: str) -> str:
+    """Return a node's id for a node, and all of its name for another archiver."""
+    return archiver.removeprefix("node:")
+
+
 def _stalled(archive: AuditArchive) -> str:
-    node_id = archive.archiver.removeprefix("node:")
+    node_id = short_name(archive.archiver)
     if not archive.late_segments:
         return (
             f"the archive of {node_id} in {archive.place} does not work: "
