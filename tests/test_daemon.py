@@ -550,20 +550,26 @@ def test_process_begins_a_cluster_and_stops_on_a_signal(place):
         assert PASSWORD not in log
 
 
-def test_service_manager_is_notified_of_open_listeners(place, monkeypatch):
-    """It is notified of the stop, too: `Type=notify` of systemd."""
-    place.begin()
+@contextlib.contextmanager
+def service_manager(place, monkeypatch):
+    """Yield the socket on which the service manager hears the node, as systemd does."""
     address = str(place.directory / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(60)
-        with process(place) as node:
-            assert manager.recv(100) == b"READY=1"
-            with socket.create_connection(("127.0.0.1", place.ports[2]), timeout=60):
-                node.send_signal(signal.SIGTERM)
-            assert manager.recv(100) == b"STOPPING=1"
-            node.communicate(timeout=60)
+        yield manager
+
+
+def test_service_manager_is_notified_of_open_listeners(place, monkeypatch):
+    """It is notified of the stop, too: `Type=notify` of systemd."""
+    place.begin()
+    with service_manager(place, monkeypatch) as manager, process(place) as node:
+        assert manager.recv(100) == b"READY=1"
+        with socket.create_connection(("127.0.0.1", place.ports[2]), timeout=60):
+            node.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+        node.communicate(timeout=60)
     assert node.returncode == 0
 
 
@@ -575,16 +581,11 @@ def test_a_start_that_shrinks_the_state_asks_the_service_manager_for_time(
     state = place.data / "state.db"
     add_free_pages(state, free_pages.BYTES_MIN // PAGE)
     before = state.stat().st_size
-    address = str(place.directory / "notify")
-    monkeypatch.setenv("NOTIFY_SOCKET", address)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(address)
-        manager.settimeout(60)
-        with process(place) as node:
-            assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=1800000000"
-            assert manager.recv(100) == b"READY=1"
-            node.send_signal(signal.SIGTERM)
-            _, log = node.communicate(timeout=60)
+    with service_manager(place, monkeypatch) as manager, process(place) as node:
+        assert manager.recv(100) == b"EXTEND_TIMEOUT_USEC=1800000000"
+        assert manager.recv(100) == b"READY=1"
+        node.send_signal(signal.SIGTERM)
+        _, log = node.communicate(timeout=60)
     assert node.returncode == 0
     assert state.stat().st_size < before // 10
     assert "state_shrunk" in log

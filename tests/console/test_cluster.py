@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import dataclasses
 import io
+import sqlite3
 import tarfile
 from contextlib import aclosing
 from pathlib import Path
@@ -111,6 +112,16 @@ async def test_the_dashboard_reminds_of_a_recovery_bundle(
     assert ("recovery bundle" in page.text.lower()) == bool(words)
 
 
+def add_segments(db: sqlite3.Connection, count: int) -> None:
+    """Add rows of sealed segments, each of twenty events."""
+    db.executemany(
+        "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
+        "first_at_ms, last_at_ms, hash_before, hash_after) "
+        "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
+        [(each, 20 * each - 19, 20 * each) for each in range(1, count + 1)],
+    )
+
+
 async def test_missing_and_lost_audit_events_are_named(desk: Desk) -> None:
     """(U1) On the dashboard and on the page of the cluster."""
     browser = await with_role(desk, Role.OPERATOR)
@@ -119,13 +130,7 @@ async def test_missing_and_lost_audit_events_are_named(desk: Desk) -> None:
         assert "Older audit events" not in text
         assert "declared lost" not in text
     db = desk.node.local_db
-    for number in (1, 2):
-        db.execute(
-            "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
-            "first_at_ms, last_at_ms, hash_before, hash_after) "
-            "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
-            (number, number, number),
-        )
+    add_segments(db, 2)
     db.execute("INSERT INTO lost_segments VALUES (1, 7, 'r')")
     segments.save_holding(db, NODE, Holding(through=0), 1)
     db.commit()
@@ -145,12 +150,7 @@ async def test_archives_that_do_not_work_or_are_behind_are_named(desk: Desk) -> 
     """(U2) Also without a retention; what a member says is no markup."""
     browser = await with_role(desk, Role.OPERATOR)
     db = desk.node.local_db
-    db.executemany(
-        "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
-        "first_at_ms, last_at_ms, hash_before, hash_after) "
-        "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
-        [(each, 20 * each - 19, 20 * each) for each in (1, 2, 3)],
-    )
+    add_segments(db, 3)
     db.commit()
     desk.node.replicator.archives[NODE] = ArchiveReport(
         place="/srv/<b>a</b>", problem="No <b>space</b> left on device"
@@ -196,12 +196,7 @@ async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None
     """(U4) A place is what a node or an administrator wrote: it is no markup."""
     browser = await with_role(desk, Role.OPERATOR)
     db = desk.node.local_db
-    db.executemany(
-        "INSERT INTO audit_segments (number, first_sequence, last_sequence, "
-        "first_at_ms, last_at_ms, hash_before, hash_after) "
-        "VALUES (?, ?, ?, 1, 1, zeroblob(32), zeroblob(32))",
-        [(each, 20 * each - 19, 20 * each) for each in (1, 2, 3, 4)],
-    )
+    add_segments(db, 4)
     now_ms = desk.node.clock.now_ms()
     archives.save(db, "node:n1", "/srv/<b>a</b>", now_ms, new=(3, 4))
     archives.save(db, "node:n2", "/mnt", now_ms, new=(3,))
