@@ -27,10 +27,10 @@ FIRST = 50
 """The log begins here."""
 
 
-def add(journal: Journal, count: int) -> None:
-    """Append entries, and commit them."""
+def add(journal: Journal, count: int, size: int = 2) -> None:
+    """Append entries of *size* bytes, and commit them."""
     for _ in range(count):
-        journal.add(b"\x00x", journal.last_index + 1, 3)
+        journal.add(b"\x00".ljust(size, b"x"), journal.last_index + 1, 3)
     journal.committed = journal.last_index
 
 
@@ -359,3 +359,41 @@ def test_a_late_checkpoint_costs_no_turn() -> None:
         add(journal, SHORT.log_entries_kept)
         log.run()
         assert store.current.index - journal.first_index == 2
+
+
+SHORTER = RaftSettings(
+    log_entries_max=512,
+    log_entries_kept=64,
+    log_bytes_max=512 * 4096,
+    log_bytes_kept=64 * 4096,
+)
+"""Full by entries or by bytes at 4,096 bytes an entry, as with the defaults."""
+
+
+@pytest.mark.parametrize("leader", ["n1", "n2"])
+@pytest.mark.parametrize("size", [256, 4096, 8192, 12288, 16384, 24576, 32768])
+def test_each_snapshot_makes_the_log_shorter(size: int, leader: str) -> None:
+    """
+    Whether it is full by its entries or by their bytes, at a primary or a follower.
+
+    A log that is full of large entries has few of them. A member that waited until as
+    many can go as from a log of small ones took one snapshot after another.
+    """
+    journal = reopen(Disk("n1", random.Random(1)))
+    journal.setCurrentTerm(3, leader)
+    add(journal, 11)
+    store: Any = SimpleNamespace(current=None)
+    state: Any = Applied(journal)
+    log = Compaction("c", store, journal, state, SHORTER, lambda: leader)
+    snapshots, cuts, first, taken_until = 0, 0, journal.first_index, 0
+    for _ in range(800):
+        add(journal, 1, size)
+        log.run()
+        cuts, first = cuts + (journal.first_index > first), journal.first_index
+        if taken_until and journal.last_index >= taken_until:
+            store.current, taken_until = SimpleNamespace(index=taken_until - 2), 0
+        elif not taken_until and log.is_due():
+            snapshots, taken_until = snapshots + 1, journal.last_index + 2
+    assert 1 <= snapshots <= cuts + 1
+    assert journal.bytes <= SHORTER.log_bytes_max
+    assert len(journal) <= SHORTER.log_entries_max

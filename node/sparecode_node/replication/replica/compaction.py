@@ -109,6 +109,10 @@ class Compaction:
         """Return how many entries come and go between two compactions, at most."""
         return self.settings.log_entries_max - self.settings.log_entries_kept
 
+    def _span_bytes(self) -> int:
+        """Return how many bytes of them."""
+        return self.settings.log_bytes_max - self.settings.log_bytes_kept
+
     def _waiting(self) -> int:
         """Return how many of the last entries this node has not applied yet."""
         journal = self.journal
@@ -132,10 +136,9 @@ class Compaction:
         member that catches up would take one snapshot after another.
         """
         settings, (count, applied_bytes) = self.settings, self._applied()
-        size = settings.log_bytes_max - settings.log_bytes_kept
         filled = max(
             (count - settings.log_entries_kept) / self._span(),
-            (applied_bytes - settings.log_bytes_kept) / size,
+            (applied_bytes - settings.log_bytes_kept) / self._span_bytes(),
         )
         return filled - self._kept
 
@@ -195,9 +198,13 @@ class Compaction:
         Return whether enough entries before *index* can go for a new log to be written.
 
         If fewer can, a turn is not missed for them: they go with the next snapshot. A
-        checkpoint that is behind the newest snapshot leaves such a rest.
+        checkpoint that is behind the newest snapshot leaves such a rest. Entries count
+        as for the length of the log: a few large ones are many.
         """
-        return index >= self.journal.first_index + max(1, self._span() // 4)
+        count = index - self.journal.first_index
+        if count >= max(1, self._span() // 4):
+            return True
+        return count > 0 and bytes_of(self.journal[:count]) >= self._span_bytes() // 4
 
     def _compact(self, index: int) -> None:
         """Write the rest of the log beside the journal, and then go on there."""
