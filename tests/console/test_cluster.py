@@ -198,8 +198,9 @@ async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None
     db = desk.node.local_db
     add_segments(db, 4)
     now_ms = desk.node.clock.now_ms()
-    archives.save(db, "node:n1", "/srv/<b>a</b>", now_ms, new=(3, 4))
-    archives.save(db, "node:n2", "/mnt", now_ms, new=(3,))
+    own, other = 32 * "1", 32 * "2"
+    archives.save(db, "node:n1", "/srv/<b>a</b>", now_ms, new=(3, 4), folder=own)
+    archives.save(db, "node:n2", "/mnt", now_ms, new=(3,), folder=other)
     archiver = archives.Copy(archiver="node:n1", place="/srv/<b>a</b>")
     archives.remove(db, 2, now_ms, [archiver])
     db.commit()
@@ -221,7 +222,7 @@ async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None
             "They are archived by node:n1 (/srv/<b>a</b>)." in page.text
         )
         assert "<b>a</b>" not in page.response.text
-    archives.save(db, "node:n2", "/mnt", now_ms, new=(4,))
+    archives.save(db, "node:n2", "/mnt", now_ms, new=(4,), folder=other)
     db.commit()
     for path in ("/", "/cluster"):
         assert "not yet in as many archives" not in (await browser.open(path)).text

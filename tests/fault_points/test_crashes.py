@@ -138,7 +138,7 @@ async def test_what_a_death_leaves_in_an_archive_is_no_segment(
     assert not list(folder.glob(".*"))
     assert not list(folder.glob("*.damaged-*"))
     assert archive.waiting == 0
-    assert not told or told == [f"{archive.folder_id}\n".encode()]
+    assert not told or told == [f"{archive.found.folder_id}\n".encode()]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sparecode_client.audit.verification import verify_files
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import archive as archiving
 from sparecode_node.services.cluster import archive_files
-from sparecode_node.services.cluster.archive import SegmentArchive
+from sparecode_node.services.cluster.archive import Found, SegmentArchive
 from sparecode_node.services.files.guarded_files import create
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.segment_chain import SegmentError
@@ -324,13 +324,13 @@ async def test_nodes_that_share_a_folder_read_one_id(
     third = archive_of(node, tmp_path / "local.db", tmp_path / "elsewhere", "n3")
     for each in (own, other, third):
         await each.step()
-    assert len(own.folder_id) == 32
-    assert own.folder_id == other.folder_id != third.folder_id
+    assert len(own.found.folder_id) == 32
+    assert own.found.folder_id == other.found.folder_id != third.found.folder_id
     assert proved(folder) == 3 * EVENTS
     assert not named(folder, ".*")
     again = archive_of(node, tmp_path / "local.db", folder)
     await again.step()
-    assert again.folder_id == own.folder_id
+    assert again.found.folder_id == own.found.folder_id
 
 
 async def test_two_nodes_that_come_at_once_read_one_id(
@@ -350,7 +350,7 @@ async def test_two_nodes_that_come_at_once_read_one_id(
 
     monkeypatch.setattr(Path, "hardlink_to", later)
     own._look()
-    assert own.folder_id == other.folder_id != ""
+    assert own.found.folder_id == other.found.folder_id != ""
 
 
 async def test_a_damaged_id_stops_the_archive(
@@ -363,10 +363,11 @@ async def test_a_damaged_id_stops_the_archive(
     (folder / archive_files.FOLDER_ID).write_bytes(b"")
     with pytest.raises(SegmentError, match="archive-id is damaged: delete it"):
         await archive.step()
-    assert (archive.folder_id, archive.proved, archive.waiting) == ("", (), 3)
+    assert archive.found == Found(folder_id="", proved=())
+    assert archive.waiting == 3
     (folder / archive_files.FOLDER_ID).unlink()
     await archive.step()
-    assert archive.folder_id
+    assert archive.found.folder_id
     assert archive.waiting == 0
 
 

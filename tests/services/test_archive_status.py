@@ -143,7 +143,7 @@ async def test_two_nodes_with_one_folder_are_one_copy_in_the_status(
     """(U4) The removal and the status count alike; another folder is another copy."""
     archive = await confirm(node, tmp_path / "local.db")
     own = await the_archive(node)
-    assert own.folder == archive.folder_id != ""
+    assert own.folder == archive.found.folder_id != ""
     await node.policies.update(
         node.admin("PolicyService/UpdatePolicy"),
         version=1,
@@ -161,11 +161,11 @@ async def test_a_node_tells_of_a_new_id_of_its_folder(
 ) -> None:
     """(U4) With the same segments, so that it counts beside the others."""
     archive = await confirm(node, tmp_path / "local.db")
-    before = archive.folder_id
+    before = archive.found.folder_id
     (tmp_path / "archive" / "archive-id").unlink()
     await archive.step()
     await retention_of(node, archive).step()
-    assert (await the_archive(node)).folder == archive.folder_id != before
+    assert (await the_archive(node)).folder == archive.found.folder_id != before
 
 
 async def test_neither_a_tape_nor_a_former_archive_is_late(

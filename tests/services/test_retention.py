@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -49,6 +50,8 @@ pytestmark = pytest.mark.asyncio
 EVENTS = 8
 RETENTION_DAYS = 90
 N2 = NodeId("n2")
+ELSEWHERE = "2" * 32
+"""The id of another folder."""
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +109,7 @@ def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
         place="/srv/other",
         through=through,
         hash_after=with_hash.hash_after,
+        folder=ELSEWHERE,
     )
     call = UnstampedCall.of_node(other, command, RequestId(SystemEntropy().uuid()))
     node.replicator.commit([Proposal(call=call)])
@@ -137,7 +141,7 @@ async def test_a_node_confirms_what_it_has_read_back(
 ) -> None:
     """(U2) A file that is there by its name alone is read before it counts."""
     archive = await confirm(node, tmp_path / "local.db")
-    assert archive.proved == ((1, 3),)
+    assert archive.found.proved == ((1, 3),)
     assert confirmed(node) == {1, 2, 3}
     async with node.state.transaction() as transaction:
         seen = await archive_queries.overview(transaction, node.clock.now_ms(), {})
@@ -145,6 +149,30 @@ async def test_a_node_confirms_what_it_has_read_back(
     assert (own.archiver, own.place) == ("node:n1", str(tmp_path / "archive"))
     assert own.segments == "1 to 3"
     assert seen.unarchived_segments == "1 to 3"  # The policy wants two.
+
+
+async def test_a_folder_that_changes_meanwhile_is_told_as_it_was(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) The archive looks in a thread, between any two steps of the confirmation."""
+    state = tmp_path / "local.db"
+    archive = archive_of(node, state, tmp_path / "archive")
+    retention = retention_of(node, archive)
+    await retention.step()
+    await archive.step()
+    before = archive.found.folder_id
+    find = archive_queries.hash_after
+
+    async def later(*arguments: Any) -> bytes:
+        (tmp_path / "archive").rename(tmp_path / "unmounted")
+        with contextlib.suppress(OSError):
+            archive._look()
+        return await find(*arguments)
+
+    monkeypatch.setattr(archive_queries, "hash_after", later)
+    await retention.step()
+    assert confirmed(node) == {1, 2, 3}
+    assert archives.folder_of(node.local_db, "node:n1") == before != ""
 
 
 async def test_a_file_of_the_right_name_alone_is_not_confirmed(

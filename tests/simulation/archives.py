@@ -144,6 +144,7 @@ class Archives:
             through=holding.through,
             missing=tuple(edge for gap in holding.missing for edge in gap),
             hash_after=hashes.get(holding.through, b""),
+            folder=own.encode().hex().zfill(32) if proved else "",
         )
         self._call(node, command)
 

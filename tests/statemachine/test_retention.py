@@ -143,6 +143,20 @@ def test_an_id_of_a_folder_has_one_form(world: World) -> None:
     assert "no id of a folder" in archive(world, "n1", 2, folder="node:n2")
 
 
+def test_an_archive_without_an_id_confirms_nothing(world: World) -> None:
+    """(U4) It would count as a copy of its own, though another member may share it."""
+    assert "the archive has no id" in archive(world, "n1", 2, folder="")
+    assert not archived(world, "n1")
+    now_ms = world.now_ms
+    for node, folder in (("n1", ""), ("n2", "0" * 32)):
+        archiver = archives.archiver_of(NodeId(node))
+        archives.save(world.db, archiver, "/srv", now_ms, new=(1,), folder=folder)
+    assert archives.copies(world.db, 1, 2, since_ms=now_ms) == {1: 1}
+    (copy,) = archives.places(world.db, 1, 2, since_ms=now_ms)
+    assert copy.archiver == "node:n2"
+    assert "no longer has 1" in archive(world, "n1", 0, folder="")
+
+
 def test_the_policy_may_say_that_one_is_enough(world: World) -> None:
     world.handle("update-policy", {"audit_archive_copies": "1"})
     archive(world, "n1", 2)

@@ -7,6 +7,7 @@ node, the world looks up the versions that a command must carry; a script may se
 others.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -297,6 +298,11 @@ def authority_keys(arguments: Arguments) -> tuple[AuthorityKey, ...]:
 def skipped_entry(index: int) -> SkippedEntry:
     """Return the entry at an index, as statements name it."""
     return SkippedEntry(index=index, term=3, digest=SKIPPED_DIGEST, cluster_id="c1")
+
+
+def folder_of(node_id: str) -> str:
+    """Return the id of the folder that is a node's own archive."""
+    return hashlib.sha256(node_id.encode()).hexdigest()[:32]
 
 
 def numbers(arguments: Arguments) -> tuple[int, ...]:
@@ -871,7 +877,7 @@ class World:
                     through=through,
                     missing=numbers({"numbers": arguments.get("missing", "")}),
                     hash_after=self._segment_hashes(arguments, through)[1],
-                    folder=arguments.get("folder", ""),
+                    folder=arguments.get("folder", folder_of(arguments["node"])),
                 )
             case "confirm-archive":
                 first = int(arguments["first"])

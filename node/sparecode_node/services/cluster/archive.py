@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparecode_node.domain.audit import AuditEvent
@@ -58,6 +59,16 @@ TURN_S = 0.001
 """After each of these: answers need the interpreter, too."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a look has found, as one value: other threads read it at any time."""
+
+    folder_id: str
+    """The id in the folder; empty: it could not be read."""
+    proved: Ranges | None
+    """What this node confirms to have; None: not known yet."""
+
+
 class SegmentArchive:
     """This node's copies in the archive."""
 
@@ -85,10 +96,8 @@ class SegmentArchive:
         """
         self.holding = Holding()
         """What the archive has, as of the last look."""
-        self.folder_id = ""
-        """The id in the folder, as of the last look; empty: it could not be read."""
-        self.proved: Ranges | None = None
-        """What this node confirms to have; None: not known yet."""
+        self.found = Found(folder_id="", proved=None)
+        """What the last look has found."""
         self.confirmed: frozenset[int] | None = None
         """What the state says that this node has confirmed; None: not read yet."""
         self._causes: dict[str, str] = {}
@@ -233,12 +242,12 @@ class SegmentArchive:
             )
         try:
             there = archive_files.present(self.folder)
-            self.folder_id = archive_files.folder_id(
+            folder_id = archive_files.folder_id(
                 self.folder, self._node_id, self._entropy
             )
         except (SegmentError, OSError):
-            self.holding, self.waiting, self.proved = Holding(), len(sealed), ()
-            self.folder_id = ""
+            self.holding, self.waiting = Holding(), len(sealed)
+            self.found = Found(folder_id="", proved=())
             raise
         archived, proved, lacking = [], [], []
         for each in sealed:
@@ -258,14 +267,17 @@ class SegmentArchive:
         self._rotten.intersection_update(kept)
         self.holding = holding_of(archived)
         self.waiting = len(lacking) + len(self._rotten)
-        self.proved = None if self.confirmed is None else ranges_of(proved)
+        self.found = Found(
+            folder_id=folder_id,
+            proved=None if self.confirmed is None else ranges_of(proved),
+        )
         return tuple(lacking)
 
     def _unread(self) -> tuple[Segment, ...]:
         """Return what is in the archive by its name alone, or is due; oldest first."""
-        if self.proved is None:
+        if self.found.proved is None:
             return ()  # The state may say that this node has read them before.
-        numbers = numbers_of(subtract(self.holding.held, self.proved)) | self._due
+        numbers = numbers_of(subtract(self.holding.held, self.found.proved)) | self._due
         if not numbers:
             return ()
         with contextlib.closing(open_log(self._state)) as db:

@@ -89,9 +89,11 @@ class Retention:
             folder = await archives.folder_of(transaction, archiver_of(own))
             seen = await segment_holders.overview(transaction)
         archive.confirmed = confirmed
-        if archive.proved is None or not self._is_member():
+        # The archive works in a thread: its next look may be of another folder.
+        found = archive.found
+        if found.proved is None or not self._is_member():
             return
-        proved = numbers_of(common(archive.proved, ((seen.removed + 1, seen.last),)))
+        proved = numbers_of(common(found.proved, ((seen.removed + 1, seen.last),)))
         # All that is gone at once, and of what is new as much as one command may say.
         new = sorted(proved - confirmed)[:NOTED_MAX]
         holding = holding_of((proved & confirmed) | set(new))
@@ -99,7 +101,7 @@ class Retention:
         now_ms = self._clock.now_ms()
         is_due = bool(told) and now_ms - said_ms >= RENEW_MS
         # Who shares a folder counts only once, so the others must know of another one.
-        is_moved = bool(told) and archive.folder_id != folder
+        is_moved = bool(told) and found.folder_id != folder
         if told == confirmed and not is_due and not is_moved:
             return
         # A confirmation counts for all, and for days. What it lets go is read before.
@@ -113,7 +115,7 @@ class Retention:
             through=holding.through,
             missing=tuple(number for gap in holding.missing for number in gap),
             hash_after=hash_after,
-            folder=archive.folder_id,
+            folder=found.folder_id if told else "",
         )
         await self._propose(command)
 

@@ -62,6 +62,8 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         for first, last in holding.held
         for number in range(max(first, removed + 1), last + 1)
     }
+    if now and not command.folder:
+        return _stale("the archive has no id, so it may be another member's")
     new, withdrawn = now - before, before - now
     is_moved = bool(now) and command.folder != archives.folder_of(db, archiver)
     is_news = bool(new or withdrawn or is_moved)

@@ -26,7 +26,7 @@ CREATE TABLE archive_places (
     archiver TEXT PRIMARY KEY,
     place TEXT NOT NULL,             -- a folder, or words
     at_ms INTEGER NOT NULL,
-    folder TEXT NOT NULL             -- the id in the folder; '': a copy of an administrator
+    folder TEXT NOT NULL             -- the id in a node's folder; '': none, so it does not count
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE removed_segments (         -- by retention; always the oldest ones
     through INTEGER PRIMARY KEY,     -- all segments up to this one
@@ -270,12 +270,12 @@ def _withdrawn(copy: Copy, archiver: str) -> Copy:
 FRESH = """
 archiver IN (
     SELECT archiver FROM archive_places
-    WHERE archiver NOT LIKE 'node:%' OR at_ms >= :since
+    WHERE archiver NOT LIKE 'node:%' OR (at_ms >= :since AND folder <> '')
 )
 """
 """
-Archivers that count. A node says again what it reads; an administrator does not: the copy
-is a tape in a safe.
+Archivers that count. A node says again what it reads, and names its folder by an id; an
+administrator does neither: the copy is a tape in a safe.
 """
 
 COPIES = """
