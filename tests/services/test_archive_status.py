@@ -153,13 +153,13 @@ async def test_two_nodes_with_one_folder_are_one_copy_in_the_status(
     archives.save(node.local_db, "node:n2", folder=own.folder, **said)
     assert (await seen(node)).unarchived_segments == "1 to 3"
     archives.save(node.local_db, "node:n2", folder="2" * 32, **said)
-    assert (await seen(node)).unarchived_segments == ""
+    assert (await seen(node)).unarchived_segments == "4"  # Sealed since.
 
 
 async def test_a_node_tells_of_a_new_id_of_its_folder(
     node: OneNode, tmp_path: Path
 ) -> None:
-    """(U4) With the same segments, so that it counts beside the others."""
+    """(U4) With the same segments, once it has read them under the new id."""
     archive = await confirm(node, tmp_path / "local.db")
     before = archive.found.folder_id
     (tmp_path / "archive" / "archive-id").unlink()

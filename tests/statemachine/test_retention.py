@@ -54,7 +54,14 @@ def wait(world: World, days: int) -> None:
         if numbers := archived(world, node):
             holding = holding_of(numbers)
             missing = " ".join(f"{a}+{b}" for a, b in holding.missing)
-            archive(world, node, holding.through, missing)
+            told = archives.folder_of(world.db, archives.archiver_of(NodeId(node)))
+            archive(world, node, holding.through, missing, folder=told)
+
+
+def tell_again(world: World) -> None:
+    """Let members say again what they have, as they do seconds after a new id."""
+    world.handle("wait", {"1s": ""})
+    wait(world, 0)
 
 
 def remove(world: World, through: int, **more: str) -> str:
@@ -134,8 +141,58 @@ def test_two_members_with_one_folder_have_one_copy(world: World) -> None:
     assert "the cluster knows this" in archive(world, "n2", 2, folder=shared)
     archive(world, "n2", 2, folder=own)
     assert archives.copies(world.db, 1, 2, since_ms=since_ms) == {1: 2, 2: 2}
+    assert "segment 1 is not in enough archives" in remove(world, 2)
+    tell_again(world)
     remove(world, 2)
     assert removed(world) == 2
+
+
+def test_after_a_new_id_all_members_speak_again(world: World) -> None:
+    """(U4) It may be that of a folder whose id was lost, and that another member shares."""
+    shared, new = "0" * 32, "3" * 32
+    for node in ("n1", "n2"):
+        archive(world, node, 2, folder=shared)
+    wait(world, RETENTION_DAYS + 1)
+    assert "applied" in archive(world, "n1", 2, folder=new)
+    world.handle("wait", {"1s": ""})
+    assert "still has" in archive(world, "n1", 2, folder=new)
+    short = archives.short(world.db, 2, since_ms=world.now_ms)
+    assert [number for number, _ in short][:2] == [1, 2]
+    for hours in range(0, 8 * 24, 23):
+        assert "segment 1 is not in enough archives" in remove(world, 2), hours
+        world.handle("wait", {"23h": ""})
+        archive(world, "n1", 2, folder=new)
+    # A third member that tells the same id adds nothing, and neither does the second.
+    for node in ("n3", "n2"):
+        archive(world, node, 2, folder=new)
+        assert "segment 1 is not in enough archives" in remove(world, 2)
+    archive(world, "n2", 2)
+    tell_again(world)
+    assert "applied" in remove(world, 2)
+    assert world.replayed().machine.digest() == world.machine.digest()
+
+
+def test_members_with_folders_of_their_own_speak_again_once(world: World) -> None:
+    """(U4) What they say again is news to none of them."""
+    for node in ("n1", "n2", "n3"):
+        archive(world, node, 2)
+    tell_again(world)
+    world.handle("wait", {"1s": ""})
+    for node in ("n1", "n2", "n3"):
+        assert "the cluster knows this" in archive(world, node, 2)
+
+
+def test_what_is_withdrawn_has_no_folder(world: World) -> None:
+    """(U4) An id of a folder that a member had once is new again."""
+    archive(world, "n1", 2)
+    archive(world, "n2", 2)
+    archive(world, "n1", 0)
+    assert archives.folder_of(world.db, archives.archiver_of(NodeId("n1"))) == ""
+    wait(world, RETENTION_DAYS + 1)
+    archive(world, "n1", 2)
+    assert "segment 1 is not in enough archives" in remove(world, 2)
+    tell_again(world)
+    assert "applied" in remove(world, 2)
 
 
 def test_an_id_of_a_folder_has_one_form(world: World) -> None:
@@ -322,6 +379,7 @@ def test_a_withdrawn_copy_counts_no_longer(world: World) -> None:
     assert "segment 2 is not in enough archives" in remove(world, 2)
     assert "applied" in remove(world, 1)
     archive(world, "n2", 2, "1+1")
+    tell_again(world)
     assert "applied" in remove(world, 2)
     assert world.replayed().machine.digest() == world.machine.digest()
 
@@ -472,6 +530,7 @@ def test_an_administrator_need_not_confirm_again(world: World) -> None:
 
 def test_an_archive_is_confirmed_again_once_a_day(world: World) -> None:
     archive(world, "n1", 2)
+    tell_again(world)
     world.handle("wait", {SHORT_OF_A_DAY: ""})
     assert "the cluster knows this" in archive(world, "n1", 2)
     world.handle("wait", {"1h": ""})

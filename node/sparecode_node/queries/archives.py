@@ -22,6 +22,7 @@ from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.tables.archives import (
     COPIES_OF_SEALED,
     FRESH,
+    NEW_FOLDER,
     SHORTENED,
     is_node,
 )
@@ -84,7 +85,8 @@ async def overview(
     """
     policy = await policies.current(transaction)
     removed = await segments.removed(transaction)
-    shortened_ms = await _shortened_ms(transaction)
+    shortened_ms = await _time(transaction, SHORTENED)
+    since_ms = fresh_since_ms(now_ms, await new_folder_ms(transaction))
     exempt = await _gone(transaction)
     sealed = {
         row["number"]: row
@@ -92,7 +94,7 @@ async def overview(
             f"SELECT number, last_at_ms, {COPIES_OF_SEALED} AS copies "
             "FROM audit_segments AS sealed WHERE number > :removed",
             removed=removed.through,
-            since=fresh_since_ms(now_ms),
+            since=since_ms,
         )
         if row["number"] not in exempt
     }
@@ -104,7 +106,7 @@ async def overview(
     return AuditRetention(
         archives=tuple(
             replace(each, late_segments=_late(each, held, sealed, reports, now_ms))
-            for each in await _archives(transaction, now_ms, held, reports)
+            for each in await _archives(transaction, since_ms, held, reports)
         ),
         unarchived_segments=in_words(ranges_of(unarchived))
         if policy.audit_retention_ms is not None
@@ -119,14 +121,14 @@ async def overview(
 
 async def _archives(
     transaction: ReadTransaction,
-    now_ms: int,
+    since_ms: int,
     held: Mapping[str, Collection[int]],
     reports: Mapping[str, ArchiveReport],
 ) -> list[AuditArchive]:
     """Return the archives, also those that their nodes name and have confirmed nothing of."""
     places = await transaction.all(
         f"SELECT archiver, place, at_ms, folder, {FRESH} AS counts FROM archive_places",
-        since=fresh_since_ms(now_ms),
+        since=since_ms,
     )
     every = {
         archiver: AuditArchive(
@@ -202,7 +204,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
     At most *most* segments more than before.
     """
     policy = await policies.current(transaction)
-    shortened_ms = await _shortened_ms(transaction)
+    shortened_ms = await _time(transaction, SHORTENED)
     limit_ms = removable_before_ms(policy, now_ms, shortened_ms)
     if not limit_ms:
         return 0
@@ -214,7 +216,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
         removed=removed,
         most=most,
         limit=limit_ms,
-        since=counts_since_ms(now_ms, shortened_ms),
+        since=counts_since_ms(now_ms, shortened_ms, await new_folder_ms(transaction)),
     )
     exempt = await _gone(transaction)
     through = 0
@@ -245,7 +247,8 @@ async def soon_removable(transaction: ReadTransaction, now_ms: int) -> SoonRemov
     )
     return SoonRemovable(
         numbers=frozenset(row["number"] for row in rows),
-        since_ms=counts_since_ms(now_ms, await _shortened_ms(transaction)),
+        # After a new id of another's folder, this node looks at its own; that is enough.
+        since_ms=counts_since_ms(now_ms, await _time(transaction, SHORTENED), 0),
     )
 
 
@@ -272,8 +275,11 @@ async def _gone(transaction: ReadTransaction) -> frozenset[int]:
     return gone(held.lost, held.holdings.values())
 
 
-async def _shortened_ms(transaction: ReadTransaction) -> int:
-    row = await transaction.one(
-        "SELECT value FROM meta WHERE name = :name", name=SHORTENED
-    )
+async def new_folder_ms(transaction: ReadTransaction) -> int:
+    """Return when a node last told an id of a folder that no other had told; 0: never."""
+    return await _time(transaction, NEW_FOLDER)
+
+
+async def _time(transaction: ReadTransaction, name: str) -> int:
+    row = await transaction.one("SELECT value FROM meta WHERE name = :name", name=name)
     return 0 if row is None else int(row["value"])

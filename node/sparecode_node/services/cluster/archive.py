@@ -60,6 +60,18 @@ TURN_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the state knew of this node's archive, as one value."""
+
+    numbers: frozenset[int]
+    """The segments that this node has confirmed."""
+    folder_id: str
+    """The id of the folder that has them."""
+    new_folder_ms: int
+    """When a node last told an id that no other had told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a look has found, as one value: other threads read it at any time."""
 
@@ -67,6 +79,8 @@ class Found:
     """The id in the folder; empty: it could not be read."""
     proved: Ranges | None
     """What this node confirms to have; None: not known yet."""
+    new_folder_ms: int = 0
+    """The id was read after the state had said this (`Told`)."""
 
 
 class SegmentArchive:
@@ -98,11 +112,13 @@ class SegmentArchive:
         """What the archive has, as of the last look."""
         self.found = Found(folder_id="", proved=None)
         """What the last look has found."""
-        self.confirmed: frozenset[int] | None = None
-        """What the state says that this node has confirmed; None: not read yet."""
+        self.told: Told | None = None
+        """What the state says of this node; None: not read yet."""
         self._causes: dict[str, str] = {}
         self._unproved: set[str] = set()
         """The files that were not read again after they were written, or not rightly."""
+        self._read_id = ""
+        """The id of the folder that these were read in; empty: none was read yet."""
         self._proved: set[str] = set()
         """The files that were read since the start of this node."""
         self._rotten: set[int] = set()
@@ -145,7 +161,7 @@ class SegmentArchive:
         with contextlib.closing(open_log(self._state)) as db:
             last, removed = segments.last_sealed(db), archives.removed(db).through
             (stored,) = db.execute("SELECT count(*) FROM stored_segments").fetchone()
-            return last, removed, segments.lost(db), stored, self.confirmed, self._due
+            return last, removed, segments.lost(db), stored, self.told, self._due
 
     async def step(self) -> None:
         """
@@ -226,7 +242,13 @@ class SegmentArchive:
         return True
 
     def _look(self) -> tuple[Segment, ...]:
-        """Return the segments that the archive lacks, without lost ones, oldest first."""
+        """
+        Return the segments that the archive lacks, without lost ones, oldest first.
+
+        What was read of a folder with another id proves nothing of this one.
+        """
+        told = self.told
+        new_folder_ms = told.new_folder_ms if told else 0
         with contextlib.closing(open_log(self._state)) as db:
             removed = archives.removed(db).through
             every = segments.all_sealed(db)
@@ -247,14 +269,18 @@ class SegmentArchive:
             )
         except (SegmentError, OSError):
             self.holding, self.waiting = Holding(), len(sealed)
-            self.found = Found(folder_id="", proved=())
+            self.found = Found(folder_id="", proved=(), new_folder_ms=new_folder_ms)
             raise
+        if folder_id != self._read_id:
+            self._proved.clear()
+            self._read_id = folder_id
+        confirmed = told.numbers if told and told.folder_id == folder_id else ()
         archived, proved, lacking = [], [], []
         for each in sealed:
             name = ArchivedFiles.of(self.folder, each).name
             if name in there and name not in self._unproved:
                 archived.append(each.number)
-                if name in self._proved or each.number in (self.confirmed or ()):
+                if name in self._proved or each.number in confirmed:
                     proved.append(each.number)
             elif each.number not in lost:
                 lacking.append(each)
@@ -269,7 +295,8 @@ class SegmentArchive:
         self.waiting = len(lacking) + len(self._rotten)
         self.found = Found(
             folder_id=folder_id,
-            proved=None if self.confirmed is None else ranges_of(proved),
+            proved=None if told is None else ranges_of(proved),
+            new_folder_ms=new_folder_ms,
         )
         return tuple(lacking)
 

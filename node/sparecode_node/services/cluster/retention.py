@@ -13,14 +13,14 @@ import sqlite3
 
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Rejected
-from sparecode_node.domain.retention import RENEW_MS
+from sparecode_node.domain.retention import must_speak
 from sparecode_node.domain.segments import common, holding_of, numbers_of
 from sparecode_node.queries import archives, segment_holders
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.cluster.archive import SegmentArchive
+from sparecode_node.services.cluster.archive import SegmentArchive, Told
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.segments import NoteArchive, RemoveSegments
 from sparecode_node.statemachine.feature_level import AUDIT_SEGMENTS
@@ -87,8 +87,11 @@ class Retention:
             confirmed = await archives.confirmed(transaction, archiver_of(own))
             said_ms = await archives.said_ms(transaction, archiver_of(own))
             folder = await archives.folder_of(transaction, archiver_of(own))
+            new_folder_ms = await archives.new_folder_ms(transaction)
             seen = await segment_holders.overview(transaction)
-        archive.confirmed = confirmed
+        archive.told = Told(
+            numbers=confirmed, folder_id=folder, new_folder_ms=new_folder_ms
+        )
         # The archive works in a thread: its next look may be of another folder.
         found = archive.found
         if found.proved is None or not self._is_member():
@@ -99,13 +102,16 @@ class Retention:
         holding = holding_of((proved & confirmed) | set(new))
         told = numbers_of(holding.held)
         now_ms = self._clock.now_ms()
-        is_due = bool(told) and now_ms - said_ms >= RENEW_MS
+        is_due = bool(told) and must_speak(now_ms, said_ms, new_folder_ms)
         # Who shares a folder counts only once, so the others must know of another one.
         is_moved = bool(told) and found.folder_id != folder
         if told == confirmed and not is_due and not is_moved:
             return
         # A confirmation counts for all, and for days. What it lets go is read before.
         if not confirmed - told and not await self._has_read(archive, now_ms):
+            return
+        # Another node may have made a new id where this one has read the former.
+        if found.new_folder_ms != new_folder_ms:
             return
         async with self._state.transaction() as transaction:
             hash_after = await archives.hash_after(transaction, holding.through)

@@ -5,7 +5,8 @@ Handlers of archived segments, and of their removal by retention (U2, U4).
 A member confirms only what it has read back from its archive, and it speaks for itself
 alone. It may be broken, or may lie: so the policy says how many archives must have a
 segment, two at first. One member alone then causes no removal, unless it leads. Members
-that share one folder have one copy: they tell the id that is in it.
+that share one folder have one copy: they tell the id that is in it. After an id that no other had told, all
+must speak again: a lost id would make two copies of one.
 """
 
 import re
@@ -13,8 +14,8 @@ import re
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.retention import (
-    RENEW_MS,
     counts_since_ms,
+    must_speak,
     removable_before_ms,
 )
 from sparecode_node.domain.segments import gone, in_words, ranges_of
@@ -71,6 +72,8 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         return _stale("the cluster knows this")
     if len(new) > NOTED_MAX:  # A member withdraws all of its own at once.
         return _stale("too many segments at once")
+    if now and not archives.is_known(db, command.folder):
+        meta.write(db, archives.NEW_FOLDER, applying.now_ms)
     archives.save(
         db,
         archiver,
@@ -78,7 +81,7 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         applying.now_ms,
         new=new,
         withdrawn=withdrawn,
-        folder=command.folder,
+        folder=command.folder if now else "",
     )
     words = [
         f"{verb} {in_words(ranges_of(numbers))}"
@@ -90,9 +93,10 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
 
 
 def _is_renewed(applying: Applying, archiver: str, now: set[int]) -> bool:
-    """Return whether an archiver says again what it said a day ago, or earlier."""
+    """Return whether it is time that an archiver says again what it has."""
     said_ms = archives.said_ms(applying.db, archiver)
-    return bool(now) and applying.now_ms - said_ms >= RENEW_MS
+    new_folder_ms = meta.read(applying.db, archives.NEW_FOLDER, 0)
+    return bool(now) and must_speak(applying.now_ms, said_ms, new_folder_ms)
 
 
 def confirm_archive(applying: Applying, command: ConfirmArchive) -> Rejected | None:
@@ -192,7 +196,8 @@ def remove_segments(applying: Applying, command: RemoveSegments) -> Rejected | N
     if segment.last_at_ms >= limit_ms:
         return _stale("the policy keeps these segments")
     first = before.through + 1
-    since_ms = counts_since_ms(applying.now_ms, shortened_ms)
+    new_folder_ms = meta.read(db, archives.NEW_FOLDER, 0)
+    since_ms = counts_since_ms(applying.now_ms, shortened_ms, new_folder_ms)
     copies = archives.copies(db, first, segment.number, since_ms=since_ms)
     # What was declared lost may have been found again, and is then like any other.
     exempt = gone(segments.lost(db), segments.holdings(db).values())

@@ -37,6 +37,8 @@ CREATE TABLE removed_segments (         -- by retention; always the oldest ones
 
 SHORTENED = "audit_retention_shortened_ms"
 """The row of `meta` with the time of the last policy that keeps less (U4)."""
+NEW_FOLDER = "audit_archive_new_folder_ms"
+"""The row of `meta` with the time when a node last told an id that no row had (U4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +187,12 @@ def folder_of(db: sqlite3.Connection, archiver: str) -> str:
         "SELECT folder FROM archive_places WHERE archiver = ?", (archiver,)
     ).fetchone()
     return "" if row is None else str(row[0])
+
+
+def is_known(db: sqlite3.Connection, folder: str) -> bool:
+    """Return whether a node's row has this id of a folder."""
+    found = db.execute("SELECT 1 FROM archive_places WHERE folder = ?", (folder,))
+    return found.fetchone() is not None
 
 
 def save(
