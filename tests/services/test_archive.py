@@ -547,6 +547,7 @@ async def test_a_file_that_cannot_be_read_counts_as_waiting(
         assert archive.waiting == 1
     await archive.step()
     assert archive.waiting == 0
+    assert archive.report().problem == ""
     assert named(folder, "*.damaged-*") == []
 
 

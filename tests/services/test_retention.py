@@ -436,11 +436,37 @@ async def test_the_last_copy_of_removed_events_is_read_from_time_to_time(
         await archive.read_again()
     assert archive.waiting == 1
     assert second.read_bytes() == b"{}\n"
+    # Others are read rightly afterwards; the cause stays for as long as the damage.
+    for _ in range(2):
+        assert await archive._logged("read", archive.read_again)
+        assert await archive._logged("write", archive.step)
+    assert "segment 2 is damaged in the archive" in archive.report().problem
+    assert "take it from another archive" in archive.report().problem
     second.write_bytes(whole)
     archive._read_again = 1
     await archive.read_again()
     await archive.step()
     assert archive.waiting == 0
+    assert archive.report().problem == ""
+
+
+async def test_the_cause_of_a_removed_copy_goes_with_its_files(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) What is deleted can no longer be damaged: nothing waits for it."""
+    archive = await confirm(node, tmp_path / "local.db")
+    confirm_as(node, N2, 2)
+    await age(node, archive, 2)
+    await archive.step()
+    first, *_ = named(tmp_path / "archive", "*.jsonl")
+    first.write_bytes(b"{}\n")
+    archive._read_again = 0
+    with pytest.raises(SegmentError, match="take it from another archive"):
+        await archive.read_again()
+    assert archive.report().problem
+    first.unlink()
+    await archive.step()
+    assert (archive.waiting, archive.report().problem) == (0, "")
 
 
 async def test_a_lost_segment_that_is_stored_here_is_archived(

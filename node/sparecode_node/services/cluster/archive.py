@@ -115,6 +115,9 @@ class SegmentArchive:
         self.told: Told | None = None
         """What the state says of this node; None: not read yet."""
         self._causes: dict[str, str] = {}
+        """Why the last step and the last reading failed, if they did."""
+        self._failures: dict[int, str] = {}
+        """Why segments could not be written or read, each for as long as it lasts."""
         self._unproved: set[str] = set()
         """The files that were not read again after they were written, or not rightly."""
         self._read_id = ""
@@ -194,8 +197,10 @@ class SegmentArchive:
             try:
                 await asyncio.to_thread(work, segment)
                 self._failed.forget(segment.number)
+                self._failures.pop(segment.number, None)
             except (SegmentError, OSError) as error:
                 self._failed.add(segment.number)
+                self._failures[segment.number] = str(error)
                 failure = failure or error
             await asyncio.sleep(REST * (loop.time() - began))
             if loop.time() >= ends:
@@ -222,7 +227,8 @@ class SegmentArchive:
 
     def report(self) -> ArchiveReport:
         """Return what this node says of its archive: the cause, as long as it lasts."""
-        return ArchiveReport.of(str(self.folder), next(iter(self._causes.values()), ""))
+        causes = (*self._causes.values(), *self._failures.values())
+        return ArchiveReport.of(str(self.folder), next(iter(causes), ""))
 
     async def read_again(self) -> None:
         """Prove the next archived segment; put a damaged one aside. Raises as `step`."""
@@ -291,6 +297,8 @@ class SegmentArchive:
         ]
         self._kept = ranges_of(kept)
         self._rotten.intersection_update(kept)
+        fails = self._rotten | {each.number for each in lacking}
+        self._failures = {n: why for n, why in self._failures.items() if n in fails}
         self.holding = holding_of(archived)
         self.waiting = len(lacking) + len(self._rotten)
         self.found = Found(
@@ -367,8 +375,14 @@ class SegmentArchive:
         self._read_again = number
         with contextlib.closing(open_log(self._state)) as db:
             segment = segments.find(db, number)
-        if segment is not None:
+        if segment is None:
+            return
+        try:
             self._prove(segment)
+        except (SegmentError, OSError) as error:
+            self._failures[number] = str(error)
+            raise
+        self._failures.pop(number, None)
 
     def _prove(self, segment: Segment) -> None:
         files, number = ArchivedFiles.of(self.folder, segment), segment.number
