@@ -646,6 +646,23 @@ async def test_what_this_node_lacks_is_left_out_until_it_is_fetched(
     assert stored_numbers(path) == [1, 2, 3]
 
 
+async def test_a_node_that_joins_does_not_warn_of_what_it_has_not_fetched(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U2) The log is long, and its file is empty at first: this is no tampering."""
+    path = tmp_path / "local.db"
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(sealed_events.file_of(path))) as db:
+        db.execute("DELETE FROM audit_events WHERE sequence <= ?", (2 * EVENTS,))
+        db.execute("DELETE FROM stored_segments WHERE number <= 2")
+        db.commit()
+    archive = archive_of(node, path, folder)
+    assert await archive._logged("write", archive.step)
+    assert archive.report().problem == ""
+    assert archive.waiting == 0
+    assert archive.holding.held == ((3, 3),)
+
+
 async def test_two_nodes_may_share_an_archive(
     node: OneNode, tmp_path: Path, folder: Path
 ) -> None:

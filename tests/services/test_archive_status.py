@@ -12,10 +12,11 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.membership import REPORT_MAX, ArchiveReport
 from sparecode_node.domain.policy import DAY_MS, HOUR_MS
 from sparecode_node.domain.retention import LATE_MS
+from sparecode_node.domain.segments import Holding
 from sparecode_node.queries.archives import AuditArchive, AuditRetention
 from sparecode_node.services.cluster import archive as archiving
 from sparecode_node.statemachine import audit, sealed_events
-from sparecode_node.statemachine.tables import archives
+from sparecode_node.statemachine.tables import archives, segments
 from tests.services.one_node import OneNode, one_node
 from tests.services.test_archive import archive_of
 from tests.services.test_notices import add_users
@@ -135,6 +136,17 @@ async def test_a_mount_that_hangs_from_the_start_is_late(node: OneNode) -> None:
     assert (await the_archive(node)).late_segments == ""
     pass_hours(node, 3)
     assert (await the_archive(node)).late_segments == "1 to 3"
+
+
+async def test_what_a_node_has_not_fetched_is_not_late_in_its_archive(
+    node: OneNode,
+) -> None:
+    """(U2) A fetch after years lasts for hours, and the status names it by itself."""
+    node.replicator.archives[NODE] = ArchiveReport.of(FOLDER, "")
+    pass_hours(node, 3)
+    for holder, through in ((NODE, 1), (N0, 3)):
+        segments.save_holding(node.local_db, holder, Holding(through=through), 1)
+    assert (await the_archive(node)).late_segments == "1"
 
 
 async def test_two_nodes_with_one_folder_are_one_copy_in_the_status(

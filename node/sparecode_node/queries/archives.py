@@ -14,9 +14,10 @@ from sparecode_node.domain.retention import (
     removable_before_ms,
     removal_begins_ms,
 )
-from sparecode_node.domain.segments import gone, in_words, ranges_of
+from sparecode_node.domain.segments import gone, in_words, numbers_of, ranges_of
 from sparecode_node.queries import policy as policies
 from sparecode_node.queries import segment_holders, segments
+from sparecode_node.queries.segment_holders import Overview
 from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.tables.archives import (
@@ -25,6 +26,7 @@ from sparecode_node.statemachine.tables.archives import (
     NEW_FOLDER,
     SHORTENED,
     is_node,
+    node_of,
 )
 
 
@@ -98,6 +100,7 @@ async def overview(
         )
         if row["number"] not in exempt
     }
+    kept = await segment_holders.overview(transaction)
     held: dict[str, set[int]] = {}
     for row in await transaction.all("SELECT number, archiver FROM archived_segments"):
         held.setdefault(row["archiver"], set()).add(row["number"])
@@ -105,7 +108,9 @@ async def overview(
     unarchived = [number for number, row in sealed.items() if row["copies"] < wanted]
     return AuditRetention(
         archives=tuple(
-            replace(each, late_segments=_late(each, held, sealed, reports, now_ms))
+            replace(
+                each, late_segments=_late(each, held, sealed, kept, reports, now_ms)
+            )
             for each in await _archives(transaction, since_ms, held, reports)
         ),
         unarchived_segments=in_words(ranges_of(unarchived))
@@ -160,6 +165,7 @@ def _late(
     archive: AuditArchive,
     held: Mapping[str, Collection[int]],
     sealed: Mapping[int, Row],
+    kept: Overview,
     reports: Mapping[str, ArchiveReport],
     now_ms: int,
 ) -> str:
@@ -167,16 +173,19 @@ def _late(
     Return the segments that a node's archive should have, and has not, in words.
 
     An administrator's copy has what the administrator wants. A node that has confirmed
-    nothing and does not answer may have no archive any more.
+    nothing and does not answer may have no archive any more. What a node lacks itself it
+    fetches first: the status names that beside the node.
     """
     has = held.get(archive.archiver, ())
     if not is_node(archive.archiver) or not (has or archive.archiver in reports):
         return ""
+    fetched_later = numbers_of(kept.missing(node_of(archive.archiver)))
     return in_words(
         ranges_of(
             number
             for number, row in sealed.items()
             if number not in has
+            and number not in fetched_later
             and (archive.problem or row["last_at_ms"] < now_ms - LATE_MS)
         )
     )

@@ -3,7 +3,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.segments import Ranges, common, ranges_of
 from sparecode_node.statemachine.sealed_events import open_log
 from sparecode_node.statemachine.tables import archives, segments
+from sparecode_node.statemachine.tables.segments import Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,26 @@ def kept_in_state(db: sqlite3.Connection) -> tuple[int, ...]:
     return tuple(number for (number,) in rows)
 
 
+def missing_in(
+    db: sqlite3.Connection, sealed: Iterable[Segment], stored: Mapping[int, bytes]
+) -> frozenset[int]:
+    """
+    Return which *sealed* segments neither the state nor the node's file has.
+
+    *stored* are the segments of the file, with their hashes. *db* is of `open_log`.
+    """
+    return frozenset(
+        each.number
+        for each in sealed
+        if stored.get(each.number) != each.hash_after
+        and db.execute(
+            "SELECT 1 FROM main.audit_events WHERE sequence = ?",
+            (each.first_sequence,),
+        ).fetchone()
+        is None
+    )
+
+
 def missing_segments(state: Path, own: NodeId) -> MissingSegments:
     """
     Return the segments whose events neither the state nor the node's file has.
@@ -53,18 +74,13 @@ def missing_segments(state: Path, own: NodeId) -> MissingSegments:
         stored = dict(db.execute("SELECT number, hash FROM stored_segments").fetchall())
         passed_over = segments.lost(db)
         removed = archives.removed(db).through
-        missing = [
+        sealed = [
             each
             for each in segments.all_sealed(db)
-            if each.number > removed
-            and each.number not in passed_over
-            and stored.get(each.number) != each.hash_after
-            and db.execute(
-                "SELECT 1 FROM main.audit_events WHERE sequence = ?",
-                (each.first_sequence,),
-            ).fetchone()
-            is None
+            if each.number > removed and each.number not in passed_over
         ]
+        lacking = missing_in(db, sealed, stored)
+        missing = [each for each in sealed if each.number in lacking]
         ranges = ranges_of(each.number for each in missing)
         holders = {
             node_id: there

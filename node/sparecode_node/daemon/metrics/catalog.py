@@ -319,7 +319,8 @@ SEGMENTS_IN_STATE = Metric(
 SEGMENTS_UNARCHIVED = Metric(
     "sparecode_audit_segments_unarchived",
     Kind.GAUGE,
-    "Sealed segments of the audit log that are not in this node's archive. Only with "
+    "Sealed segments of the audit log that are not in this node's archive, without those "
+    "that it has not fetched itself (sparecode_audit_segments_missing). Only with "
     "[audit] archive in node.toml.",
 )
 SEGMENTS_REMOVED = Metric(

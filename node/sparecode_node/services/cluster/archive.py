@@ -35,6 +35,7 @@ from sparecode_node.services.cluster.archive_files import ArchivedFiles
 from sparecode_node.services.cluster.checkpoints import Checkpoint
 from sparecode_node.services.cluster.last_failures import LastFailures
 from sparecode_node.services.secrets.sealing import Sealing
+from sparecode_node.statemachine.missing_segments import missing_in
 from sparecode_node.statemachine.sealed_events import lines_of, open_log
 from sparecode_node.statemachine.segment_chain import SegmentError, event_in
 from sparecode_node.statemachine.tables import archives, segments
@@ -105,8 +106,8 @@ class SegmentArchive:
         self._read_again = 0
         self.waiting = 0
         """
-        Sealed segments that are not in the archive, as of the last look; also removed ones
-        whose copy there is damaged.
+        Sealed segments that are not in the archive, as of the last look, without those
+        that this node lacks itself; also removed ones whose copy there is damaged.
         """
         self.holding = Holding()
         """What the archive has, as of the last look."""
@@ -260,6 +261,7 @@ class SegmentArchive:
             every = segments.all_sealed(db)
             sealed = [each for each in every if each.number > removed]
             stored = dict(db.execute("SELECT number, hash FROM stored_segments"))
+            unfetched = missing_in(db, sealed, stored)
             # This node may have found one again.
             declared = frozenset(segments.lost(db))
             lost = frozenset(
@@ -288,7 +290,7 @@ class SegmentArchive:
                 archived.append(each.number)
                 if name in self._proved or each.number in confirmed:
                     proved.append(each.number)
-            elif each.number not in lost:
+            elif each.number not in lost and each.number not in unfetched:
                 lacking.append(each)
         kept = [
             each.number

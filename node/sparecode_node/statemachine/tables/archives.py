@@ -155,6 +155,11 @@ def archiver_of(node_id: NodeId) -> str:
     return f"node:{node_id}"
 
 
+def node_of(archiver: str) -> NodeId:
+    """Return the node that an archiver is."""
+    return NodeId(archiver.removeprefix("node:"))
+
+
 def is_node(archiver: str) -> bool:
     """Return whether an archiver is a node, and no administrator."""
     return archiver.startswith("node:")
