@@ -184,6 +184,10 @@ def test_archives_that_lag_or_do_not_work_are_warned_of(cli: Cli) -> None:
         cluster_pb2.AuditArchive(archiver="node:n4", place="/d"),
         cluster_pb2.AuditArchive(archiver="node:n5", place="/e", folder="ab"),
         cluster_pb2.AuditArchive(archiver="node:n6", place="/e", folder="ab"),
+        *(
+            cluster_pb2.AuditArchive(archiver=f"node:{each}", place="/f", folder="cd")
+            for each in ("n7", "n8", "n9")
+        ),
     ]
     answer = cluster_pb2.GetStatusResponse(
         node_id="n1",
@@ -205,7 +209,11 @@ def test_archives_that_lag_or_do_not_work_are_warned_of(cli: Cli) -> None:
             "they were sealed more than two hours ago." in words
         )
         assert "the archive of n3 in /c does not work: it is rotten." in words
-        assert "n5 and n6 archive to one folder, which counts as one" in words
+        for names in ("n5 and n6", "n7, n8 and n9"):
+            assert (
+                f"{names} archive to one folder, which counts as one archive: give one "
+                "of them another folder." in words
+            )
         assert "n4 has not" not in words
         assert "the policy wants" not in words
     assert "node:n4: /d, nothing confirmed yet" in words

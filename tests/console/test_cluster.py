@@ -177,7 +177,16 @@ async def test_nodes_that_archive_to_one_folder_are_named(desk: Desk) -> None:
     """(U2) They are one copy: one lost disk takes it from all of them."""
     browser = await with_role(desk, Role.OPERATOR)
     now_ms = desk.node.clock.now_ms()
-    for node_id, folder in (("n1", "a"), ("n2", "b"), ("n3", "a"), ("n4", "")):
+    folders = {
+        "n1": "a",
+        "n2": "b",
+        "n3": "a",
+        "n4": "",
+        "n5": "c",
+        "n6": "c",
+        "n7": "c",
+    }
+    for node_id, folder in folders.items():
         archives.save(
             desk.node.local_db,
             f"node:{node_id}",
@@ -188,8 +197,12 @@ async def test_nodes_that_archive_to_one_folder_are_named(desk: Desk) -> None:
         )
     desk.node.local_db.commit()
     page = await browser.open("/cluster")
-    assert "n1 and n3 archive the audit log to one folder" in page.text
-    assert page.text.count("archive the audit log to one folder") == 1
+    for names in ("n1 and n3", "n5, n6 and n7"):
+        assert (
+            f"{names} archive the audit log to one folder, which counts as one archive: "
+            "give one of them another folder." in page.text
+        )
+    assert page.text.count("archive the audit log to one folder") == 2
 
 
 async def test_unarchived_and_removed_audit_events_are_named(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines and table rows about the cluster, for `status` and `watch`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -168,7 +169,8 @@ def archive_warnings(told: AuditRetention) -> list[str]:
         if each.folder:
             nodes.setdefault(each.folder, []).append(short_name(each.archiver))
     shared = [
-        f"{' and '.join(names)} archive to one folder, which counts as one archive."
+        f"{_listed(names)} archive to one folder, which counts as one archive: give one of "
+        "them another folder."
         for names in nodes.values()
         if len(names) > 1
     ]
@@ -177,6 +179,10 @@ def archive_warnings(told: AuditRetention) -> list[str]:
         for each in told.archives
         if each.late_segments or each.problem
     ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def short_name(archiver: str) -> str:
