@@ -19,6 +19,7 @@ from sparecode_node.domain.policy_changes import merged
 from sparecode_node.queries import live_codes as counting
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.replication.codec import decode_entry
+from sparecode_node.services.cluster.user_moves import MoveKey
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.emergency.emergency_access import Lifetime
 from sparecode_node.services.emergency.issuing import SetTerms
@@ -29,6 +30,7 @@ from sparecode_node.services.errors import (
     Refused,
 )
 from sparecode_node.services.people import live_codes as counts
+from sparecode_node.services.secrets.move_seals import KEY_BYTES
 from sparecode_node.statemachine.commands.emergency_access import (
     SaveEmergencyAccess,
     SealedCode,
@@ -256,6 +258,16 @@ def proposed(node: OneNode) -> UpdatePolicy:
     return call.command
 
 
+def changes_proposed(node: OneNode, after: int = 0) -> list[UpdatePolicy]:
+    """Return the changes of the policy in the entries after the first *after*."""
+    return [
+        call.command
+        for entry in node.replicator.entries[after:]
+        for call in decode_entry(entry)
+        if isinstance(call.command, UpdatePolicy)
+    ]
+
+
 async def test_live_codes_are_counted_before_a_change_is_proposed(
     node: OneNode,
 ) -> None:
@@ -328,11 +340,7 @@ async def test_a_stolen_session_lets_no_node_count(node: OneNode) -> None:
     with pytest.raises(Refused) as refused:
         await update(node, code_length=9)
     assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
-    assert not any(
-        isinstance(call.command, UpdatePolicy)
-        for entry in node.replicator.entries[before:]
-        for call in decode_entry(entry)
-    )
+    assert not changes_proposed(node, before)
 
 
 async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
@@ -384,6 +392,39 @@ async def test_sets_of_the_time_of_a_count_do_not_outdate_it(
     await update(node, code_length=9)
     assert counts == 1
     assert (await current(node)).code_lengths == (9, 8)
+
+
+async def test_a_move_that_begins_during_a_count_refuses_it(
+    node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    (I6) A set that is arriving may have only some of its codes.
+
+    If the move is activated before the change is applied, apply cannot refuse it.
+    """
+    count, move = counting.count, ""
+
+    async def slow(transaction: ReadTransaction, *, rest: Rest) -> CountedCodes:
+        nonlocal move
+        counted = await count(transaction, rest=rest)
+        ticket = await node.user_moves.prepare(
+            node.admin("MoveService/PrepareMove"),
+            first_slot=0,
+            last_slot=4095,
+            source=MoveKey(cluster_id="east", key_id=1, public_key=bytes(KEY_BYTES)),
+        )
+        move = ticket.move_id
+        return counted
+
+    monkeypatch.setattr(counting, "count", slow)
+    with pytest.raises(Refused) as refused:
+        await update(node, code_length=9)
+    assert refused.value.rejected.reason is Reason.MOVE_STEP
+    assert not changes_proposed(node), "the node refuses it, and not apply"
+    monkeypatch.setattr(counting, "count", count)
+    await node.user_moves.cancel(node.admin("MoveService/CancelMove"), move_id=move)
+    await update(node, code_length=9)
+    assert (await current(node)).code_length == 9
 
 
 async def test_a_node_that_stops_ends_its_count(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sparecode_node.queries import live_codes
-from sparecode_node.queries.state import LocalState
+from sparecode_node.queries.state import LocalState, ReadTransaction
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import CountingError, Refused
@@ -87,6 +87,7 @@ class LiveCodeCounts:
         if count.task.cancelled():
             raise CountingError("this node is stopping")
         async with self._state.transaction() as transaction:
+            await _refuse_arrivals(transaction)  # They may have begun since.
             return await live_codes.with_newer(transaction, count.task.result())
 
     async def close(self) -> None:
@@ -114,8 +115,7 @@ class LiveCodeCounts:
 
     async def _count(self) -> CountedCodes:
         async with self._state.transaction() as transaction:
-            if await live_codes.arrive(transaction):
-                raise Refused(USERS_ARRIVE)
+            await _refuse_arrivals(transaction)
             return await live_codes.count(transaction, rest=self._rests())
 
     def _rests(self) -> Callable[[], Awaitable[None]]:
@@ -129,6 +129,12 @@ class LiveCodeCounts:
             began_s = loop.time()
 
         return rest
+
+
+async def _refuse_arrivals(transaction: ReadTransaction) -> None:
+    """Raise `Refused` while users arrive: a set may have only some of its codes."""
+    if await live_codes.arrive(transaction):
+        raise Refused(USERS_ARRIVE)
 
 
 def waits_s(left_s: float) -> float:
