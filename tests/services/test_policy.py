@@ -19,6 +19,7 @@ from sparecode_node.domain.policy_changes import merged
 from sparecode_node.queries import live_codes as counting
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.replication.codec import decode_entry
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.services.cluster.user_moves import MoveKey
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.emergency.emergency_access import Lifetime
@@ -430,23 +431,33 @@ async def test_a_move_that_begins_during_a_count_refuses_it(
 async def test_a_node_that_stops_ends_its_count(
     node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The state is closed after its readers: a stop would take as long as the count."""
+    """
+    The state is closed after its readers: a stop would take as long as the count.
+
+    A call that comes after this begins no other one.
+    """
     add_crowd(node.local_db, 12)
     monkeypatch.setattr(counting, "TOKENS_AT_ONCE", 5)
-    counts, begun = node.policies._counts, asyncio.Event()
+    begun, ends = asyncio.Event(), asyncio.Event()
 
-    async def forever(_seconds: float) -> None:
+    async def long(_seconds: float) -> None:
         begun.set()
-        await asyncio.Event().wait()
+        await ends.wait()
 
-    monkeypatch.setattr(counts, "_sleep", forever)
-    change = asyncio.create_task(update(node, code_length=9))
-    await begun.wait()
-    await counts.close()
-    with pytest.raises(CountingError, match="stopping"):
-        await change
+    monkeypatch.setattr(node.policies._counts, "_sleep", long)
+    try:
+        change = asyncio.create_task(update(node, code_length=9))
+        await begun.wait()
+        await node.services.close()
+        begun.clear()
+        for each in (change, update(node, code_length=9)):
+            with pytest.raises(StoppingError):
+                await each
+        assert not begun.is_set()
+        await node.services.close()  # No count runs any more.
+    finally:
+        ends.set()
     assert (await current(node)).code_length == 8
-    await counts.close()  # No count runs any more.
 
 
 async def test_a_count_in_parts_is_that_of_all_tokens_at_once(

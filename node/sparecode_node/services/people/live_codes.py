@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sparecode_node.queries import live_codes
 from sparecode_node.queries.state import LocalState, ReadTransaction
+from sparecode_node.replication.errors import StoppingError
 from sparecode_node.services.access.authorization import Session
 from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import CountingError, Refused
@@ -52,6 +53,7 @@ class LiveCodeCounts:
         self._proposer = proposer
         self._sleep = sleep
         self._running: _Count | None = None
+        self._is_closing = False
         self._left_s = 0.0
         """When the time of a caller ended; its count is kept from then on."""
 
@@ -66,8 +68,8 @@ class LiveCodeCounts:
         Return the live codes if a change weighs them, otherwise None.
 
         Raises `Refused` for a session that must confirm first and while users arrive
-        from another cluster, `ProposeError`, and `CountingError` if the count takes
-        longer than the call may.
+        from another cluster, `ProposeError`, `CountingError` if the count takes longer
+        than the call may, and `StoppingError` after `close`.
         """
         async with self._state.transaction() as transaction:
             weighed = await live_codes.are_weighed(
@@ -85,19 +87,24 @@ class LiveCodeCounts:
             raise CountingError("live codes are still being counted") from None
         self._forget(count)
         if count.task.cancelled():
-            raise CountingError("this node is stopping")
+            raise StoppingError
         async with self._state.transaction() as transaction:
             await _refuse_arrivals(transaction)  # They may have begun since.
             return await live_codes.with_newer(transaction, count.task.result())
 
     async def close(self) -> None:
-        """End a count that runs: the state cannot be closed before."""
+        """End a count that runs, and begin no other: the state cannot be closed before."""
+        self._is_closing = True
         if self._running is not None:
             self._running.task.cancel()
             await asyncio.wait([self._running.task])
 
     async def _begun(self, version: int) -> _Count:
-        """Return the count that runs or waits for a repeated call, or begin one."""
+        """
+        Return the count that runs or waits for a repeated call, or begin one.
+
+        Raises `StoppingError`.
+        """
         end_s = self._left_s + KEEP_S
         while (known := self._running) is not None:
             done = known.task.done()
@@ -106,6 +113,8 @@ class LiveCodeCounts:
                 return known
             await asyncio.wait([known.task])  # Counts take a connection each.
             self._forget(known)
+        if self._is_closing:
+            raise StoppingError
         self._running = _Count(version, asyncio.create_task(self._count()))
         return self._running
 
