@@ -177,6 +177,7 @@ def test_an_attempt_that_was_killed_is_not_repeated_by_the_next_start(
     (folder / COPY).write_bytes(b"a part of a copy")
     with started(folder / STATE) as start:
         assert "the last attempt" in str(start.outcome)
+        assert "restart the node once more" in str(start.outcome)
         assert start.digest() == held
     assert size(folder) == before
     with started(folder / STATE) as start:

@@ -69,8 +69,9 @@ def shrink(
                 return None
             if was_ended:
                 raise ShrinkError(
-                    "a kill or a power cut ended the last attempt; the next start of"
-                    " the node makes another one"
+                    "a kill or a power cut ended the last attempt, and this start makes"
+                    " none; the next one does: restart the node once more when its"
+                    " start may take long"
                 )
             _check_room(state, before.used)
             if on_long_work is not None:
