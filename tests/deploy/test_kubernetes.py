@@ -160,6 +160,24 @@ def test_probes_ask_for_liveness_and_readiness():
     }
 
 
+def test_the_page_tells_how_long_a_start_may_take():
+    """An operator raises the limit for a start that makes a large state shorter."""
+    template = resources()["StatefulSet", "sparecode"]["spec"]["template"]
+    probe = template["spec"]["containers"][0]["startupProbe"]
+    times, period_s = probe["failureThreshold"], probe["periodSeconds"]
+    page = " ".join((ROOT / "docs/operations.md").read_text().split())
+    assert (
+        f"after {times * period_s // 60} minutes (`startupProbe`: {times} times {period_s} "
+        "seconds)"
+    ) in page
+    raised = 900
+    assert (
+        f"`failureThreshold` in your overlay for this restart, such as to {raised}"
+        in page
+    )
+    assert raised * period_s == 30 * 60, "half an hour, as the page says"
+
+
 def test_founding_file_is_written_where_the_first_node_looks():
     result = resources()
     claim = result["PersistentVolumeClaim", "data-sparecode-0"]["spec"]
