@@ -13,11 +13,11 @@ import socket
 log = logging.getLogger(__name__)
 
 LONG_START_S = 30 * 60
-"""Time for a start that shrinks a large state on a slow disk."""
+"""Time for each part of a start that shrinks a large state on a slow disk."""
 
 
 def extend_start() -> None:
-    """Let the service manager wait longer than `TimeoutStartSec` for a start."""
+    """Let the service manager wait this much longer for a start, from now on."""
     notify(f"EXTEND_TIMEOUT_USEC={LONG_START_S * 1_000_000}")
 
 

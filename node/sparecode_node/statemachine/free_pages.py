@@ -47,13 +47,13 @@ class Shrunk:
 def shrink(
     state: Path,
     checkpoints: Checkpoints,
-    on_long_work: Callable[[], object] | None = None,
+    on_long_work: Callable[[], object] = lambda: None,
 ) -> Shrunk | None:
     """
     Shorten the database if more than half of it is unused; return None if it is not.
 
     The database is open, and nothing is applied meanwhile. What it holds does not
-    change. *on_long_work* is called before this begins to take long.
+    change. *on_long_work* is called before each part that may take long.
     Raises `ShrinkError`: the node goes on with the database as it was. Raises
     `CheckpointError`.
     """
@@ -74,13 +74,13 @@ def shrink(
                     " start may take long"
                 )
             _check_room(state, before.used)
-            if on_long_work is not None:
-                on_long_work()
+            on_long_work()
             checkpoints.run(last=True)
             if not checkpoints.is_complete:
                 raise ShrinkError("another program reads the database")
             try:
                 _write_copy(db, copy)
+                on_long_work()
                 _replace(db, copy)
             finally:
                 with contextlib.suppress(OSError):
@@ -88,6 +88,7 @@ def shrink(
             after = size_of(db)
     except (sqlite3.Error, OSError) as error:
         raise ShrinkError(str(error)) from error
+    on_long_work()
     checkpoints.run(last=True)
     return Shrunk(before.whole, after.whole)
 

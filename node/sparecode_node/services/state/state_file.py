@@ -48,7 +48,7 @@ class StateFile:
         on_applied: Callable[[float], object] | None = None,
         on_keys: Callable[[KeysInState], object] | None = None,
         on_member_keys: Callable[[Mapping[NodeId, MemberKey]], object] | None = None,
-        on_long_start: Callable[[], object] | None = None,
+        on_long_start: Callable[[], object] = lambda: None,
     ) -> None:
         """
         Keep the callbacks, which run in the engine's thread.
@@ -56,7 +56,8 @@ class StateFile:
         *on_applied* gets the seconds that each entry took. *on_keys* gets the keys of
         the ring that the state uses, and *on_member_keys* those of the members (P5a): at
         the start and after each change, before an entry counts as applied. *on_long_start* is
-        called if the start is about to take minutes. *processes* read the whole state.
+        called before each part of a start that may take minutes. *processes* read the whole
+        state.
         """
         self._path = path
         self._sealing = sealing
