@@ -5,8 +5,8 @@ Handlers of archived segments, and of their removal by retention (U2, U4).
 A member confirms only what it has read back from its archive, and it speaks for itself
 alone. It may be broken, or may lie: so the policy says how many archives must have a
 segment, two at first. One member alone then causes no removal, unless it leads. Members
-that share one folder have one copy: they tell the id that is in it. After an id that no other had told, all
-must speak again: a lost id would make two copies of one.
+that share one folder have one copy: they tell the id that is in it. After an id that no
+other had told, all must speak again: a lost id would make two copies of one.
 """
 
 import re
