@@ -17,10 +17,11 @@ import pytest_asyncio
 from sparecode_client.audit.archive import archived_segments
 from sparecode_client.audit.checkpoints import read_checkpoint, signature_is_right
 from sparecode_client.audit.verification import verify_files
+from sparecode_node.queries.archives import Told
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import archive as archiving
 from sparecode_node.services.cluster import archive_files
-from sparecode_node.services.cluster.archive import Found, SegmentArchive, Told
+from sparecode_node.services.cluster.archive import Found, SegmentArchive
 from sparecode_node.services.files.guarded_files import create
 from sparecode_node.statemachine import audit, sealed_events
 from sparecode_node.statemachine.segment_chain import SegmentError
@@ -359,7 +360,13 @@ async def test_a_damaged_id_stops_the_archive(
     """(U4) A new id would count as another copy. What was confirmed is withdrawn."""
     archive = archive_of(node, tmp_path / "local.db", folder)
     await archive.step()
-    archive.told = Told(numbers=frozenset(), folder_id="", new_folder_ms=0)
+    archive.told = Told(
+        numbers=frozenset(),
+        folder_id="",
+        said_ms=0,
+        folder_changes=0,
+        is_of_last_change=False,
+    )
     (folder / archive_files.FOLDER_ID).write_bytes(b"")
     with pytest.raises(SegmentError, match="archive-id is damaged: delete it"):
         await archive.step()

@@ -106,7 +106,7 @@ def a_machine_without_an_event() -> Invariants:
 
 
 def archives_of(rules: CodeRules) -> Archives:
-    return Archives(random.Random(0), rules, lambda *_: None)
+    return Archives(random.Random(0), rules, lambda: None, lambda *_: None)
 
 
 @breaks("archived before it is removed")

@@ -10,6 +10,7 @@ import pytest
 
 from sparecode_node.replication.replicator import Proposal
 from sparecode_node.statemachine import audit
+from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.keys import RetireKey
 from sparecode_node.statemachine.results import Authenticated
 from tests.simulation import sealed
@@ -62,18 +63,21 @@ class CodesCluster(SimCluster, PeopleAtWork):
         keys = random.Random(f"{seed} {scenario.nodes} keys")
         self.rotations = Rotations.drawn(self, keys) if self.rotates else None
         self._dice = random.Random(f"{seed} segments")
+
+        def forward(
+            leader: str, request_id: str, make: Callable[[], UnstampedCall]
+        ) -> Submission:
+            return self.propose(self.nodes[leader], request_id, make)
+
         self._agreement: Agreement | None = None
         if self.has_archives and seed % RETAINING == AGREEING:
             self._agreement = Agreement(
-                random.Random(f"{seed} forger"),
-                self.rules,
-                self.leader,
-                lambda leader, *call: self.propose(self.nodes[leader], *call),
+                random.Random(f"{seed} forger"), self.rules, self.leader, forward
             )
         self._archives: Archives | None = None
         if self.has_archives and seed % RETAINING == 1:
             self._archives = Archives(
-                random.Random(f"{seed} archives"), self.rules, self.propose
+                random.Random(f"{seed} archives"), self.rules, self.leader, forward
             )
             self.rules.check_archives = self._archives.check
 

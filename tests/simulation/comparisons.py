@@ -73,6 +73,7 @@ class Comparison(enum.Enum):
     WORKS = "codes that worked after rotations of the key"
     ARCHIVED = "segments read back from archives"
     REMOVED = "removed segments that enough archives had been read back of"
+    SHARED = "removed segments, after the id of a folder that members share had changed"
     ACROSS = "removed audit events, in archives as in the log"
     CHALLENGED = "judged answers to challenges, the first of each"
     ENDING = "uses of a code before its end"
@@ -126,7 +127,8 @@ class Comparison(enum.Enum):
     def of_archives(self) -> bool:
         """Needs archives and retention, which only `make sim` has."""
         return self in (
-            *(Comparison.ARCHIVED, Comparison.REMOVED, Comparison.ACROSS),
+            *(Comparison.ARCHIVED, Comparison.REMOVED, Comparison.SHARED),
+            Comparison.ACROSS,
             *(Comparison.FORGED, Comparison.STORED, Comparison.DISCARDED),
         )
 

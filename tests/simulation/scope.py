@@ -55,7 +55,7 @@ What that could hide:
 * *Archives and retention.* The state machine decides what is removed, as in the product. The background work of a node (`SegmentArchive`, `Retention`) is not in it:
   the simulation proposes confirmations and removals, and retention keeps events for 0.1 s instead of months. A segment
   has 12 events instead of 10,000, so that a short run seals many. An archive is a file of sealed events
-  that survives the disk of its node, not a folder. Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
+  that survives the disk of its node, not a folder; some nodes share one. Its id may be lost, or be another's, but none that it had before comes back. Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
   `tests/services` and `tests/statemachine` have all of them, without a seed.
 * *Agreement about audit segments.* The decisions are the product's (`segment_plan.py`), and so are the proof of a segment and the command that tells of it. The tasks
   around them (`SegmentKeeper`, `SegmentHolders`) are not in it, nor is the exchange between members: a sender is another machine's file, or forges one event. In the other

@@ -94,13 +94,14 @@ def test_nodes_agree_on_segments_in_the_simulation() -> None:
 def test_segments_are_archived_and_removed_in_the_simulation() -> None:
     """A simulation without them would prove nothing (U4)."""
     compared: Counter[Comparison] = Counter()
-    for seed in (22, 31):
+    for seed in (22, 31, 91):
         with finished(seed, scenario(3)) as sim:
             assert sim.invariants.violations == {}
             compared.update(sim.invariants.comparisons)
     assert compared[Comparison.ARCHIVED] > 200
     assert compared[Comparison.REMOVED] > 5
     assert compared[Comparison.ACROSS] > 100
+    assert compared[Comparison.SHARED] > 0
 
 
 def test_a_seed_with_codes_is_a_run() -> None:

@@ -180,7 +180,7 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db.execute("INSERT INTO segment_holders VALUES ('n1', 7, '[1,2]', 7)")
     db.execute("INSERT INTO lost_segments VALUES (1, 7, 'r')")
     db.execute("INSERT INTO archived_segments VALUES (1, 'n1', 7)")
-    db.execute("INSERT INTO archive_places VALUES ('n1', '/archive', 7, 'aa')")
+    db.execute("INSERT INTO archive_places VALUES ('n1', '/archive', 7, 'aa', 3)")
     db.execute("INSERT INTO removed_segments VALUES (1, 7, 'n1')")
     db.execute("INSERT INTO member_keys VALUES ('n1', 'aa', 'bb', 1)")
     db.execute("INSERT INTO passkeys VALUES (x'01', 'root', 'Laptop', x'02', 1, 2, 3)")

@@ -203,6 +203,7 @@ from sparecode_node.statemachine.results import (
 )
 from sparecode_node.statemachine.skipping import SkippedEntry
 from sparecode_node.statemachine.tables import administrators as administrator_tables
+from sparecode_node.statemachine.tables import archives as archive_tables
 from sparecode_node.statemachine.tables import emergency_access as code_tables
 from sparecode_node.statemachine.tables import former as former_tables
 from sparecode_node.statemachine.tables import keys as key_tables
@@ -878,6 +879,9 @@ class World:
                     missing=numbers({"numbers": arguments.get("missing", "")}),
                     hash_after=self._segment_hashes(arguments, through)[1],
                     folder=arguments.get("folder", folder_of(arguments["node"])),
+                    folder_changes=int(
+                        arguments.get("changes", archive_tables.folder_changes(self.db))
+                    ),
                 )
             case "confirm-archive":
                 first = int(arguments["first"])

@@ -23,29 +23,19 @@ A segment that was sealed earlier should be in each node's archive: as long as t
 """
 
 
-def fresh_since_ms(now_ms: int, new_folder_ms: int) -> int:
-    """
-    Return the time since which a node must have spoken for its archive to count.
-
-    *new_folder_ms* is when a node last told an id of a folder that no other had told.
-    The folder may be another node's whose id was lost: so each reads its own again.
-    """
-    return max(now_ms - FRESH_MS, new_folder_ms + 1)
+def fresh_since_ms(now_ms: int) -> int:
+    """Return the time since which a node must have spoken for its archive to count."""
+    return now_ms - FRESH_MS
 
 
-def counts_since_ms(now_ms: int, shortened_ms: int, new_folder_ms: int) -> int:
+def counts_since_ms(now_ms: int, shortened_ms: int) -> int:
     """
     Return the time since which a node must have spoken for a removal.
 
     Before it confirms, a node reads what may be removed while the confirmation counts.
     It judges by the policy, so it must have spoken since the last one that keeps less.
     """
-    return max(fresh_since_ms(now_ms, new_folder_ms), shortened_ms + 1)
-
-
-def must_speak(now_ms: int, said_ms: int, new_folder_ms: int) -> bool:
-    """Return whether a node says again what it has, and apply takes it."""
-    return now_ms - said_ms >= RENEW_MS or said_ms <= new_folder_ms
+    return max(fresh_since_ms(now_ms), shortened_ms + 1)
 
 
 def read_before_ms(policy: Policy, now_ms: int) -> int:

@@ -21,9 +21,9 @@ from sparecode_node.queries.segment_holders import Overview
 from sparecode_node.queries.segments import RemovedEvents
 from sparecode_node.queries.state import ReadTransaction
 from sparecode_node.statemachine.tables.archives import (
+    CHANGES,
     COPIES_OF_SEALED,
     FRESH,
-    NEW_FOLDER,
     SHORTENED,
     is_node,
     node_of,
@@ -87,8 +87,8 @@ async def overview(
     """
     policy = await policies.current(transaction)
     removed = await segments.removed(transaction)
-    shortened_ms = await _time(transaction, SHORTENED)
-    since_ms = fresh_since_ms(now_ms, await new_folder_ms(transaction))
+    shortened_ms = await _shortened_ms(transaction)
+    since_ms = fresh_since_ms(now_ms)
     exempt = await _gone(transaction)
     sealed = {
         row["number"]: row
@@ -191,13 +191,42 @@ def _late(
     )
 
 
-async def confirmed(transaction: ReadTransaction, archiver: str) -> frozenset[int]:
-    """Return the segments that an archiver has confirmed, without removed ones."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the state knows of a node's archive."""
+
+    numbers: frozenset[int]
+    """The segments that the node has confirmed, without removed ones."""
+    folder_id: str
+    """The id of the folder that has them; empty: none is known."""
+    said_ms: int
+    """When the node last said so; 0: never."""
+    folder_changes: int
+    """How often a node has told another id of its folder than before."""
+    is_of_last_change: bool
+    """Whether this node has read its id since the last of these changes."""
+
+
+async def told(transaction: ReadTransaction, archiver: str) -> Told:
+    """Return what the state knows of the archive of an archiver."""
     rows = await transaction.all(
         "SELECT number FROM archived_segments WHERE archiver = :archiver",
         archiver=archiver,
     )
-    return frozenset(row["number"] for row in rows)
+    changes = await transaction.one(f"SELECT {CHANGES} AS changes")
+    place = await transaction.one(
+        "SELECT at_ms, folder, folder_changes FROM archive_places "
+        "WHERE archiver = :archiver",
+        archiver=archiver,
+    )
+    now = 0 if changes is None else int(changes["changes"])
+    return Told(
+        numbers=frozenset(row["number"] for row in rows),
+        folder_id="" if place is None else place["folder"],
+        said_ms=0 if place is None else place["at_ms"],
+        folder_changes=now,
+        is_of_last_change=place is not None and place["folder_changes"] == now,
+    )
 
 
 async def hash_after(transaction: ReadTransaction, number: int) -> bytes:
@@ -213,7 +242,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
     At most *most* segments more than before.
     """
     policy = await policies.current(transaction)
-    shortened_ms = await _time(transaction, SHORTENED)
+    shortened_ms = await _shortened_ms(transaction)
     limit_ms = removable_before_ms(policy, now_ms, shortened_ms)
     if not limit_ms:
         return 0
@@ -225,7 +254,7 @@ async def removable(transaction: ReadTransaction, now_ms: int, *, most: int) -> 
         removed=removed,
         most=most,
         limit=limit_ms,
-        since=counts_since_ms(now_ms, shortened_ms, await new_folder_ms(transaction)),
+        since=counts_since_ms(now_ms, shortened_ms),
     )
     exempt = await _gone(transaction)
     through = 0
@@ -256,26 +285,8 @@ async def soon_removable(transaction: ReadTransaction, now_ms: int) -> SoonRemov
     )
     return SoonRemovable(
         numbers=frozenset(row["number"] for row in rows),
-        # After a new id of another's folder, this node looks at its own; that is enough.
-        since_ms=counts_since_ms(now_ms, await _time(transaction, SHORTENED), 0),
+        since_ms=counts_since_ms(now_ms, await _shortened_ms(transaction)),
     )
-
-
-async def said_ms(transaction: ReadTransaction, archiver: str) -> int:
-    """Return when an archiver last said what it has; 0: never."""
-    row = await transaction.one(
-        "SELECT at_ms FROM archive_places WHERE archiver = :archiver", archiver=archiver
-    )
-    return 0 if row is None else int(row["at_ms"])
-
-
-async def folder_of(transaction: ReadTransaction, archiver: str) -> str:
-    """Return the id of an archiver's folder; empty: none is known."""
-    row = await transaction.one(
-        "SELECT folder FROM archive_places WHERE archiver = :archiver",
-        archiver=archiver,
-    )
-    return "" if row is None else str(row["folder"])
 
 
 async def _gone(transaction: ReadTransaction) -> frozenset[int]:
@@ -284,11 +295,8 @@ async def _gone(transaction: ReadTransaction) -> frozenset[int]:
     return gone(held.lost, held.holdings.values())
 
 
-async def new_folder_ms(transaction: ReadTransaction) -> int:
-    """Return when a node last told an id of a folder that no other had told; 0: never."""
-    return await _time(transaction, NEW_FOLDER)
-
-
-async def _time(transaction: ReadTransaction, name: str) -> int:
-    row = await transaction.one("SELECT value FROM meta WHERE name = :name", name=name)
+async def _shortened_ms(transaction: ReadTransaction) -> int:
+    row = await transaction.one(
+        "SELECT value FROM meta WHERE name = :name", name=SHORTENED
+    )
     return 0 if row is None else int(row["value"])

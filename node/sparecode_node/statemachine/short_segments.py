@@ -8,7 +8,7 @@ from sparecode_node.domain.policy import Policy
 from sparecode_node.domain.retention import fresh_since_ms
 from sparecode_node.domain.segments import Ranges, gone, ranges_of
 from sparecode_node.statemachine.handlers.policy import find_policy
-from sparecode_node.statemachine.tables import archives, meta, segments
+from sparecode_node.statemachine.tables import archives, segments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ def short_segments(db: sqlite3.Connection, now_ms: int) -> ShortSegments:
     short: list[tuple[int, int]] = []
     if policy.audit_retention_ms is not None:
         exempt = gone(segments.lost(db), segments.holdings(db).values())
-        since_ms = fresh_since_ms(now_ms, meta.read(db, archives.NEW_FOLDER, 0))
+        since_ms = fresh_since_ms(now_ms)
         short = [
             (number, last_at_ms)
             for number, last_at_ms in archives.short(db, wanted, since_ms=since_ms)

@@ -28,6 +28,7 @@ from sparecode_node.domain.segments import (
     subtract,
 )
 from sparecode_node.fault_points import Point, reach
+from sparecode_node.queries.archives import Told
 from sparecode_node.queries.audit import AuditHead
 from sparecode_node.services.ambient import Entropy
 from sparecode_node.services.cluster import archive_files, checkpoints
@@ -61,18 +62,6 @@ TURN_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the state knew of this node's archive, as one value."""
-
-    numbers: frozenset[int]
-    """The segments that this node has confirmed."""
-    folder_id: str
-    """The id of the folder that has them."""
-    new_folder_ms: int
-    """When a node last told an id that no other had told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a look has found, as one value: other threads read it at any time."""
 
@@ -80,8 +69,8 @@ class Found:
     """The id in the folder; empty: it could not be read."""
     proved: Ranges | None
     """What this node confirms to have; None: not known yet."""
-    new_folder_ms: int = 0
-    """The id was read after the state had said this (`Told`)."""
+    folder_changes: int = 0
+    """The id was read when the state had this many changes of ids (`Told`)."""
 
 
 class SegmentArchive:
@@ -114,7 +103,7 @@ class SegmentArchive:
         self.found = Found(folder_id="", proved=None)
         """What the last look has found."""
         self.told: Told | None = None
-        """What the state says of this node; None: not read yet."""
+        """What the state says of this node, as one value; None: not read yet."""
         self._causes: dict[str, str] = {}
         """Why the last step and the last reading failed, if they did."""
         self._failures: dict[int, str] = {}
@@ -255,7 +244,7 @@ class SegmentArchive:
         What was read of a folder with another id proves nothing of this one.
         """
         told = self.told
-        new_folder_ms = told.new_folder_ms if told else 0
+        folder_changes = told.folder_changes if told else 0
         with contextlib.closing(open_log(self._state)) as db:
             removed = archives.removed(db).through
             every = segments.all_sealed(db)
@@ -277,7 +266,7 @@ class SegmentArchive:
             )
         except (SegmentError, OSError):
             self.holding, self.waiting = Holding(), len(sealed)
-            self.found = Found(folder_id="", proved=(), new_folder_ms=new_folder_ms)
+            self.found = Found(folder_id="", proved=(), folder_changes=folder_changes)
             raise
         if folder_id != self._read_id:
             self._proved.clear()
@@ -306,7 +295,7 @@ class SegmentArchive:
         self.found = Found(
             folder_id=folder_id,
             proved=None if told is None else ranges_of(proved),
-            new_folder_ms=new_folder_ms,
+            folder_changes=folder_changes,
         )
         return tuple(lacking)
 

@@ -13,14 +13,14 @@ import sqlite3
 
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Rejected
-from sparecode_node.domain.retention import must_speak
+from sparecode_node.domain.retention import RENEW_MS
 from sparecode_node.domain.segments import common, holding_of, numbers_of
 from sparecode_node.queries import archives, segment_holders
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
 from sparecode_node.services.ambient import Clock, Entropy
-from sparecode_node.services.cluster.archive import SegmentArchive, Told
+from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.segments import NoteArchive, RemoveSegments
 from sparecode_node.statemachine.feature_level import AUDIT_SEGMENTS
@@ -84,14 +84,9 @@ class Retention:
     async def _confirm(self, archive: SegmentArchive) -> None:
         own = self._replicator.node_id
         async with self._state.transaction() as transaction:
-            confirmed = await archives.confirmed(transaction, archiver_of(own))
-            said_ms = await archives.said_ms(transaction, archiver_of(own))
-            folder = await archives.folder_of(transaction, archiver_of(own))
-            new_folder_ms = await archives.new_folder_ms(transaction)
+            before = await archives.told(transaction, archiver_of(own))
             seen = await segment_holders.overview(transaction)
-        archive.told = Told(
-            numbers=confirmed, folder_id=folder, new_folder_ms=new_folder_ms
-        )
+        archive.told, confirmed = before, before.numbers
         # The archive works in a thread: its next look may be of another folder.
         found = archive.found
         if found.proved is None or not self._is_member():
@@ -102,16 +97,19 @@ class Retention:
         holding = holding_of((proved & confirmed) | set(new))
         told = numbers_of(holding.held)
         now_ms = self._clock.now_ms()
-        is_due = bool(told) and must_speak(now_ms, said_ms, new_folder_ms)
         # Who shares a folder counts only once, so the others must know of another one.
-        is_moved = bool(told) and found.folder_id != folder
-        if told == confirmed and not is_due and not is_moved:
+        is_due = bool(told) and (
+            now_ms - before.said_ms >= RENEW_MS
+            or found.folder_id != before.folder_id
+            or not before.is_of_last_change
+        )
+        if told == confirmed and not is_due:
             return
         # A confirmation counts for all, and for days. What it lets go is read before.
         if not confirmed - told and not await self._has_read(archive, now_ms):
             return
         # Another node may have made a new id where this one has read the former.
-        if found.new_folder_ms != new_folder_ms:
+        if told and found.folder_changes != before.folder_changes:
             return
         async with self._state.transaction() as transaction:
             hash_after = await archives.hash_after(transaction, holding.through)
@@ -122,6 +120,7 @@ class Retention:
             missing=tuple(number for gap in holding.missing for number in gap),
             hash_after=hash_after,
             folder=found.folder_id if told else "",
+            folder_changes=found.folder_changes if told else 0,
         )
         await self._propose(command)
 
@@ -138,8 +137,8 @@ class Retention:
         """Withdraw what this node confirmed when it still had an archive."""
         own = self._replicator.node_id
         async with self._state.transaction() as transaction:
-            confirmed = await archives.confirmed(transaction, archiver_of(own))
-        if confirmed and self._is_member():
+            before = await archives.told(transaction, archiver_of(own))
+        if before.numbers and self._is_member():
             await self._propose(
                 NoteArchive(node_id=own, place=NO_PLACE, through=0, hash_after=b"")
             )

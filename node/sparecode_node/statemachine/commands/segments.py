@@ -43,6 +43,8 @@ class NoteArchive:
     """Of the chain, after the newest one: an archive of another history is refused."""
     folder: str = ""
     """The id in the folder: members that share one have one copy. Empty: none was read."""
+    folder_changes: int = 0
+    """How many changes of ids the member's state had when the member read this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

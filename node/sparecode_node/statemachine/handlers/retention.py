@@ -5,17 +5,18 @@ Handlers of archived segments, and of their removal by retention (U2, U4).
 A member confirms only what it has read back from its archive, and it speaks for itself
 alone. It may be broken, or may lie: so the policy says how many archives must have a
 segment, two at first. One member alone then causes no removal, unless it leads. Members
-that share one folder have one copy: they tell the id that is in it. After an id that no
-other had told, all must speak again: a lost id would make two copies of one.
+that share one folder have one copy: they tell the id that is in it. After another id
+of one of them, all read theirs again: a lost id would make two copies of one.
 """
 
 import re
+import sqlite3
 
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.outcomes import Reason, Rejected, plural
 from sparecode_node.domain.retention import (
+    RENEW_MS,
     counts_since_ms,
-    must_speak,
     removable_before_ms,
 )
 from sparecode_node.domain.segments import gone, in_words, ranges_of
@@ -63,8 +64,8 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         for first, last in holding.held
         for number in range(max(first, removed + 1), last + 1)
     }
-    if now and not command.folder:
-        return _stale("the archive has no id, so it may be another member's")
+    if now and (refused := _has_no_id(db, command)):
+        return refused
     new, withdrawn = now - before, before - now
     is_moved = bool(now) and command.folder != archives.folder_of(db, archiver)
     is_news = bool(new or withdrawn or is_moved)
@@ -72,8 +73,8 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
         return _stale("the cluster knows this")
     if len(new) > NOTED_MAX:  # A member withdraws all of its own at once.
         return _stale("too many segments at once")
-    if now and not archives.is_known(db, command.folder):
-        meta.write(db, archives.NEW_FOLDER, applying.now_ms)
+    if is_moved:
+        meta.write(db, archives.FOLDER_CHANGES, command.folder_changes + 1)
     archives.save(
         db,
         archiver,
@@ -92,11 +93,22 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
     return None
 
 
+def _has_no_id(db: sqlite3.Connection, command: NoteArchive) -> Rejected | None:
+    """Refuse a folder that may be another member's, too: its id would not tell."""
+    if not command.folder:
+        return _stale("the archive has no id, so it may be another member's")
+    if command.folder_changes != archives.folder_changes(db):
+        return _stale("the id of a folder has changed since this one was read")
+    return None
+
+
 def _is_renewed(applying: Applying, archiver: str, now: set[int]) -> bool:
     """Return whether it is time that an archiver says again what it has."""
     said_ms = archives.said_ms(applying.db, archiver)
-    new_folder_ms = meta.read(applying.db, archives.NEW_FOLDER, 0)
-    return bool(now) and must_speak(applying.now_ms, said_ms, new_folder_ms)
+    is_due = applying.now_ms - said_ms >= RENEW_MS
+    return bool(now) and (
+        is_due or not archives.is_of_last_change(applying.db, archiver)
+    )
 
 
 def confirm_archive(applying: Applying, command: ConfirmArchive) -> Rejected | None:
@@ -196,8 +208,7 @@ def remove_segments(applying: Applying, command: RemoveSegments) -> Rejected | N
     if segment.last_at_ms >= limit_ms:
         return _stale("the policy keeps these segments")
     first = before.through + 1
-    new_folder_ms = meta.read(db, archives.NEW_FOLDER, 0)
-    since_ms = counts_since_ms(applying.now_ms, shortened_ms, new_folder_ms)
+    since_ms = counts_since_ms(applying.now_ms, shortened_ms)
     copies = archives.copies(db, first, segment.number, since_ms=since_ms)
     # What was declared lost may have been found again, and is then like any other.
     exempt = gone(segments.lost(db), segments.holdings(db).values())

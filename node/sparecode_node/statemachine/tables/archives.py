@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 from sparecode_node.domain.audit import GENESIS_HASH
 from sparecode_node.domain.ids import NodeId
+from sparecode_node.statemachine.tables import meta
 
 ARCHIVE_TABLES = """
 CREATE TABLE archived_segments (        -- which are not removed yet
@@ -26,7 +27,8 @@ CREATE TABLE archive_places (
     archiver TEXT PRIMARY KEY,
     place TEXT NOT NULL,             -- a folder, or words
     at_ms INTEGER NOT NULL,
-    folder TEXT NOT NULL             -- the id in a node's folder; '': none, so it does not count
+    folder TEXT NOT NULL,            -- the id in a node's folder; '': none, so it does not count
+    folder_changes INTEGER NOT NULL  -- the node has read it again since this change of an id
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE removed_segments (         -- by retention; always the oldest ones
     through INTEGER PRIMARY KEY,     -- all segments up to this one
@@ -37,8 +39,8 @@ CREATE TABLE removed_segments (         -- by retention; always the oldest ones
 
 SHORTENED = "audit_retention_shortened_ms"
 """The row of `meta` with the time of the last policy that keeps less (U4)."""
-NEW_FOLDER = "audit_archive_new_folder_ms"
-"""The row of `meta` with the time when a node last told an id that no row had (U4)."""
+FOLDER_CHANGES = "audit_archive_folder_changes"
+"""The row of `meta` that counts how often a node has told another id than before (U4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +196,18 @@ def folder_of(db: sqlite3.Connection, archiver: str) -> str:
     return "" if row is None else str(row[0])
 
 
-def is_known(db: sqlite3.Connection, folder: str) -> bool:
-    """Return whether a node's row has this id of a folder."""
-    found = db.execute("SELECT 1 FROM archive_places WHERE folder = ?", (folder,))
-    return found.fetchone() is not None
+def is_of_last_change(db: sqlite3.Connection, archiver: str) -> bool:
+    """Return whether a node has read its folder's id since the last change of an id."""
+    row = db.execute(
+        f"SELECT folder_changes = {CHANGES} FROM archive_places WHERE archiver = ?",
+        (archiver,),
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def folder_changes(db: sqlite3.Connection) -> int:
+    """Return how often a node has told another id of its folder than before."""
+    return int(meta.read(db, FOLDER_CHANGES, 0))
 
 
 def save(
@@ -213,7 +223,8 @@ def save(
     """
     Save what an archiver has archived since, and what it no longer has.
 
-    *folder* is the id of the folder; empty: an administrator's copy.
+    *folder* is the id of the folder, read since the last change of an id; empty: an
+    administrator's copy, or a node that has no archive.
     """
     db.executemany(
         "INSERT OR IGNORE INTO archived_segments (number, archiver, at_ms) "
@@ -225,9 +236,9 @@ def save(
         ((number, archiver) for number in withdrawn),
     )
     db.execute(
-        "INSERT OR REPLACE INTO archive_places (archiver, place, at_ms, folder) "
-        "VALUES (?, ?, ?, ?)",
-        (archiver, place, now_ms, folder),
+        "INSERT OR REPLACE INTO archive_places "
+        "(archiver, place, at_ms, folder, folder_changes) VALUES (?, ?, ?, ?, ?)",
+        (archiver, place, now_ms, folder, folder_changes(db)),
     )
 
 
@@ -280,15 +291,21 @@ def _withdrawn(copy: Copy, archiver: str) -> Copy:
     return replace(copy, withdrawn=True) if copy.archiver == archiver else copy
 
 
-FRESH = """
+CHANGES = f"""
+coalesce((SELECT value FROM meta WHERE name = '{FOLDER_CHANGES}'), 0)
+"""
+"""`folder_changes`, in a query."""
+
+FRESH = f"""
 archiver IN (
     SELECT archiver FROM archive_places
-    WHERE archiver NOT LIKE 'node:%' OR (at_ms >= :since AND folder <> '')
+    WHERE archiver NOT LIKE 'node:%'
+    OR (at_ms >= :since AND folder <> '' AND folder_changes = {CHANGES})
 )
 """
 """
-Archivers that count. A node says again what it reads, and names its folder by an id; an
-administrator does neither: the copy is a tape in a safe.
+Archivers that count. A node says again what it reads, and reads the id of its folder after
+each change of an id; an administrator does neither: the copy is a tape in a safe.
 """
 
 COPIES = """

@@ -4950,6 +4950,7 @@ class NoteArchive(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     HASH_AFTER_FIELD_NUMBER: _builtins.int
     FOLDER_FIELD_NUMBER: _builtins.int
+    FOLDER_CHANGES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The node ID of the member, which speaks for itself."""
     place: _builtins.str
@@ -4960,6 +4961,8 @@ class NoteArchive(_message.Message):
     """The hash of the last event of the newest segment."""
     folder: _builtins.str
     """The id in the folder, 32 hexadecimal digits. Empty: none was read."""
+    folder_changes: _builtins.int
+    """How many changes of ids the member's state had when the member read this id."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Gaps before it, ascending: the first and the last number of each."""
@@ -4973,10 +4976,11 @@ class NoteArchive(_message.Message):
         missing: _abc.Iterable[_builtins.int] | None = ...,
         hash_after: _builtins.bytes = ...,
         folder: _builtins.str = ...,
+        folder_changes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "hash_after", b"hash_after", "missing", b"missing", "node_id", b"node_id", "place", b"place", "through", b"through"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder", b"folder", "folder_changes", b"folder_changes", "hash_after", b"hash_after", "missing", b"missing", "node_id", b"node_id", "place", b"place", "through", b"through"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
