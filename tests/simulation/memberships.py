@@ -193,6 +193,8 @@ class Memberships:
             chosen = NodeId(rng.choice(sorted(result.voters)))
             # The operator of an only voter would be a majority, and skip entries.
             is_needed = self.world.statements.signs and len(result.voters) <= 2
+            # Nor does one remove a good machine while another has to be replaced.
+            is_needed = is_needed or bool(self.doubtful & (result.voters - {chosen}))
             return None if is_needed else Remove(chosen)
         return None
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Members come and go, at random and by script; and what each protection is for."""
 
+import random
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from sparecode_node.domain.ids import NodeId
-from sparecode_node.replication.members import Member
+from sparecode_node.replication.members import Configuration, Member, MemberRole
 from sparecode_node.replication.raft.admission import Refusal
 from sparecode_node.replication.raft.membership_changes import (
     AddLearner,
@@ -18,6 +22,7 @@ from tests.simulation import protections
 from tests.simulation.cluster import SimCluster
 from tests.simulation.faults import Profile
 from tests.simulation.machines import Node
+from tests.simulation.memberships import Memberships
 from tests.simulation.scenarios import Scenario
 from tests.simulation.test_directed import Script
 
@@ -318,3 +323,21 @@ def test_a_leader_forgets_whom_it_fed_in_an_earlier_term() -> None:
         assert sim.leading() is first
         fed = {node.id for node in first.replica.engine._SyncObj__raftNextIndex}
         assert fed == {*sim.ids} - {N4, first.node_id}
+
+
+def test_no_good_machine_is_removed_while_another_has_to_be_replaced() -> None:
+    """Of three voters two would be left, and one of them does not come back."""
+    founders = tuple(
+        Member(node_id=NodeId(each), address=f"{each}:7301", role=MemberRole.VOTER)
+        for each in ("n1", "n2", "n3")
+    )
+    world: Any = SimpleNamespace(statements=SimpleNamespace(signs=False))
+    members = Memberships(world, random.Random(0), rate=1.0, founders=3, _added=9)
+    members.configuration = Configuration(members=founders)
+
+    def wanted() -> set[Change | None]:
+        return {members._wanted() for _ in range(200)}
+
+    assert wanted() == {None, *(Remove(each.node_id) for each in founders)}
+    members.doubtful.add("n1")
+    assert wanted() == {None, Remove(NodeId("n1"))}
