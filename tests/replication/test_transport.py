@@ -22,7 +22,7 @@ from sparecode_node.membership.certificates import Authority
 from sparecode_node.replication.calls.forward_queue import UNDER_WAY_MAX
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.calls.peer_messages import ask_status
-from sparecode_node.replication.errors import StoppingError
+from sparecode_node.replication.errors import OutcomeUnknownError, StoppingError
 from sparecode_node.replication.links import limits, peer_service, transport
 from sparecode_node.replication.links import outbound as links
 from sparecode_node.replication.links.key_exchange import KeyExchange, NoKeys
@@ -723,6 +723,32 @@ async def test_calls_wait_for_the_link_of_their_member(
         assert set(codes.values()) == {grpc.StatusCode.OK}
         link.cancel()
         await channel.close()
+
+
+async def test_a_transfer_of_unknown_outcome_is_no_fault_of_the_primary(
+    authority: Authority,
+    addresses: dict[NodeId, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its engine is held up, such as by a slow disk. The caller is told without an error."""
+
+    async def held_up(*_: object) -> None:
+        raise OutcomeUnknownError("the engine did not answer in time")
+
+    async with ends(authority, addresses, "n1") as (one,):
+        calls: Any = one.transport._servicer._calls
+        monkeypatch.setattr(calls, "answer_transfer", held_up, raising=False)
+        channel, stub = stub_of(
+            member_tls(authority, "n2"), addresses[NodeId("n1")], "n1"
+        )
+        link = stub.Link(metadata=shown("n2"))
+        call = stub.TransferPrimary(peers_pb2.TransferPrimaryRequest(), timeout=WAIT_S)
+        assert await code_of(call) is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await call.details() == "the engine did not answer in time"
+        link.cancel()
+        await channel.close()
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_call_without_a_link_is_refused_before_its_deadline(

@@ -17,6 +17,7 @@ from sparecode_node.replication import levels
 from sparecode_node.replication.calls.peer_calls import PeerCalls
 from sparecode_node.replication.errors import (
     MalformedCallError,
+    OutcomeUnknownError,
     ProposeError,
     StoppingError,
 )
@@ -294,9 +295,16 @@ class PeerServicer(KeyCalls, SegmentCalls, peers_pb2_grpc.PeerServiceServicer):
     async def TransferPrimary(
         self, request: peers_pb2.TransferPrimaryRequest, context: Context
     ) -> peers_pb2.TransferPrimaryResponse:
-        """Hand over on another member's request."""
+        """
+        Hand over on another member's request.
+
+        If the engine is held up, the outcome is unknown, as after each call that fails.
+        """
         await self._caller(context)
-        return await self._calls.changes.answer_transfer(request)
+        try:
+            return await self._calls.changes.answer_transfer(request)
+        except OutcomeUnknownError as error:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
 
     async def ChangeMembers(
         self, request: peers_pb2.ChangeMembersRequest, context: Context
