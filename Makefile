@@ -408,8 +408,8 @@ sim-nodes: $(INSTALLED) ## Simulate SEEDS=200 runs of whole nodes, with dying li
 		--first $(FIRST) --record)
 
 .PHONY: sim-mixed
-sim-mixed: SEEDS = 24
-sim-mixed: $(INSTALLED) ## Simulate SEEDS=24 long runs of whole nodes, each with faults, bounds and releases of its own [FIRST=0] [NODES=3], or one SEED=n
+sim-mixed: SEEDS = 48
+sim-mixed: $(INSTALLED) ## Simulate SEEDS=48 long runs of whole nodes, each with faults, bounds and releases of its own [FIRST=0] [NODES=3], or one SEED=n
 	@$(SIMULATION) --mixed --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) \
 		--first $(FIRST) --record)
 

@@ -27,7 +27,7 @@ from tests.simulation.work import PeopleAtWork
 EVERY_FAULT_FROM_SEEDS = 200
 """In this many schedules every fault takes effect; in fewer, a rare one may not."""
 
-MIXED_FROM_SEEDS = 24
+MIXED_FROM_SEEDS = 48
 LOST_FROM_SEEDS = 40
 """
 And in this many all that is of mixed runs alone: crowds, bounds, older releases, long
