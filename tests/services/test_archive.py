@@ -670,6 +670,33 @@ async def test_a_node_that_joins_does_not_warn_of_what_it_has_not_fetched(
     assert archive.holding.held == ((3, 3),)
 
 
+async def test_a_damaged_copy_of_what_this_node_lacks_stays_the_cause(
+    node: OneNode, tmp_path: Path, folder: Path
+) -> None:
+    """(U2) It is written again once the node has fetched the segment, and not before."""
+    path = tmp_path / "local.db"
+    archive = archive_of(node, path, folder)
+    await archive.step()
+    await discard(node, path)
+    with contextlib.closing(sqlite3.connect(sealed_events.file_of(path))) as db:
+        (first,) = db.execute(
+            "SELECT hash FROM stored_segments WHERE number = 1"
+        ).fetchone()
+        db.execute("DELETE FROM stored_segments WHERE number = 1")
+        db.commit()
+        named(folder, "*.jsonl")[0].write_bytes(b"{}\n")
+        with pytest.raises(SegmentError, match="segment 1 is damaged"):
+            await archive.read_again()
+        for _ in range(2):
+            assert await archive._logged("write", archive.step)
+        assert "segment 1 is damaged in the archive" in archive.report().problem
+        db.execute("INSERT INTO stored_segments (number, hash) VALUES (1, ?)", (first,))
+        db.commit()
+    assert await archive._logged("write", archive.step)
+    assert archive.report().problem == ""
+    assert archive.holding.held == ((1, 3),)
+
+
 async def test_two_nodes_may_share_an_archive(
     node: OneNode, tmp_path: Path, folder: Path
 ) -> None:

@@ -3,6 +3,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pytest_asyncio
 from sparecode_node.domain.ids import NodeId
 from sparecode_node.domain.policy import DAY_MS
 from sparecode_node.domain.segments import in_words
+from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.replicator import Replicator
 from sparecode_node.services.ambient import SystemEntropy
 from sparecode_node.services.cluster import archive as archiving
@@ -19,6 +21,7 @@ from sparecode_node.services.cluster import archive_files
 from sparecode_node.services.cluster.archive import SegmentArchive
 from sparecode_node.services.cluster.retention import Retention
 from sparecode_node.statemachine import audit, sealed_events
+from sparecode_node.statemachine.commands.segments import RemoveSegments
 from sparecode_node.statemachine.segment_chain import SegmentError
 from sparecode_node.statemachine.short_segments import short_segments
 from sparecode_node.statemachine.tables import archives
@@ -123,6 +126,16 @@ def calls(node: OneNode) -> int:
     return len(node.replicator.entries)
 
 
+def removals(node: OneNode) -> list[RemoveSegments]:
+    """Return the removals that were proposed."""
+    return [
+        call.command
+        for entry in node.replicator.entries
+        for call in decode_entry(entry)
+        if isinstance(call.command, RemoveSegments)
+    ]
+
+
 def lose_id(folder: Path) -> None:
     (folder / archive_files.FOLDER_ID).unlink()
 
@@ -172,6 +185,65 @@ async def node_removes(node: OneNode) -> None:
         clock=node.clock,
         entropy=SystemEntropy(),
     )._remove()
+
+
+async def test_an_id_is_read_after_the_state(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) A change that the state has by the end of a look says nothing of the id it read."""
+    one, other = (Archiver(node, tmp_path / "shared", each) for each in ("n1", "n0"))
+    await turns(one, other)
+    read = archive_files.folder_id
+
+    def slow(*arguments: Any) -> str:
+        found = read(*arguments)
+        assert one.archive.told is not None
+        one.archive.told = replace(one.archive.told, folder_changes=100)
+        return found
+
+    monkeypatch.setattr(archive_files, "folder_id", slow)
+    before = one.archive.told
+    assert before is not None
+    await one.archive.step()
+    assert one.archive.found.folder_changes == before.folder_changes
+
+
+async def test_a_former_id_that_comes_back_makes_no_second_copy(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) As from a snapshot of the folder. A third member is down, and has told it, too."""
+    one, other, third = (
+        Archiver(node, tmp_path / "shared", each) for each in ("n1", "n0", "n3")
+    )
+    await turns(one, other, third)
+    id_file = tmp_path / "shared" / archive_files.FOLDER_ID
+    former = id_file.read_bytes()
+    await grow_old(node, one, other)
+    lose_id(tmp_path / "shared")
+    await turns(one, other)
+    id_file.write_bytes(former)
+    for _ in range(5):
+        await one.turn()
+        assert removed(node) == 0
+        assert not removals(node), "nor is it asked for"
+    assert one.folder != other.folder
+
+
+async def test_the_id_of_another_folder_makes_no_second_copy(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) Its files are copied here, with the id. The member that has it is down."""
+    one, other = (Archiver(node, tmp_path / "shared", each) for each in ("n1", "n0"))
+    third = Archiver(node, tmp_path / "other", "n3")
+    await turns(one, other, third)
+    await grow_old(node, one, other)
+    name = archive_files.FOLDER_ID
+    lose_id(tmp_path / "shared")
+    (tmp_path / "other" / name).rename(tmp_path / "shared" / name)
+    for _ in range(5):
+        await one.turn()
+        assert removed(node) == 0
+    assert one.folder == third.folder != other.folder
 
 
 async def test_an_archive_that_moves_lets_retention_go_on(

@@ -436,15 +436,31 @@ async def test_the_last_copy_of_removed_events_is_read_from_time_to_time(
     # Others are read rightly afterwards; the cause stays for as long as the damage.
     for _ in range(2):
         assert await archive._logged("read", archive.read_again)
-        assert await archive._logged("write", archive.step)
+        assert not await archive._logged("write", archive.step)
     assert "segment 2 is damaged in the archive" in archive.report().problem
     assert "take it from another archive" in archive.report().problem
     second.write_bytes(whole)
-    archive._read_again = 1
-    await archive.read_again()
-    await archive.step()
+    assert await archive._logged("write", archive.step)
     assert archive.waiting == 0
     assert archive.report().problem == ""
+
+
+async def test_a_folder_that_was_away_has_no_damaged_copies(
+    node: OneNode, tmp_path: Path
+) -> None:
+    """(U4) The copies of removed segments cannot be written again: each would be a cause."""
+    archive = await confirm(node, tmp_path / "local.db")
+    confirm_as(node, N2, 2)
+    await age(node, archive, 2)
+    await archive.step()
+    (tmp_path / "archive").rename(tmp_path / "unmounted")
+    for _ in range(3):
+        await archive._logged("read", archive.read_again)
+        assert not await archive._logged("write", archive.step)
+    assert "No such file or directory" in archive.report().problem
+    (tmp_path / "unmounted").rename(tmp_path / "archive")
+    assert await archive._logged("write", archive.step)
+    assert (archive.waiting, archive.report().problem) == (0, "")
 
 
 async def test_the_cause_of_a_removed_copy_goes_with_its_files(

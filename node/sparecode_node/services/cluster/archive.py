@@ -217,8 +217,9 @@ class SegmentArchive:
 
     def report(self) -> ArchiveReport:
         """Return what this node says of its archive: the cause, as long as it lasts."""
-        causes = (*self._causes.values(), *self._failures.values())
-        return ArchiveReport.of(str(self.folder), next(iter(causes), ""))
+        # The last step tells of the whole folder; a reading, of a segment only.
+        causes = (self._causes.get("write"), *self._failures.values())
+        return ArchiveReport.of(str(self.folder), next(filter(None, causes), ""))
 
     async def read_again(self) -> None:
         """Prove the next archived segment; put a damaged one aside. Raises as `step`."""
@@ -265,7 +266,8 @@ class SegmentArchive:
                 self.folder, self._node_id, self._entropy
             )
         except (SegmentError, OSError):
-            self.holding, self.waiting = Holding(), len(sealed)
+            away = {each.number for each in sealed} - lost - unfetched
+            self.holding, self._kept, self.waiting = Holding(), (), len(away)
             self.found = Found(folder_id="", proved=(), folder_changes=folder_changes)
             raise
         if folder_id != self._read_id:
@@ -288,7 +290,11 @@ class SegmentArchive:
         ]
         self._kept = ranges_of(kept)
         self._rotten.intersection_update(kept)
-        fails = self._rotten | {each.number for each in lacking}
+        fails = self._rotten | {
+            each.number
+            for each in sealed
+            if ArchivedFiles.of(self.folder, each).name in self._unproved
+        }
         self._failures = {n: why for n, why in self._failures.items() if n in fails}
         self.holding = holding_of(archived)
         self.waiting = len(lacking) + len(self._rotten)
@@ -300,10 +306,15 @@ class SegmentArchive:
         return tuple(lacking)
 
     def _unread(self) -> tuple[Segment, ...]:
-        """Return what is in the archive by its name alone, or is due; oldest first."""
+        """
+        Return what is in the archive by its name alone, or is due; oldest first.
+
+        A damaged copy of a removed segment is read again, too: it may be a whole one by now.
+        """
         if self.found.proved is None:
             return ()  # The state may say that this node has read them before.
-        numbers = numbers_of(subtract(self.holding.held, self.found.proved)) | self._due
+        unproved = numbers_of(subtract(self.holding.held, self.found.proved))
+        numbers = unproved | self._due | self._rotten
         if not numbers:
             return ()
         with contextlib.closing(open_log(self._state)) as db:
@@ -383,6 +394,7 @@ class SegmentArchive:
             self._read_ms[number] = self._now_ms
             self._rotten.discard(number)
         except (SegmentError, OSError) as error:
+            self._look()  # If the whole folder is away, no file is damaged.
             self._unproved.add(files.name)
             self._proved.discard(files.name)
             if self._is_removed(number):  # It cannot be written again.
@@ -400,5 +412,5 @@ class SegmentArchive:
             archive_files.put_aside(files)
             raise SegmentError(
                 f"segment {number} is damaged in the archive: {error}; it was put aside, "
-                "and is written again"
+                "and the node writes its own copy again"
             ) from error

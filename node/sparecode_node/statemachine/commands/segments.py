@@ -42,7 +42,7 @@ class NoteArchive:
     hash_after: bytes = b""
     """Of the chain, after the newest one: an archive of another history is refused."""
     folder: str = ""
-    """The id in the folder: members that share one have one copy. Empty: none was read."""
+    """The id in the folder: members that share one have one copy. Empty: none is told."""
     folder_changes: int = 0
     """How many changes of ids the member's state had when the member read this one."""
 

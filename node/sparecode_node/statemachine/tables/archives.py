@@ -27,7 +27,7 @@ CREATE TABLE archive_places (
     archiver TEXT PRIMARY KEY,
     place TEXT NOT NULL,             -- a folder, or words
     at_ms INTEGER NOT NULL,
-    folder TEXT NOT NULL,            -- the id in a node's folder; '': none, so it does not count
+    folder TEXT NOT NULL,            -- the id in a node's folder; '': none
     folder_changes INTEGER NOT NULL  -- the node has read it again since this change of an id
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE removed_segments (         -- by retention; always the oldest ones

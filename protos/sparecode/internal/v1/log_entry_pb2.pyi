@@ -4960,7 +4960,7 @@ class NoteArchive(_message.Message):
     hash_after: _builtins.bytes
     """The hash of the last event of the newest segment."""
     folder: _builtins.str
-    """The id in the folder, 32 hexadecimal digits. Empty: none was read."""
+    """The id in the folder, 32 hexadecimal digits. Empty: the member confirms nothing."""
     folder_changes: _builtins.int
     """How many changes of ids the member's state had when the member read this id."""
     @_builtins.property
