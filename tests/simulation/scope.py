@@ -55,7 +55,8 @@ What that could hide:
 * *Archives and retention.* The state machine decides what is removed, as in the product. The background work of a node (`SegmentArchive`, `Retention`) is not in it:
   the simulation proposes confirmations and removals, and retention keeps events for 0.1 s instead of months. A segment
   has 12 events instead of 10,000, so that a short run seals many. An archive is a file of sealed events
-  that survives the disk of its node, not a folder; some nodes share one. Its id may be lost, or be another's, but none that it had before comes back. Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
+  that survives the disk of its node, not a folder; some nodes share one. Its id may be lost, or be another's, but none that it had before comes back.
+  Confirmations by administrators, segments that were declared lost, and the pause after a recovery are not in it.
   `tests/services` and `tests/statemachine` have all of them, without a seed.
 * *Agreement about audit segments.* The decisions are the product's (`segment_plan.py`), and so are the proof of a segment and the command that tells of it. The tasks
   around them (`SegmentKeeper`, `SegmentHolders`) are not in it, nor is the exchange between members: a sender is another machine's file, or forges one event. In the other
@@ -68,6 +69,7 @@ What that could hide:
 * *Machines that have lost something*: wiped, rotten, or put back to an older copy. What such a machine had voted and acknowledged before its return is not expected any more. So it is not judged
   what a leader has counted of it before, until the term of that leader ends, nor a vote that contradicts one from before. A refusal of such a machine is not judged either, whatever its reason.
   All that it says after its return is judged as that of any other member.
+  Nor does the administrator remove a voter while another one may have to be replaced: of three, two would be left, and one of them may not come back.
 * *A copy beside the original.* An older copy of a machine takes its place; the two never run at once. `tests/replication/test_rollback.py` has both, without a seed.
 * *Records that the disk has not got yet.* Before a machine is put back to an older copy, the small files of the others (`raft.boots`) are
   written to the disk, as kernels do within half a minute. What a machine knows less than that is not drawn there; power cuts alone take it away.

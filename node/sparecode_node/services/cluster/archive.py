@@ -114,8 +114,13 @@ class SegmentArchive:
         """The id of the folder that these were read in; empty: none was read yet."""
         self._proved: set[str] = set()
         """The files that were read since the start of this node."""
-        self._rotten: set[int] = set()
-        """Removed segments whose copy here is damaged: it cannot be written again."""
+        self._rotten: dict[int, tuple[int, ...] | None] = {}
+        """
+        Removed segments whose copy here is damaged, and when its files were changed; None:
+        it could not be read. It cannot be written again.
+        """
+        self._unsure: frozenset[int] = frozenset()
+        """Segments that could not be read here, and that this node lacks itself."""
         self._kept: Ranges = ()
         """Removed segments that the archive has, as of the last look."""
         self._failed = LastFailures[int]()
@@ -167,7 +172,8 @@ class SegmentArchive:
         lacking = await asyncio.to_thread(self._look)
         failure = await self._each(lacking, self._write_and_tell)
         unread = await asyncio.to_thread(self._unread)
-        failure = await self._each(unread, self._prove) or failure
+        unreadable = await self._each(unread, self._prove)
+        failure = failure or unreadable  # What cannot be written is new every time.
         self._is_idle = not (lacking or unread)
         if lacking or unread:
             await asyncio.to_thread(self._look)
@@ -201,9 +207,11 @@ class SegmentArchive:
         self._write(segment)
         log.info("segment_archived", extra={"segment": segment.number})
 
-    def has_read(self, numbers: frozenset[int], *, now_ms: int, since_ms: int) -> bool:
+    def not_read(
+        self, numbers: frozenset[int], *, now_ms: int, since_ms: int
+    ) -> frozenset[int]:
         """
-        Return whether all these segments were read back since a moment; if not, read them.
+        Return which of these were not read back since a moment; they are read soon.
 
         Those that the archive lacks by now are left out.
         """
@@ -213,7 +221,7 @@ class SegmentArchive:
             for number in numbers & numbers_of(self.holding.held)
             if self._read_ms.get(number, 0) < since_ms
         )
-        return not self._due
+        return self._due
 
     def report(self) -> ArchiveReport:
         """Return what this node says of its archive: the cause, as long as it lasts."""
@@ -274,7 +282,7 @@ class SegmentArchive:
             self._proved.clear()
             self._read_id = folder_id
         confirmed = told.numbers if told and told.folder_id == folder_id else ()
-        archived, proved, lacking = [], [], []
+        archived, proved, lacking, unsure = [], [], [], []
         for each in sealed:
             name = ArchivedFiles.of(self.folder, each).name
             if name in there and name not in self._unproved:
@@ -283,14 +291,17 @@ class SegmentArchive:
                     proved.append(each.number)
             elif each.number not in lost and each.number not in unfetched:
                 lacking.append(each)
+            elif name in there:
+                unsure.append(each.number)
+        self._unsure = frozenset(unsure)
         kept = [
             each.number
             for each in every[: len(every) - len(sealed)]
             if ArchivedFiles.of(self.folder, each).name in there
         ]
         self._kept = ranges_of(kept)
-        self._rotten.intersection_update(kept)
-        fails = self._rotten | {
+        self._rotten = {n: at for n, at in self._rotten.items() if n in kept}
+        fails = self._rotten.keys() | {
             each.number
             for each in sealed
             if ArchivedFiles.of(self.folder, each).name in self._unproved
@@ -309,18 +320,29 @@ class SegmentArchive:
         """
         Return what is in the archive by its name alone, or is due; oldest first.
 
-        A damaged copy of a removed segment is read again, too: it may be a whole one by now.
+        A copy that this node could not read and cannot write is among it, if it may be a
+        whole one by now.
         """
         if self.found.proved is None:
             return ()  # The state may say that this node has read them before.
         unproved = numbers_of(subtract(self.holding.held, self.found.proved))
-        numbers = unproved | self._due | self._rotten
-        if not numbers:
+        numbers = unproved | self._due | self._unsure
+        if not numbers and not self._rotten:
             return ()
         with contextlib.closing(open_log(self._state)) as db:
             return tuple(
-                each for each in segments.all_sealed(db) if each.number in numbers
+                each
+                for each in segments.all_sealed(db)
+                if each.number in numbers or self._has_changed(each)
             )
+
+    def _has_changed(self, segment: Segment) -> bool:
+        """Return whether a damaged copy of a removed segment may be another one by now."""
+        if segment.number not in self._rotten:
+            return False
+        seen = self._rotten[segment.number]
+        files = ArchivedFiles.of(self.folder, segment)
+        return seen is None or archive_files.changed(files) != seen
 
     def _write(self, segment: Segment) -> None:
         files = ArchivedFiles.of(self.folder, segment)
@@ -390,15 +412,20 @@ class SegmentArchive:
         files, number = ArchivedFiles.of(self.folder, segment), segment.number
         try:
             archive_files.prove(files, segment, self._is_signed)
+            if number in self._unsure:  # What this node has written it writes again.
+                self._unproved.discard(files.name)
             self._proved.add(files.name)
             self._read_ms[number] = self._now_ms
-            self._rotten.discard(number)
+            self._rotten.pop(number, None)
         except (SegmentError, OSError) as error:
             self._look()  # If the whole folder is away, no file is damaged.
             self._unproved.add(files.name)
             self._proved.discard(files.name)
             if self._is_removed(number):  # It cannot be written again.
-                self._rotten.add(number)
+                is_of_file = isinstance(error, SegmentError)
+                self._rotten[number] = (
+                    archive_files.changed(files) if is_of_file else None
+                )
                 self._look()
                 raise SegmentError(
                     f"segment {number} is damaged in the archive, and retention has "

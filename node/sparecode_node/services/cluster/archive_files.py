@@ -147,6 +147,16 @@ def prove(
     _prove_checkpoint(files.checkpoint, segment, is_signed)
 
 
+def changed(files: ArchivedFiles) -> tuple[int, ...] | None:
+    """Return when both files were last changed, in ns since 1970; None: it is not known."""
+    try:
+        return tuple(
+            each.lstat().st_ctime_ns for each in (files.events, files.checkpoint)
+        )
+    except OSError:
+        return None
+
+
 def put_aside(files: ArchivedFiles) -> None:
     """Rename damaged files, so that they are written again. Raises `OSError`."""
     _put_aside(files.checkpoint)

@@ -93,9 +93,7 @@ class Retention:
             return
         proved = numbers_of(common(found.proved, ((seen.removed + 1, seen.last),)))
         # All that is gone at once, and of what is new as much as one command may say.
-        new = sorted(proved - confirmed)[:NOTED_MAX]
-        holding = holding_of((proved & confirmed) | set(new))
-        told = numbers_of(holding.held)
+        told = (proved & confirmed) | set(sorted(proved - confirmed)[:NOTED_MAX])
         now_ms = self._clock.now_ms()
         # Who shares a folder counts only once, so the others must know of another one.
         is_due = bool(told) and (
@@ -106,11 +104,14 @@ class Retention:
         if told == confirmed and not is_due:
             return
         # A confirmation counts for all, and for days. What it lets go is read before.
-        if not confirmed - told and not await self._has_read(archive, now_ms):
+        unread = await self._not_read(archive, now_ms)
+        if unread and not confirmed - told:
             return
+        told -= unread  # If something is withdrawn, this is not said to be there.
         # Another node may have made a new id where this one has read the former.
         if told and found.folder_changes != before.folder_changes:
             return
+        holding = holding_of(told)
         async with self._state.transaction() as transaction:
             hash_after = await archives.hash_after(transaction, holding.through)
         command = NoteArchive(
@@ -124,10 +125,10 @@ class Retention:
         )
         await self._propose(command)
 
-    async def _has_read(self, archive: SegmentArchive, now_ms: int) -> bool:
+    async def _not_read(self, archive: SegmentArchive, now_ms: int) -> frozenset[int]:
         async with self._state.transaction() as transaction:
             soon = await archives.soon_removable(transaction, now_ms)
-        return archive.has_read(soon.numbers, now_ms=now_ms, since_ms=soon.since_ms)
+        return archive.not_read(soon.numbers, now_ms=now_ms, since_ms=soon.since_ms)
 
     def _is_member(self) -> bool:
         members = {each.node_id for each in self._replicator.members()}
