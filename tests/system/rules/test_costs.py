@@ -94,7 +94,7 @@ async def costs(
     Return the cost of a call on each node, and the readings after it.
 
     The call is repeated if anything else happened at the same time: a change of the
-    primary, or the recording of refused calls.
+    primary, or the recording of refused calls, which may still be on its way.
     """
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while True:
@@ -105,16 +105,19 @@ async def costs(
                 (now.term, now.otherwise) == (then.term, then.otherwise)
                 for now, then in zip(after, before, strict=True)
             )
+            cost = [
+                Cost(
+                    hashes=now.hashes - then.hashes,
+                    issuing=now.issuing - then.issuing,
+                    forwards=now.forwards - then.forwards,
+                    commits=now.commits - then.commits,
+                )
+                for now, then in zip(after, before, strict=True)
+            ]
+            # A node's own call that is on its way has no event yet.
+            undisturbed &= all(each.forwards <= each.commits for each in cost)
             if undisturbed and any(each.is_primary for each in after):
-                return [
-                    Cost(
-                        hashes=now.hashes - then.hashes,
-                        issuing=now.issuing - then.issuing,
-                        forwards=now.forwards - then.forwards,
-                        commits=now.commits - then.commits,
-                    )
-                    for now, then in zip(after, before, strict=True)
-                ], after
+                return cost, after
 
 
 async def locked_person(stage: Stage) -> tuple[Person, str]:
