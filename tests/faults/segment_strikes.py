@@ -271,14 +271,36 @@ def _zero_page(file: Path, event: int) -> bool:
         row = db.execute(
             "SELECT hash FROM audit_events WHERE sequence = ?", (event,)
         ).fetchone()
-    at = file.read_bytes().find(row[0]) if row else -1
-    if at < 0:
+    if row is None:
         return False
+    content, at = file.read_bytes(), -1
+    # A page that was split still has what it had before, and the log may be newer.
+    while (at := content.find(row[0], at + 1)) >= 0:
+        begin = at // size * size
+        _overwrite(file, begin, bytes(size))
+        if not _shows(file, event):
+            return True
+        _overwrite(file, begin, content[begin : begin + size])
+    return False
+
+
+def _overwrite(file: Path, begin: int, page: bytes) -> None:
     with file.open("r+b") as opened:
-        opened.seek(at // size * size)
-        opened.write(bytes(size))
+        opened.seek(begin)
+        opened.write(page)
         os.fsync(opened.fileno())
-    return True
+
+
+def _shows(file: Path, event: int) -> bool:
+    """Return whether the file has an event, for a program that opens it now."""
+    try:
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+            found = db.execute(
+                "SELECT hash FROM audit_events WHERE sequence = ?", (event,)
+            )
+            return found.fetchone() is not None
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _numbers(file: Path) -> set[int]:

@@ -278,3 +278,30 @@ def test_a_running_node_that_does_not_repair_its_file_fails(
     assert words in proof.failure
     assert bool(proof.failure) == bool(words)
     assert (file.read_bytes() != before) == (strike == "segment_page_rotten")
+
+
+def test_the_page_that_has_an_event_now_is_overwritten(tmp_path: Path) -> None:
+    """A node that fetches old segments last splits pages, which keep what moved."""
+    file = tmp_path / "state-audit.db"
+    hashes = {number: bytes([number]) * 32 for number in range(1, 201)}
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute(
+            "CREATE TABLE audit_events (sequence INTEGER PRIMARY KEY, hash BLOB, text)"
+        )
+        for number in reversed(range(1, 201)):
+            row = (number, hashes[number], "x" * 100)
+            db.execute("INSERT INTO audit_events VALUES (?, ?, ?)", row)
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    content = file.read_bytes()
+    twice = [number for number in hashes if content.count(hashes[number]) > 1]
+    assert twice
+    for number in twice:
+        file.write_bytes(content)
+        assert segment_strikes._zero_page(file, number)
+        assert not segment_strikes._shows(file, number)
+        changed = [
+            at
+            for at in range(0, len(content), size)
+            if file.read_bytes()[at : at + size] != content[at : at + size]
+        ]
+        assert len(changed) == 1
