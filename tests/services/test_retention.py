@@ -135,6 +135,15 @@ async def age(node: OneNode, archive: SegmentArchive, others: int = 0) -> None:
     await node.login()
 
 
+async def confirmed_and_removed(node: OneNode, state: Path) -> SegmentArchive:
+    """Archive all segments on this node, and let two archives be enough to remove two."""
+    archive = await confirm(node, state)
+    confirm_as(node, N2, 2)
+    await age(node, archive, 2)
+    await archive.step()
+    return archive
+
+
 def confirmed(node: OneNode) -> set[int]:
     return set(archives.numbers_of(node.local_db, "node:n1"))
 
@@ -432,10 +441,7 @@ async def test_a_full_disk_is_named_beside_a_damaged_copy(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(U2) The copy of a removed segment stays damaged until an operator acts."""
-    archive = await confirm(node, tmp_path / "local.db")
-    confirm_as(node, N2, 2)
-    await age(node, archive, 2)
-    await archive.step()
+    archive = await confirmed_and_removed(node, tmp_path / "local.db")
     first, *_ = named(tmp_path / "archive", "*.jsonl")
     first.write_bytes(b"{}\n")
     archive._read_again = 0
@@ -475,11 +481,8 @@ async def test_the_last_copy_of_removed_events_is_read_from_time_to_time(
     node: OneNode, tmp_path: Path
 ) -> None:
     """(U4) The nodes have these events no longer: an operator has to act."""
-    archive = await confirm(node, tmp_path / "local.db")
-    confirm_as(node, N2, 2)
-    await age(node, archive, 2)
+    archive = await confirmed_and_removed(node, tmp_path / "local.db")
     assert archives.removed(node.local_db).through == 2
-    await archive.step()
     (_, second, *_) = named(tmp_path / "archive", "*.jsonl")
     whole = second.read_bytes()
     second.write_bytes(b"{}\n")
@@ -505,10 +508,7 @@ async def test_a_folder_that_was_away_has_no_damaged_copies(
     node: OneNode, tmp_path: Path
 ) -> None:
     """(U4) The copies of removed segments cannot be written again: each would be a cause."""
-    archive = await confirm(node, tmp_path / "local.db")
-    confirm_as(node, N2, 2)
-    await age(node, archive, 2)
-    await archive.step()
+    archive = await confirmed_and_removed(node, tmp_path / "local.db")
     (tmp_path / "archive").rename(tmp_path / "unmounted")
     for _ in range(3):
         await archive._logged("read", archive.read_again)
@@ -523,10 +523,7 @@ async def test_the_cause_of_a_removed_copy_goes_with_its_files(
     node: OneNode, tmp_path: Path
 ) -> None:
     """(U4) What is deleted can no longer be damaged: nothing waits for it."""
-    archive = await confirm(node, tmp_path / "local.db")
-    confirm_as(node, N2, 2)
-    await age(node, archive, 2)
-    await archive.step()
+    archive = await confirmed_and_removed(node, tmp_path / "local.db")
     first, *_ = named(tmp_path / "archive", "*.jsonl")
     first.write_bytes(b"{}\n")
     archive._read_again = 0

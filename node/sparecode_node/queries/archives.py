@@ -89,7 +89,8 @@ async def overview(
     removed = await segments.removed(transaction)
     shortened_ms = await _shortened_ms(transaction)
     since_ms = fresh_since_ms(now_ms)
-    exempt = await _gone(transaction)
+    kept = await segment_holders.overview(transaction)
+    exempt = gone(kept.lost, kept.holdings.values())
     sealed = {
         row["number"]: row
         for row in await transaction.all(
@@ -100,7 +101,6 @@ async def overview(
         )
         if row["number"] not in exempt
     }
-    kept = await segment_holders.overview(transaction)
     held: dict[str, set[int]] = {}
     for row in await transaction.all("SELECT number, archiver FROM archived_segments"):
         held.setdefault(row["archiver"], set()).add(row["number"])

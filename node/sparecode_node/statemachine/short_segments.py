@@ -33,10 +33,11 @@ def short_segments(db: sqlite3.Connection, now_ms: int) -> ShortSegments:
     short: list[tuple[int, int]] = []
     if policy.audit_retention_ms is not None:
         exempt = gone(segments.lost(db), segments.holdings(db).values())
-        since_ms = fresh_since_ms(now_ms)
         short = [
             (number, last_at_ms)
-            for number, last_at_ms in archives.short(db, wanted, since_ms=since_ms)
+            for number, last_at_ms in archives.short(
+                db, wanted, since_ms=fresh_since_ms(now_ms)
+            )
             if number not in exempt
         ]
     return ShortSegments(

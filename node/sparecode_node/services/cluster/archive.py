@@ -282,9 +282,11 @@ class SegmentArchive:
             self._proved.clear()
             self._read_id = folder_id
         confirmed = told.numbers if told and told.folder_id == folder_id else ()
-        archived, proved, lacking, unsure = [], [], [], []
+        archived, proved, lacking, unsure, failing = [], [], [], [], set[int]()
         for each in sealed:
             name = ArchivedFiles.of(self.folder, each).name
+            if name in self._unproved:
+                failing.add(each.number)
             if name in there and name not in self._unproved:
                 archived.append(each.number)
                 if name in self._proved or each.number in confirmed:
@@ -301,12 +303,8 @@ class SegmentArchive:
         ]
         self._kept = ranges_of(kept)
         self._rotten = {n: at for n, at in self._rotten.items() if n in kept}
-        fails = self._rotten.keys() | {
-            each.number
-            for each in sealed
-            if ArchivedFiles.of(self.folder, each).name in self._unproved
-        }
-        self._failures = {n: why for n, why in self._failures.items() if n in fails}
+        failing |= self._rotten.keys()
+        self._failures = {n: why for n, why in self._failures.items() if n in failing}
         self.holding = holding_of(archived)
         self.waiting = len(lacking) + len(self._rotten)
         self.found = Found(
