@@ -259,16 +259,6 @@ def proposed(node: OneNode) -> UpdatePolicy:
     return call.command
 
 
-def changes_proposed(node: OneNode, after: int = 0) -> list[UpdatePolicy]:
-    """Return the changes of the policy in the entries after the first *after*."""
-    return [
-        call.command
-        for entry in node.replicator.entries[after:]
-        for call in decode_entry(entry)
-        if isinstance(call.command, UpdatePolicy)
-    ]
-
-
 async def test_live_codes_are_counted_before_a_change_is_proposed(
     node: OneNode,
 ) -> None:
@@ -341,7 +331,7 @@ async def test_a_stolen_session_lets_no_node_count(node: OneNode) -> None:
     with pytest.raises(Refused) as refused:
         await update(node, code_length=9)
     assert refused.value.rejected.reason is Reason.REAUTHENTICATION_NEEDED
-    assert not changes_proposed(node, before)
+    assert not node.replicator.commands(UpdatePolicy, after=before)
 
 
 async def test_a_count_goes_on_when_the_time_of_its_caller_ends(
@@ -420,7 +410,9 @@ async def test_a_move_that_begins_during_a_count_refuses_it(
     with pytest.raises(Refused) as refused:
         await update(node, code_length=9)
     assert refused.value.rejected.reason is Reason.MOVE_STEP
-    assert not changes_proposed(node), "the node refuses it, and not apply"
+    assert not node.replicator.commands(UpdatePolicy), (
+        "the node refuses it, and not apply"
+    )
     monkeypatch.setattr(counting, "count", count)
     await node.user_moves.cancel(node.admin("MoveService/CancelMove"), move_id=move)
     await update(node, code_length=9)

@@ -11,7 +11,6 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.ids import SessionId
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.domain.policy import MINUTE_MS
-from sparecode_node.replication.codec import decode_entry
 from sparecode_node.replication.errors import NoQuorumError
 from sparecode_node.services.access.session_use import SESSIONS_MAX
 from sparecode_node.services.context import CallContext
@@ -54,8 +53,7 @@ async def let_sessions_end_unused(node: OneNode) -> None:
 
 def touches(node: OneNode) -> int:
     """Return the number of recorded uses of a session in the log."""
-    calls = [call for entry in node.replicator.entries for call in decode_entry(entry)]
-    return sum(isinstance(call.command, TouchSessions) for call in calls)
+    return len(node.replicator.commands(TouchSessions))
 
 
 async def test_one_command_holds_a_bounded_number_of_sessions(node: OneNode) -> None:
@@ -64,12 +62,7 @@ async def test_one_command_holds_a_bounded_number_of_sessions(node: OneNode) -> 
     for number in range(SESSIONS_MAX + 50):
         node.session_use.record(SessionId(f"{number:064d}"), 0)
     await node.session_use.flush(node.replicator)
-    (command,) = (
-        call.command
-        for entry in node.replicator.entries
-        for call in decode_entry(entry)
-        if isinstance(call.command, TouchSessions)
-    )
+    (command,) = node.replicator.commands(TouchSessions)
     assert len(command.session_ids) == SESSIONS_MAX
 
 

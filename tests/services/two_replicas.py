@@ -9,6 +9,7 @@ barrier, like a replica that is behind.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from sparecode_node.domain.ids import NodeId, RequestId
 from sparecode_node.domain.membership import ArchiveReport, AuthorityKey
@@ -27,6 +28,8 @@ from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.cluster import PassBarrier
 from sparecode_node.statemachine.machine import StateMachine
 from sparecode_node.statemachine.results import BarrierPassed, Result
+
+_T = TypeVar("_T")
 
 NODE = NodeId("n1")
 NOW_MS = 1_700_000_000_000
@@ -153,6 +156,15 @@ class TwoReplicas:
         if not self.lags:
             self.catch_up()
         return results
+
+    def commands(self, kind: type[_T], *, after: int = 0) -> list[_T]:
+        """Return the commands of one kind in the entries after the first *after*."""
+        return [
+            call.command
+            for entry in self.entries[after:]
+            for call in decode_entry(entry)
+            if isinstance(call.command, kind)
+        ]
 
     def catch_up(self) -> None:
         for index in range(self._local.applied_index + 1, len(self.entries) + 1):
