@@ -32,6 +32,8 @@ FETCHED_S = 60.0
 EACH_S = 1.0
 DAMAGED = "segment_not_stored"
 FETCHED = "segment_fetched"
+RECOVERED = "segment_recovered"
+"""It came from a file that the node put aside earlier, so no member had to send it."""
 PUT_ASIDE = "segments_put_aside"
 SPOILED = b"This was the header of a database."
 _POLL_S = 0.1
@@ -56,21 +58,22 @@ class SegmentStrikes(Striker):
         node.stop()
         number = self._chance.choice(early) if early else 0
         rotten = _rot(_file(node), number)
-        damaged, fetched = self._seen(node, DAMAGED), self._seen(node, FETCHED)
+        stored_again = [f"{each} segment={number} " for each in (FETCHED, RECOVERED)]
+        damaged, again = self._seen(node, DAMAGED), self._seen(node, *stored_again)
         self._site.start(node)
         if not rotten:
             return Proof(bit=False, words=f"{node.node_id} has no stored segment")
         found_s = self._until(lambda: self._seen(node, DAMAGED) > damaged)
-        fetched_s = self._until(lambda: self._seen(node, FETCHED) > fetched)
+        again_s = self._until(lambda: self._seen(node, *stored_again) > again)
         words = f"an event of segment {number} of {node.node_id} was changed"
         failure = ""
-        if found_s is None or fetched_s is None:
-            what = "found" if found_s is None else "fetched"
+        if found_s is None or again_s is None:
+            what = "found" if found_s is None else "stored again"
             failure = f"segment {number} was not {what} for {FETCHED_S:.0f} s"
         return Proof(
             bit=not failure,
             words=f"{words}; named after {found_s or 0:.1f} s, and "
-            f"fetched {fetched_s or 0:.1f} s later",
+            f"stored again {again_s or 0:.1f} s later",
             failure=failure,
         )
 
@@ -173,11 +176,13 @@ class SegmentStrikes(Striker):
         had = _numbers(_file(node))
         harm(_file(node))
         fetched = self._seen(node, FETCHED)
+        again = self._seen(node, FETCHED, RECOVERED)
         self._site.start(node)
-        # A segment was not in the state any longer, so another member sends it.
+        # A segment was not in the state any longer, so the state cannot give it back.
         took_s = self._until(
             lambda: (
-                self._seen(node, FETCHED) > fetched and had <= _numbers(_file(node))
+                self._seen(node, FETCHED, RECOVERED) > again
+                and had <= _numbers(_file(node))
             ),
             within_s=FETCHED_S + EACH_S * len(had),
         )
@@ -185,16 +190,17 @@ class SegmentStrikes(Striker):
         failure = ""
         if took_s is None:
             left = len(had - _numbers(_file(node)))
-            failure = f"{left} of {len(had)} segments were not fetched in time"
+            failure = f"{left} of {len(had)} segments were not stored again in time"
         return Proof(
-            bit=bool(had) and count > 0,
+            bit=bool(had) and took_s is not None,
             words=f"{words} on {node.node_id}: {len(had)} segments; all there again "
             f"after {took_s or 0:.1f} s, {count} of them from other members",
             failure=failure,
         )
 
-    def _seen(self, node: LocalNode, event: str) -> int:
-        return node.log.read_text(errors="replace").count(f" {event}")
+    def _seen(self, node: LocalNode, *events: str) -> int:
+        log = node.log.read_text(errors="replace")
+        return sum(log.count(f" {event}") for event in events)
 
     def _until(
         self, condition: Callable[[], bool], *, within_s: float | None = None

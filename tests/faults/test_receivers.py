@@ -206,9 +206,9 @@ def file(node: LocalNode) -> Path:
 @pytest.mark.parametrize(
     ("strike", "words"),
     [
-        ("segments_deleted", "4 of 4 segments were not fetched"),
-        ("segments_spoiled", "4 of 4 segments were not fetched"),
-        ("segment_rotten", "was not fetched"),
+        ("segments_deleted", "4 of 4 segments were not stored again"),
+        ("segments_spoiled", "4 of 4 segments were not stored again"),
+        ("segment_rotten", "was not stored again"),
     ],
 )
 def test_a_node_that_does_not_fetch_what_it_lost_fails(
@@ -232,6 +232,38 @@ def test_a_node_that_does_not_fetch_what_it_lost_fails(
         assert changed == 1
     else:
         assert segment_strikes._numbers(file) == set()
+
+
+@pytest.mark.usefixtures("file")
+@pytest.mark.parametrize(
+    ("line", "is_stored"),
+    [
+        ("segment_fetched segment=3 peer=n2", True),
+        ("segment_recovered segment=3 file=state-audit.db.damaged-1", True),
+        ("segment_fetched segment=30 peer=n2", False),
+    ],
+)
+def test_a_rotten_segment_may_come_from_a_member_or_from_a_file_put_aside(
+    node: LocalNode,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    is_stored: bool,
+) -> None:
+    """A node takes it from a file that it put aside earlier, if that has it whole."""
+    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
+    monkeypatch.setattr(segment_strikes, "_only_in_file", lambda _: {3})
+
+    def start(_: SiteOfOne, started: LocalNode) -> None:
+        with started.log.open("a") as log:
+            log.write(
+                f"12:00 INFO segment_not_stored cause=damaged\n12:01 INFO {line}\n"
+            )
+
+    monkeypatch.setattr(SiteOfOne, "start", start)
+    proof = striking(node).segment_rotten()
+    assert file.exists()
+    assert (proof.bit, not proof.failure) == (is_stored, is_stored)
 
 
 class Unreadable:
