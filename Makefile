@@ -523,8 +523,9 @@ bench-smoke: $(INSTALLED) ## Measure the most important loads in less than 3 min
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.smoke
 
 .PHONY: bench-compare
-bench-compare: $(INSTALLED) ## Run those loads of two commits in turn (REV=..., against what is here)
-	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.compare $(REV)
+bench-compare: $(INSTALLED) ## Run those loads of two commits in turn (REV=..., against what is here; ROUNDS=2)
+	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.compare $(REV) \
+		$(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: bench-profile
 bench-profile: $(INSTALLED) ## Show where the processor time of a call goes; a minute (ARGS="--clients 1")

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tests.bench.report import ALL_OF_IT, failed
 from tests.results import ROOT
@@ -52,15 +53,30 @@ def main() -> int:
             ]
     except CompareError as error:
         parser.error(str(error))
+    console.print(table_of(rounds, arguments.rev))
+    return 0
+
+
+def table_of(
+    rounds: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]], rev: str
+) -> Table:
+    """Return the medians of the rounds, as a table for a terminal of 80 columns."""
     table = Table(
-        *("load", "clients", f"a second, {arguments.rev}", "here", "ratio"),
-        *("p50, ratio", "CPU, ratio"),
-        title="Above 1: here is more. Medians of the rounds.",
+        "load",
+        *(
+            Column(name, justify="right", no_wrap=True)
+            for name in ("clients", "there", "here", "ratio", "p50", "CPU")
+        ),
+        title=f"Calls a second at {rev} (there) and here, and ratios of calls, p50 and "
+        f"processor time: above 1, here is more. Medians of {len(rounds)} rounds.",
+        box=box.SIMPLE,
+        padding=0,
+        pad_edge=False,
     )
     for name, clients, *figures in ratios(rounds):
-        table.add_row(name, str(clients), *(f"{each:.3g}" for each in figures))
-    console.print(table)
-    return 0
+        shown = (f"{each:.3g}" if each < 1000 else f"{each:.0f}" for each in figures)
+        table.add_row(name, str(clients), *shown)
+    return table
 
 
 def in_turn(

@@ -92,6 +92,26 @@ def test_a_slow_run_is_compared_and_one_that_failed_is_not(
             compare.results(tmp_path, Console(file=io.StringIO()))
 
 
+def test_the_table_fits_into_a_terminal() -> None:
+    """With the longest name of a load, and numbers as long as they can be."""
+    load = {
+        "name": "authenticate, codes, production hashing",
+        "clients": 64,
+        "per_s": 1234.5,
+        "p50_ms": 1.0,
+        "cpu_ms": {"n1": 1.0},
+    }
+    slower = load | {"p50_ms": 123.4, "cpu_ms": {"n1": 1.036}}
+    written = io.StringIO()
+    Console(file=written, width=80).print(
+        compare.table_of([([load], [slower])] * 2, "ff38dae5")
+    )
+    lines = written.getvalue().splitlines()
+    row = next(line for line in lines if line.strip().startswith("authenticate"))
+    assert row.split()[-6:] == ["64", "1234", "1234", "1", "123", "1.04"]
+    assert "ff38dae5" in lines[0]
+
+
 @pytest.fixture
 def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Return git of a repository that stands for this one, with one commit."""
