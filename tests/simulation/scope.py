@@ -69,7 +69,7 @@ What that could hide:
 * *Machines that have lost something*: wiped, rotten, or put back to an older copy. What such a machine had voted and acknowledged before its return is not expected any more. So it is not judged
   what a leader has counted of it before, until the term of that leader ends, nor a vote that contradicts one from before. A refusal of such a machine is not judged either, whatever its reason.
   All that it says after its return is judged as that of any other member.
-  Nor does the administrator remove a voter while another one may have to be replaced: of three, two would be left, and one of them may not come back.
+  The administrator removes no voter while another one may have to be replaced: of three, two would be left, and one of them may not come back.
 * *A copy beside the original.* An older copy of a machine takes its place; the two never run at once. `tests/replication/test_rollback.py` has both, without a seed.
 * *Records that the disk has not got yet.* Before a machine is put back to an older copy, the small files of the others (`raft.boots`) are
   written to the disk, as kernels do within half a minute. What a machine knows less than that is not drawn there; power cuts alone take it away.
