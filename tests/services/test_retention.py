@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from sparecode_node.statemachine.sealed_events import file_of
 from sparecode_node.statemachine.segment_chain import SegmentError
 from sparecode_node.statemachine.short_segments import short_segments
 from sparecode_node.statemachine.tables import archives, segments
+from sparecode_node.statemachine.tables.segments import Segment
 from sparecode_node.tool.doctor.archive import check_copies
 from sparecode_node.tool.doctor.findings import Verdict
 from sparecode_node.tool.doctor.state import check_state
@@ -102,7 +104,9 @@ async def confirm(node: OneNode, state: Path) -> SegmentArchive:
     return archive
 
 
-def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
+def confirm_as(
+    node: OneNode, other: NodeId, through: int, *, folder: str = ELSEWHERE
+) -> None:
     """Confirm an archive in the name of another member, which has one elsewhere."""
     with_hash = segments.find(node.local_db, through)
     assert with_hash is not None
@@ -111,7 +115,7 @@ def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
         place="/srv/other",
         through=through,
         hash_after=with_hash.hash_after,
-        folder=ELSEWHERE,
+        folder=folder,
         folder_changes=archives.folder_changes(node.local_db),
     )
     call = UnstampedCall.of_node(other, command, RequestId(SystemEntropy().uuid()))
@@ -533,6 +537,183 @@ async def test_the_cause_of_a_removed_copy_goes_with_its_files(
     first.unlink()
     await archive.step()
     assert (archive.waiting, archive.report().problem) == (0, "")
+
+
+async def old_and_confirmed(
+    node: OneNode, archive: SegmentArchive, retention: Retention
+) -> None:
+    """Let two members have all three segments, which are then old enough to go."""
+    confirm_as(node, N2, 3)
+    for _ in range(3):
+        await retention.step()
+        await archive.step()
+    assert confirmed(node) == {1, 2, 3}
+    node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
+    confirm_as(node, N2, 3)
+
+
+def spoil(folder: Path, number: int) -> bytes:
+    """Spoil an archived segment; return what was there."""
+    file = named(folder, "*.jsonl")[number - 1]
+    whole = file.read_bytes()
+    file.write_bytes(b"{}\n")
+    return whole
+
+
+async def test_what_is_found_damaged_while_a_node_confirms_is_not_confirmed(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) The archive reads in a thread, between any two steps of the confirmation."""
+    archive = await confirm(node, tmp_path / "local.db")
+    retention = retention_of(node, archive)
+    await old_and_confirmed(node, archive, retention)
+    spoil(tmp_path / "archive", 1)
+    await retention.step()
+    find = archive_queries.soon_removable
+
+    async def later(*arguments: Any) -> Any:
+        with contextlib.suppress(SegmentError):
+            await archive.step()
+        return await find(*arguments)
+
+    monkeypatch.setattr(archive_queries, "soon_removable", later)
+    node.replicator.leads = True
+    await retention.step()
+    assert named(tmp_path / "archive", "*.damaged-1")
+    assert archives.removed(node.local_db).through == 0
+
+
+async def test_what_was_read_in_another_folder_is_read_again(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) Another disk may be mounted for a while, and be read, without a quorum."""
+    archive = await confirm(node, tmp_path / "local.db")
+    retention = retention_of(node, archive)
+    await old_and_confirmed(node, archive, retention)
+    folder, other, away = (tmp_path / each for each in ("archive", "other", "away"))
+    shutil.copytree(folder, other)
+    (other / "archive-id").write_text("b" * 32 + "\n")
+    folder.rename(away)
+    other.rename(folder)
+
+    async def lost(_: object) -> None:
+        """There is no quorum."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "_propose", lost)
+        for _ in range(3):
+            await archive.step()
+            await retention.step()
+    folder.rename(other)
+    away.rename(folder)
+    spoil(folder, 1)
+    node.replicator.leads = True
+    await archive.step()
+    await retention.step()
+    assert archives.removed(node.local_db).through == 0
+
+
+async def test_removed_segments_are_not_read_because_they_were_due(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) Other archives may have let them go before this node has read its own."""
+    archive = await confirm(node, tmp_path / "local.db")
+    retention = retention_of(node, archive)
+    monkeypatch.setattr(audit, "SEGMENT_EVENTS", 10_000)  # No other is sealed.
+    n3 = NodeId("n3")
+    confirm_as(node, n3, 3, folder="3" * 32)
+    await old_and_confirmed(node, archive, retention)
+    confirm_as(node, n3, 3, folder="3" * 32)
+    confirm_as(node, N2, 3)
+    node.replicator.leads = True
+    await retention.step()
+    assert archives.removed(node.local_db).through == 3
+    await archive.step()
+    monkeypatch.setattr(archive_files, "prove", unreadable)
+    for _ in range(2):
+        await retention.step()
+        await archive.step()
+    assert archive._is_idle
+
+
+def unreadable(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+async def test_a_copy_that_is_mended_while_its_damage_is_noted_is_read_again(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U2) An operator's copy may take longer than the reading."""
+    archive = await confirmed_and_removed(node, tmp_path / "local.db")
+    whole = spoil(tmp_path / "archive", 2)
+    archive._read_again = 1
+    look = archive._look
+
+    def copied() -> Any:
+        named(tmp_path / "archive", "*.jsonl")[1].write_bytes(whole)
+        monkeypatch.setattr(archive, "_look", look)
+        return look()
+
+    monkeypatch.setattr(archive, "_look", copied)
+    assert not await archive._logged("read", archive.read_again)
+    assert archive.waiting == 1
+    await archive.step()
+    assert (archive.waiting, archive.report().problem) == (0, "")
+
+
+async def test_of_copies_that_cannot_be_read_one_is_tried_in_a_step(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U2) Reading a bad disk takes long. Each comes in turn, and may be read again."""
+    archive = await confirmed_and_removed(node, tmp_path / "local.db")
+    tried: list[int] = []
+    prove = archive._prove
+
+    def count(segment: Segment) -> None:
+        tried.append(segment.number)
+        prove(segment)
+
+    monkeypatch.setattr(archive, "_prove", count)
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_files, "prove", unreadable)
+        archive._read_again = 0
+        for _ in range(2):
+            assert not await archive._logged("read", archive.read_again)
+        tried.clear()
+        for _ in range(4):
+            assert not await archive._logged("write", archive.step)
+        assert tried == [1, 2, 1, 2]
+        assert "Input/output error" in archive.report().problem
+        assert archive.waiting == 2
+    for _ in range(2):
+        await archive.step()
+    assert await archive._logged("write", archive.step)
+    assert (archive.waiting, archive.report().problem) == (0, "")
+
+
+async def test_a_copy_that_could_not_be_read_once_and_that_the_node_lacks_counts_again(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U2) The node cannot write it, so only reading it can show that it is whole."""
+    state = tmp_path / "local.db"
+    archive = await confirm(node, state)
+    retention = retention_of(node, archive)
+    await discard(node, state)
+    with contextlib.closing(sqlite3.connect(file_of(state))) as db, db:
+        db.execute("DELETE FROM stored_segments WHERE number = 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_files, "prove", unreadable)
+        archive._read_again = 0
+        assert not await archive._logged("read", archive.read_again)
+        await retention.step()
+        assert confirmed(node) == {2, 3}
+        assert not await archive._logged("write", archive.step)
+        assert "Input/output error" in archive.report().problem
+    for _ in range(2):
+        assert await archive._logged("write", archive.step)
+        await retention.step()
+    assert confirmed(node) == {1, 2, 3}
+    assert archive.report().problem == ""
 
 
 async def test_a_lost_segment_that_is_stored_here_is_archived(

@@ -225,7 +225,7 @@ def test_an_archive_without_an_id_confirms_nothing(world: World) -> None:
     assert archives.copies(world.db, 1, 2, since_ms=now_ms) == {1: 1}
     (copy,) = archives.places(world.db, 1, 2, since_ms=now_ms)
     assert copy.archiver == "node:n2"
-    assert "no longer has 1" in archive(world, "n1", 0, folder="")
+    assert "no longer confirms 1" in archive(world, "n1", 0, folder="")
 
 
 def test_the_policy_may_say_that_one_is_enough(world: World) -> None:
@@ -345,7 +345,7 @@ def test_a_member_withdraws_what_it_can_no_longer_read(world: World) -> None:
     archive(world, "n1", 3)
     assert archived(world, "n1") == {1, 2, 3}
     output = archive(world, "n1", 3, "2+2")
-    assert "no longer has 2: /srv/archive" in output
+    assert "no longer confirms 2: /srv/archive" in output
     assert archived(world, "n1") == {1, 3}
     archive(world, "n1", 0)
     assert not archived(world, "n1")

@@ -116,8 +116,8 @@ class SegmentArchive:
         """The files that were read since the start of this node."""
         self._rotten: dict[int, tuple[int, ...] | None] = {}
         """
-        Removed segments whose copy here is damaged, and when its files were changed; None:
-        it could not be read. It cannot be written again.
+        Removed segments whose copy here is damaged, and what its files then showed
+        (`archive_files.changed`); None: it could not be read. It cannot be written again.
         """
         self._unsure: frozenset[int] = frozenset()
         """Segments that could not be read here, and that this node lacks itself."""
@@ -210,16 +210,10 @@ class SegmentArchive:
     def not_read(
         self, numbers: frozenset[int], *, now_ms: int, since_ms: int
     ) -> frozenset[int]:
-        """
-        Return which of these were not read back since a moment; they are read soon.
-
-        Those that the archive lacks by now are left out.
-        """
+        """Return which of these were not read back since a moment; they are read soon."""
         self._now_ms = now_ms
         self._due = frozenset(
-            number
-            for number in numbers & numbers_of(self.holding.held)
-            if self._read_ms.get(number, 0) < since_ms
+            number for number in numbers if self._read_ms.get(number, 0) < since_ms
         )
         return self._due
 
@@ -280,6 +274,7 @@ class SegmentArchive:
             raise
         if folder_id != self._read_id:
             self._proved.clear()
+            self._read_ms.clear()
             self._read_id = folder_id
         confirmed = told.numbers if told and told.folder_id == folder_id else ()
         archived, proved, lacking, unsure, failing = [], [], [], [], set[int]()
@@ -318,13 +313,18 @@ class SegmentArchive:
         """
         Return what is in the archive by its name alone, or is due; oldest first.
 
-        A copy that this node could not read and cannot write is among it, if it may be a
-        whole one by now.
+        A copy that this node cannot write is among it if it was damaged and has changed.
+        Of those that could not be read, one is: reading a bad disk takes long.
         """
         if self.found.proved is None:
             return ()  # The state may say that this node has read them before.
-        unproved = numbers_of(subtract(self.holding.held, self.found.proved))
-        numbers = unproved | self._due | self._unsure
+        held = self.holding.held
+        unproved = numbers_of(subtract(held, self.found.proved))
+        numbers = unproved | (self._due & numbers_of(held))
+        if unreadable := self._unsure | {
+            number for number, changed in self._rotten.items() if changed is None
+        }:
+            numbers |= {min(sorted(unreadable), key=self._failed.last_of)}
         if not numbers and not self._rotten:
             return ()
         with contextlib.closing(open_log(self._state)) as db:
@@ -336,11 +336,9 @@ class SegmentArchive:
 
     def _has_changed(self, segment: Segment) -> bool:
         """Return whether a damaged copy of a removed segment may be another one by now."""
-        if segment.number not in self._rotten:
-            return False
-        seen = self._rotten[segment.number]
+        seen = self._rotten.get(segment.number)
         files = ArchivedFiles.of(self.folder, segment)
-        return seen is None or archive_files.changed(files) != seen
+        return seen is not None and archive_files.changed(files) != seen
 
     def _write(self, segment: Segment) -> None:
         files = ArchivedFiles.of(self.folder, segment)
@@ -408,6 +406,8 @@ class SegmentArchive:
 
     def _prove(self, segment: Segment) -> None:
         files, number = ArchivedFiles.of(self.folder, segment), segment.number
+        # Before it is read: another copy may come meanwhile.
+        changed = archive_files.changed(files)
         try:
             archive_files.prove(files, segment, self._is_signed)
             if number in self._unsure:  # What this node has written it writes again.
@@ -421,9 +421,7 @@ class SegmentArchive:
             self._proved.discard(files.name)
             if self._is_removed(number):  # It cannot be written again.
                 is_of_file = isinstance(error, SegmentError)
-                self._rotten[number] = (
-                    archive_files.changed(files) if is_of_file else None
-                )
+                self._rotten[number] = changed if is_of_file else None
                 self._look()
                 raise SegmentError(
                     f"segment {number} is damaged in the archive, and retention has "

@@ -148,11 +148,14 @@ def prove(
 
 
 def changed(files: ArchivedFiles) -> tuple[int, ...] | None:
-    """Return when both files were last changed, in ns since 1970; None: it is not known."""
+    """
+    Return numbers that differ once a file was changed; None: they cannot be read.
+
+    Two changes within a tick of the kernel have the same time: so the sizes count, too.
+    """
     try:
-        return tuple(
-            each.lstat().st_ctime_ns for each in (files.events, files.checkpoint)
-        )
+        seen = [each.lstat() for each in (files.events, files.checkpoint)]
+        return tuple(n for each in seen for n in (each.st_ctime_ns, each.st_size))
     except OSError:
         return None
 

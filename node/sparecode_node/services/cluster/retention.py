@@ -10,6 +10,7 @@ keeps; apply judges it again. Nodes delete the events afterwards (`segments`).
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Set as AbstractSet
 
 from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Rejected
@@ -104,7 +105,7 @@ class Retention:
         if told == confirmed and not is_due:
             return
         # A confirmation counts for all, and for days. What it lets go is read before.
-        unread = await self._not_read(archive, now_ms)
+        unread = await self._not_read(archive, told, now_ms)
         if unread and not confirmed - told:
             return
         told -= unread  # If something is withdrawn, this is not said to be there.
@@ -125,10 +126,15 @@ class Retention:
         )
         await self._propose(command)
 
-    async def _not_read(self, archive: SegmentArchive, now_ms: int) -> frozenset[int]:
+    async def _not_read(
+        self, archive: SegmentArchive, told: AbstractSet[int], now_ms: int
+    ) -> frozenset[int]:
         async with self._state.transaction() as transaction:
             soon = await archives.soon_removable(transaction, now_ms)
-        return archive.not_read(soon.numbers, now_ms=now_ms, since_ms=soon.since_ms)
+        # Of what is told, not of what the archive has by now: that may be less.
+        return archive.not_read(
+            soon.numbers & told, now_ms=now_ms, since_ms=soon.since_ms
+        )
 
     def _is_member(self) -> bool:
         members = {each.node_id for each in self._replicator.members()}

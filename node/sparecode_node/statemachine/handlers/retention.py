@@ -86,7 +86,7 @@ def note_archive(applying: Applying, command: NoteArchive) -> Rejected | None:
     )
     words = [
         f"{verb} {in_words(ranges_of(numbers))}"
-        for verb, numbers in (("has segments", new), ("no longer has", withdrawn))
+        for verb, numbers in (("has segments", new), ("no longer confirms", withdrawn))
         if numbers
     ] or [f"still has segments {in_words(ranges_of(now))}"]
     applying.detail = f"{'; '.join(words)}: {command.place}"
