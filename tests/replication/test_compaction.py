@@ -4,8 +4,10 @@
 import dataclasses
 import itertools
 import random
+import tracemalloc
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,7 @@ from sparecode_node.replication.log import format as form
 from sparecode_node.replication.log.file import NAME
 from sparecode_node.replication.log.format import Entry, Identity
 from sparecode_node.replication.log.journal import NO_OP, Journal, open_journal
+from sparecode_node.replication.log.storage import DirectoryStorage
 from sparecode_node.replication.members import Configuration, Member
 from sparecode_node.replication.raft import frames
 from sparecode_node.replication.replica.compaction import Compaction
@@ -241,11 +244,34 @@ def test_nothing_committed_is_lost_behind_a_snapshot(disk: Disk) -> None:
 def test_a_large_journal_is_written_in_batches_that_can_be_read(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(form, "BATCH_BYTES_MAX", 64)
+    monkeypatch.setattr(form, "JOINED_BYTES", 32)
     journal = filled(disk)
     compact(journal, 3)
     assert journal._file._sequence > 3
     assert reopen(disk)[:] == journal[:]
+
+
+def test_a_large_journal_is_written_in_little_memory(tmp_path: Path) -> None:
+    """A batch is copied before it is written, so one batch must not be the whole log."""
+    storage = DirectoryStorage(tmp_path)
+    journal = open_journal(storage, ME, MEMBERS, must_exist=False, salt=b"s" * 16)
+    size = 8 * form.JOINED_BYTES
+    for index in range(2, 66):
+        journal.add(bytes(size // 64), index, 1)
+    journal.sync()
+    journal.committed = journal.last_index
+    shortening = journal.shorten(2)
+    tracemalloc.start()
+    try:
+        shortening.write()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size * 3 / 4
+    assert journal.take(shortening)
+    assert journal.bytes > size / 2
+    journal.close()
+    storage.close()
 
 
 # --- The journal, while a shorter one is written beside it
@@ -276,6 +302,7 @@ def test_much_that_came_meanwhile_can_be_read(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(form, "BATCH_BYTES_MAX", 128)
+    monkeypatch.setattr(form, "JOINED_BYTES", 64)
     journal = filled(disk)
     shortening = journal.shorten(8)
     shortening.write()

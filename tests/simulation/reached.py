@@ -109,7 +109,7 @@ CHECKED = "Rot does not pass the checksum, so only a wrong program could write t
 LARGE_CALLS = (
     "No call here is too large for an entry (`tests/replication/test_proposals.py`)."
 )
-LARGE_WRITES = "No journal here has 32 MiB to write at once (`tests/replication/test_compaction.py`)."
+LARGE_WRITES = "No journal here has 1 MiB to write at once (`tests/replication/test_compaction.py`)."
 OPEN = "A node writes, and replaces, only a journal that it has opened. No test does anything else."
 UNFAILING = "Stamping never fails here (`tests/replication/test_proposals.py`)."
 UNMATCHED = "No machine here lacks a key that judging a call needs"

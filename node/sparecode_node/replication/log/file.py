@@ -135,7 +135,7 @@ class JournalFile:
                 f"{self.where}: the journal cannot be created: {error}"
             ) from error
 
-    def replace(self, records: list[bytes]) -> None:
+    def replace(self, records: Iterable[bytes]) -> None:
         """Replace this file by one with these records, in one step. Raises `Fatal`."""
         self.check_usable()
         successor = Successor(self.next_salt())

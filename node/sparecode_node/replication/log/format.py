@@ -33,6 +33,12 @@ BATCH_MAGIC = b"SPCB"
 SALT_BYTES = 16
 BATCH_BYTES_MAX = 64 * 1024 * 1024
 """Larger batches are never written, so a longer invalid rest is not a torn tail."""
+JOINED_BYTES = 1024 * 1024
+"""
+The size of batches in a file that takes another one's place.
+
+A batch is copied three times before it is written, and a log has many megabytes.
+"""
 
 MARK_MAGIC = b"SPCM"
 _MARK = struct.Struct(f"<4s{SALT_BYTES}sQI")
@@ -174,11 +180,11 @@ def read_mark(data: bytes, salt: bytes) -> int:
 
 
 def joined(records: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the records in batches well below the limit."""
+    """Yield the records in batches, each up to one record longer than `JOINED_BYTES`."""
     data = bytearray()
     for one in records:
         data += one
-        if len(data) > BATCH_BYTES_MAX // 2:
+        if len(data) > JOINED_BYTES:
             yield bytes(data)
             data.clear()
     if data:

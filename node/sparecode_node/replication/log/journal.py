@@ -60,7 +60,7 @@ class Shortening:
 
     def write(self) -> None:
         """Write it; return when it is on disk. In any thread. Raises `Fatal`."""
-        records = (form.add_record(entry) for entry in self.kept[1:])
+        records = map(form.add_record, self.kept[1:])
         self.file.write_beside(self.successor, itertools.chain([self.head], records))
 
 
@@ -241,7 +241,8 @@ class Journal(EngineJournal):
             kept = self._entries[index - self.first_index + 1 :]
         head = self._head(configuration)
         base = form.base_record(index, term) + form.term_record(self._term, self._vote)
-        self._file.replace([head, base, *(form.add_record(entry) for entry in kept)])
+        records = map(form.add_record, kept)
+        self._file.replace(itertools.chain([head, base], records))
         self._began_at(index, term, configuration, kept)
 
     def _began_at(
