@@ -368,6 +368,23 @@ async def test_an_unknown_outcome_is_told(
     assert_refused(await door.authenticate(WRONG), 503, "OUTCOME_UNKNOWN")
 
 
+async def test_a_call_that_a_stop_does_not_wait_for_has_an_unknown_outcome(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(Q) Without a quorum a call may wait for longer than the node takes to stop."""
+    waits = asyncio.Event()
+
+    async def propose(*_: object, **__: object) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(door.node.replicator, "propose", propose)
+    call = asyncio.create_task(door.authenticate(WRONG))
+    await waits.wait()
+    await door.server.stop()
+    assert_refused(await call, 503, "OUTCOME_UNKNOWN")
+
+
 @pytest.fixture(params=[CallLimits(calls=0), CallLimits(calls=9, of_agent=0)])
 def no_calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "CALLS", request.param)

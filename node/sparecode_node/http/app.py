@@ -36,6 +36,7 @@ from sparecode_node.http.v1 import (
     Reply,
     Steps,
 )
+from sparecode_node.replication.errors import OutcomeUnknownError
 from sparecode_node.services.access.refusals import NOBODY, Refusals
 from sparecode_node.services.access.security_log import CALL_REFUSED, SecurityLog
 from sparecode_node.services.ambient import Clock
@@ -228,6 +229,11 @@ class Calls:
         except ClientDisconnect:
             ended.code = Code.CANCELLED.name
             return Response(status_code=400)
+        except asyncio.CancelledError:
+            # The node stops and waits no longer. Otherwise the server would answer by a
+            # 500 without a reason, as if nothing could have been decided.
+            stopped = OutcomeUnknownError("the node stops")
+            return self._failed(stopped, request, fields, actor, ended, failed)
         except Exception as error:  # noqa: BLE001 - Handled there.
             return self._failed(error, request, fields, actor, ended, failed)
         ended.code, ended.decision = Code.OK.name, answer.decision
