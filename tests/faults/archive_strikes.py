@@ -250,14 +250,18 @@ class ArchiveStrikes(Striker):
         }
 
     def _common(self, admin: Admin) -> list[int]:
-        """Return the first segments, without a gap, that all nodes have confirmed."""
+        """
+        Return the first segments that nodes have, if all archives have them, without a gap.
+
+        Retention removes nothing before them. A node that has joined confirms later ones
+        first.
+        """
         confirmed = self._confirmed(admin)
         each = [confirmed.get(node.node_id, set()) for node in self._site.nodes]
         numbers = sorted(set.intersection(*each))
+        first = self._removed() + 1
         return [
-            number
-            for place, number in enumerate(numbers)
-            if number == numbers[0] + place
+            number for place, number in enumerate(numbers) if number == first + place
         ]
 
     def _removed(self) -> int:

@@ -336,3 +336,15 @@ def test_the_page_that_has_an_event_now_is_overwritten(tmp_path: Path) -> None:
             if file.read_bytes()[at : at + size] != content[at : at + size]
         ]
         assert len(changed) == 1
+
+
+def test_a_copy_is_confirmed_of_what_retention_removes_next(
+    node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that has just joined confirms later segments first."""
+    strikes, confirmed = striking(node), {30, 31, 33}
+    monkeypatch.setattr(strikes, "_removed", lambda: 28)
+    monkeypatch.setattr(strikes, "_confirmed", lambda _: {node.node_id: confirmed})
+    assert strikes._common(None) == []
+    confirmed.add(29)
+    assert strikes._common(None) == [29, 30, 31]
