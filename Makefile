@@ -540,7 +540,7 @@ bench-years: $(INSTALLED) ## Compare years of audit events with a day of them; a
 		--users $(USERS) --events $(EVENTS) --page $(ARGS)
 
 .PHONY: bench-million
-bench-million: $(INSTALLED) ## Measure a million users and ten million codes; an hour, 25 GB (MILLION=1000000 ARGS="--folder DIR")
+bench-million: $(INSTALLED) ## Measure a million users and ten million codes; an hour, 25 GB (MILLION=1000000 ARGS="--profile production --folder DIR")
 	@PYTHONPATH=deploy GRPC_VERBOSITY=ERROR $(PYTHON) -m tests.bench.million \
 		--users $(MILLION) --page $(ARGS)
 

@@ -33,9 +33,10 @@ def folder_of(kept: Path | None, prefix: str) -> Iterator[Path]:
         yield kept.resolve()
 
 
-def kept(folder: Path | None) -> str:
-    """Return what a recorded command says of a folder: its estates may be older."""
-    return "" if folder is None else ' ARGS="--folder DIR"'
+def kept(folder: Path | None, *options: str) -> str:
+    """Return the options of a recorded command. Estates in a folder may be older."""
+    words = (*options, *(() if folder is None else ("--folder DIR",)))
+    return f' ARGS="{" ".join(words)}"' if words else ""
 
 
 class EstateSite(Site):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What would make a million users fail is seen: holds, silences, overlapping snapshots."""
 
+import contextlib
 import io
 import threading
 import time
@@ -15,9 +16,17 @@ from rich.console import Console
 
 from sparecode.v1 import authentication_pb2
 from sparecode_node.replication.settings import RaftSettings
-from tests.bench import administration, mixed, page, policy_changes, snapshot_turns
+from tests.bench import (
+    administration,
+    million,
+    mixed,
+    page,
+    policy_changes,
+    snapshot_turns,
+)
 from tests.bench.estate import Estate, OtherEstateError, Run
 from tests.bench.harness import Bench
+from tests.bench.joining import kept
 from tests.bench.load import Clients, Load, Measurement
 from tests.bench.mixed import Streams, longest_gap_s
 from tests.bench.population import CODES_EACH, Population
@@ -342,3 +351,33 @@ def test_a_kept_estate_goes_on_with_the_codes_that_are_left(tmp_path: Path) -> N
 def _passcode(request: str) -> tuple[str, str]:
     each = authentication_pb2.AuthenticateRequest.FromString(bytes.fromhex(request))
     return each.username, each.passcode
+
+
+def test_a_recorded_command_names_its_options() -> None:
+    assert kept(None) == ""
+    assert kept(Path("/srv/estates")) == ' ARGS="--folder DIR"'
+    both = kept(Path("/srv/estates"), "--profile production")
+    assert both == ' ARGS="--profile production --folder DIR"'
+
+
+def test_the_default_hashing_has_loads_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing usable codes takes long, and few of them are used."""
+    seen: list[tuple[Path, Population]] = []
+    monkeypatch.setattr(
+        million,
+        "Estate",
+        lambda folder, population, **_: (
+            seen.append((folder, population)) or contextlib.nullcontext()
+        ),
+    )
+    done: list[str] = []
+    for part in ("memory", "mixed_load"):
+        monkeypatch.setattr(million, part, lambda *_, part=part: done.append(part))
+    million.memory_while_hashing(bench(tmp_path), tmp_path, 1_000_000, 10)
+    ((folder, population),) = seen
+    assert (folder.name, population.profile) == ("hashing", "production")
+    assert population.usable is not None
+    assert 0 < population.usable * CODES_EACH < 10_000
+    assert done == ["memory", "mixed_load"]
