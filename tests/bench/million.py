@@ -26,6 +26,7 @@ from tests.bench.memory_peaks import MemoryPeaks
 from tests.bench.page import write_report
 from tests.bench.population import CODES_EACH, Population
 from tests.bench.report import Report
+from tests.bench.smoke import ATTEMPTS_PER_S
 from tests.results import ROOT
 
 SMALL = 1000
@@ -36,8 +37,6 @@ Loads of all parts, at most, so that the usable users' codes last: 450,000 codes
 
 The mixed load uses up to 240,000 of them, and the other parts up to 100,000.
 """
-HASHED_CALLS_PER_S = 100
-"""As many as two cores hash with the production profile, and a third more."""
 MINUTES = 10.0
 START_S_MAX = 5
 P50_RATIO_MAX = 1.2
@@ -100,7 +99,7 @@ def memory_while_hashing(
     """Measure what needs memory, with the default hashing."""
     with bench.part("Build"):
         large = large_estate(
-            bench, folder / "hashing", users, "production", HASHED_CALLS_PER_S
+            bench, folder / "hashing", users, "production", ATTEMPTS_PER_S
         )
     with bench.part("All"), large:
         with bench.part("Memory"):

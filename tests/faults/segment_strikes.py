@@ -34,6 +34,7 @@ DAMAGED = "segment_not_stored"
 FETCHED = "segment_fetched"
 RECOVERED = "segment_recovered"
 """It came from a file that the node put aside earlier, so no member had to send it."""
+STORED_AGAIN = (FETCHED, RECOVERED)
 PUT_ASIDE = "segments_put_aside"
 SPOILED = b"This was the header of a database."
 _POLL_S = 0.1
@@ -58,7 +59,7 @@ class SegmentStrikes(Striker):
         node.stop()
         number = self._chance.choice(early) if early else 0
         rotten = _rot(_file(node), number)
-        stored_again = [f"{each} segment={number} " for each in (FETCHED, RECOVERED)]
+        stored_again = [f"{each} segment={number} " for each in STORED_AGAIN]
         damaged, again = self._seen(node, DAMAGED), self._seen(node, *stored_again)
         self._site.start(node)
         if not rotten:
@@ -176,13 +177,12 @@ class SegmentStrikes(Striker):
         had = _numbers(_file(node))
         harm(_file(node))
         fetched = self._seen(node, FETCHED)
-        again = self._seen(node, FETCHED, RECOVERED)
+        again = self._seen(node, *STORED_AGAIN)
         self._site.start(node)
         # A segment was not in the state any longer, so the state cannot give it back.
         took_s = self._until(
             lambda: (
-                self._seen(node, FETCHED, RECOVERED) > again
-                and had <= _numbers(_file(node))
+                self._seen(node, *STORED_AGAIN) > again and had <= _numbers(_file(node))
             ),
             within_s=FETCHED_S + EACH_S * len(had),
         )

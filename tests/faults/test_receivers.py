@@ -183,8 +183,11 @@ class SiteOfOne:
 
 
 @pytest.fixture
-def file(node: LocalNode) -> Path:
-    """Return a file with four segments of two events."""
+def file(node: LocalNode, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file with four segments of two events, for which no strike waits."""
+    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "EACH_S", 0.0)
+    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
     file = sealed_events.file_of(node.directory / "data" / "state.db")
     node.log.touch()
     with contextlib.closing(sealed_events._open(file)) as db:
@@ -214,13 +217,9 @@ def file(node: LocalNode) -> Path:
 def test_a_node_that_does_not_fetch_what_it_lost_fails(
     node: LocalNode,
     file: Path,
-    monkeypatch: pytest.MonkeyPatch,
     strike: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
-    monkeypatch.setattr(segment_strikes, "EACH_S", 0.0)
-    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
     proof = getattr(striking(node), strike)()
     assert words in proof.failure
     assert not proof.bit
@@ -250,8 +249,6 @@ def test_a_rotten_segment_may_come_from_a_member_or_from_a_file_put_aside(
     is_stored: bool,
 ) -> None:
     """A node takes it from a file that it put aside earlier, if that has it whole."""
-    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
-    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
     monkeypatch.setattr(segment_strikes, "_only_in_file", lambda _: {3})
 
     def start(_: SiteOfOne, started: LocalNode) -> None:
@@ -296,9 +293,6 @@ def test_a_running_node_that_does_not_repair_its_file_fails(
     failed: int,
     words: str,
 ) -> None:
-    monkeypatch.setattr(segment_strikes, "FETCHED_S", 0.0)
-    monkeypatch.setattr(segment_strikes, "EACH_S", 0.0)
-    monkeypatch.setattr(segment_strikes, "SEGMENT_EVENTS", 2)
     monkeypatch.setattr(Strikes, "_reads", lambda *_: False)
     monkeypatch.setattr(
         SiteOfOne, "faults", lambda *_: Unreadable(failed), raising=False

@@ -53,8 +53,6 @@ pytestmark = pytest.mark.asyncio
 EVENTS = 8
 RETENTION_DAYS = 90
 N2 = NodeId("n2")
-ELSEWHERE = "2" * 32
-"""The id of another folder."""
 
 
 @pytest.fixture(autouse=True)
@@ -104,10 +102,8 @@ async def confirm(node: OneNode, state: Path) -> SegmentArchive:
     return archive
 
 
-def confirm_as(
-    node: OneNode, other: NodeId, through: int, *, folder: str = ELSEWHERE
-) -> None:
-    """Confirm an archive in the name of another member, which has one elsewhere."""
+def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
+    """Confirm an archive in the name of another member, in a folder of its own."""
     with_hash = segments.find(node.local_db, through)
     assert with_hash is not None
     command = NoteArchive(
@@ -115,7 +111,7 @@ def confirm_as(
         place="/srv/other",
         through=through,
         hash_after=with_hash.hash_after,
-        folder=folder,
+        folder=other.removeprefix("n") * 32,
         folder_changes=archives.folder_changes(node.local_db),
     )
     call = UnstampedCall.of_node(other, command, RequestId(SystemEntropy().uuid()))
@@ -146,6 +142,30 @@ async def confirmed_and_removed(node: OneNode, state: Path) -> SegmentArchive:
     await age(node, archive, 2)
     await archive.step()
     return archive
+
+
+async def old_and_confirmed(
+    node: OneNode, state: Path
+) -> tuple[SegmentArchive, Retention]:
+    """Let two members have all three segments, which are then old enough to go."""
+    archive = await confirm(node, state)
+    retention = retention_of(node, archive)
+    confirm_as(node, N2, 3)
+    for _ in range(3):
+        await retention.step()
+        await archive.step()
+    assert confirmed(node) == {1, 2, 3}
+    node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
+    confirm_as(node, N2, 3)
+    return archive, retention
+
+
+def spoil(folder: Path, number: int) -> bytes:
+    """Spoil an archived segment; return what was there."""
+    file = named(folder, "*.jsonl")[number - 1]
+    whole = file.read_bytes()
+    file.write_bytes(b"{}\n")
+    return whole
 
 
 def confirmed(node: OneNode) -> set[int]:
@@ -198,8 +218,7 @@ async def test_a_file_of_the_right_name_alone_is_not_confirmed(
     state = tmp_path / "local.db"
     archive = archive_of(node, state, tmp_path / "archive")
     await archive.step()
-    (first, *_) = named(tmp_path / "archive", "*.jsonl")
-    first.write_bytes(b"{}\n")
+    spoil(tmp_path / "archive", 1)
     # After a restart, which has read nothing yet.
     archive = archive_of(node, state, tmp_path / "archive")
     retention = retention_of(node, archive)
@@ -392,8 +411,7 @@ async def test_a_copy_is_read_again_before_it_lets_events_go(
     archive = await confirm(node, tmp_path / "local.db")
     retention = retention_of(node, archive)
     node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
-    (first, *_) = named(tmp_path / "archive", "*.jsonl")
-    first.write_bytes(b"{}\n")
+    spoil(tmp_path / "archive", 1)
     before_ms = archives.said_ms(node.local_db, "node:n1")
     await retention.step()
     assert archives.said_ms(node.local_db, "node:n1") == before_ms
@@ -414,17 +432,9 @@ async def test_what_is_withdrawn_lets_nothing_go_that_was_not_read(
     node: OneNode, tmp_path: Path
 ) -> None:
     """(U4) The withdrawal of one segment is no news of the others."""
-    archive = await confirm(node, tmp_path / "local.db")
-    retention = retention_of(node, archive)
-    confirm_as(node, N2, 3)
-    for _ in range(2):
-        await retention.step()
-        await archive.step()
-    node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
-    confirm_as(node, N2, 3)
-    first, _, third = named(tmp_path / "archive", "*.jsonl")[:3]
-    first.write_bytes(b"{}\n")
-    third.write_bytes(b"{}\n")
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
+    for number in (1, 3):
+        spoil(tmp_path / "archive", number)
     archive._read_again = 2
     with pytest.raises(SegmentError, match="segment 3 is damaged"):
         await archive.read_again()
@@ -446,8 +456,7 @@ async def test_a_full_disk_is_named_beside_a_damaged_copy(
 ) -> None:
     """(U2) The copy of a removed segment stays damaged until an operator acts."""
     archive = await confirmed_and_removed(node, tmp_path / "local.db")
-    first, *_ = named(tmp_path / "archive", "*.jsonl")
-    first.write_bytes(b"{}\n")
+    spoil(tmp_path / "archive", 1)
     archive._read_again = 0
     assert not await archive._logged("read", archive.read_again)
 
@@ -457,7 +466,7 @@ async def test_a_full_disk_is_named_beside_a_damaged_copy(
     monkeypatch.setattr(archive_files, "write", full)
     await add_users(node, *(f"more{number}" for number in range(EVENTS)))
     for _ in range(2):
-        first.write_bytes(b"{}\n")  # Another copy, as bad as the first one.
+        spoil(tmp_path / "archive", 1)  # Another copy, as bad as the first one.
         assert not await archive._logged("write", archive.step)
         assert "No space left on device" in archive.report().problem
 
@@ -539,34 +548,11 @@ async def test_the_cause_of_a_removed_copy_goes_with_its_files(
     assert (archive.waiting, archive.report().problem) == (0, "")
 
 
-async def old_and_confirmed(
-    node: OneNode, archive: SegmentArchive, retention: Retention
-) -> None:
-    """Let two members have all three segments, which are then old enough to go."""
-    confirm_as(node, N2, 3)
-    for _ in range(3):
-        await retention.step()
-        await archive.step()
-    assert confirmed(node) == {1, 2, 3}
-    node.clock.pass_s((RETENTION_DAYS + 1) * DAY_MS / 1000)
-    confirm_as(node, N2, 3)
-
-
-def spoil(folder: Path, number: int) -> bytes:
-    """Spoil an archived segment; return what was there."""
-    file = named(folder, "*.jsonl")[number - 1]
-    whole = file.read_bytes()
-    file.write_bytes(b"{}\n")
-    return whole
-
-
 async def test_what_is_found_damaged_while_a_node_confirms_is_not_confirmed(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(U4) The archive reads in a thread, between any two steps of the confirmation."""
-    archive = await confirm(node, tmp_path / "local.db")
-    retention = retention_of(node, archive)
-    await old_and_confirmed(node, archive, retention)
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
     spoil(tmp_path / "archive", 1)
     await retention.step()
     find = archive_queries.soon_removable
@@ -587,9 +573,7 @@ async def test_what_was_read_in_another_folder_is_read_again(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(U4) Another disk may be mounted for a while, and be read, without a quorum."""
-    archive = await confirm(node, tmp_path / "local.db")
-    retention = retention_of(node, archive)
-    await old_and_confirmed(node, archive, retention)
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
     folder, other, away = (tmp_path / each for each in ("archive", "other", "away"))
     shutil.copytree(folder, other)
     (other / "archive-id").write_text("b" * 32 + "\n")
@@ -617,13 +601,11 @@ async def test_removed_segments_are_not_read_because_they_were_due(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(U4) Other archives may have let them go before this node has read its own."""
-    archive = await confirm(node, tmp_path / "local.db")
-    retention = retention_of(node, archive)
     monkeypatch.setattr(audit, "SEGMENT_EVENTS", 10_000)  # No other is sealed.
     n3 = NodeId("n3")
-    confirm_as(node, n3, 3, folder="3" * 32)
-    await old_and_confirmed(node, archive, retention)
-    confirm_as(node, n3, 3, folder="3" * 32)
+    confirm_as(node, n3, 3)
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
+    confirm_as(node, n3, 3)
     confirm_as(node, N2, 3)
     node.replicator.leads = True
     await retention.step()

@@ -337,8 +337,9 @@ class SegmentArchive:
     def _has_changed(self, segment: Segment) -> bool:
         """Return whether a damaged copy of a removed segment may be another one by now."""
         seen = self._rotten.get(segment.number)
-        files = ArchivedFiles.of(self.folder, segment)
-        return seen is not None and archive_files.changed(files) != seen
+        if seen is None:
+            return False
+        return archive_files.changed(ArchivedFiles.of(self.folder, segment)) != seen
 
     def _write(self, segment: Segment) -> None:
         files = ArchivedFiles.of(self.folder, segment)
