@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lockout (L): failures at one node make every node wait."""
 
+import asyncio
+import time
 from dataclasses import replace
 
 import pytest
 
 from sparecode_client import AdministratorRole, NotSignedIn
-from tests.system.estate import PIN
+from tests.system.estate import PATIENCE, PIN
 from tests.system.rules.stage import OWN, Person, Stage
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
@@ -33,24 +35,36 @@ async def test_every_node_waits_after_failures_at_any(stage: Stage) -> None:
     In the wait the right passcode is refused at the other two, not evaluated, not
     spent and not counted; after it, a wrong one is counted.
     """
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not await waits_at_every_node(stage):
+            pass  # The machine was busy, and a wait had really ended.
+
+
+async def waits_at_every_node(stage: Stage) -> bool:
+    """Judge all waits of a new person; return False if one ended before three calls had."""
     person = await stage.person()
     codes = await stage.issued(person, count=10)
     waits = (1, 1, 5, 5, 15 * MINUTE_S, 30 * MINUTE_S)
     for number, wait_s in enumerate(waits):
         node = number % 3
+        began_s = time.monotonic()
         assert not await stage.accepts(node, person, PIN + WRONG)
         counted = await stage.failures((node + 1) % 3, person)
         assert counted == (0, number + 1)
         if wait_s > 1:  # A second is over before two nodes have been asked.
             await stage.later(wait_s - 2)
             for other in range(3):
-                assert not await stage.accepts(other, person, PIN + codes[0])
+                is_accepted = await stage.accepts(other, person, PIN + codes[0])
+                if is_accepted and time.monotonic() - began_s >= 2:
+                    return False
+                assert not is_accepted
             assert await stage.failures(node, person) == counted
             assert await stage.live(node, person) == 10
             assert (await stage.why(node, person))[-3:] == ["locked"] * 3
         await stage.later(3)
     assert await stage.accepts(0, person, PIN + codes[0])
     assert await stage.failures(2, person) == (0, 0)
+    return True
 
 
 async def test_a_factor_that_is_off_is_off_on_every_node(stage: Stage) -> None:
