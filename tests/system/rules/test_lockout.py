@@ -36,12 +36,12 @@ async def test_every_node_waits_after_failures_at_any(stage: Stage) -> None:
     spent and not counted; after it, a wrong one is counted.
     """
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not await waits_at_every_node(stage):
+        while not await assert_every_node_waits(stage):
             pass  # The machine was busy, and a wait had really ended.
 
 
-async def waits_at_every_node(stage: Stage) -> bool:
-    """Judge all waits of a new person; return False if one ended before three calls had."""
+async def assert_every_node_waits(stage: Stage) -> bool:
+    """Judge all waits of a new person; return False if one ended before its calls did."""
     person = await stage.person()
     codes = await stage.issued(person, count=10)
     waits = (1, 1, 5, 5, 15 * MINUTE_S, 30 * MINUTE_S)
