@@ -40,7 +40,7 @@ def test_sample_is_a_valid_configuration():
     assert config.metrics is not None
     assert str(config.metrics.listen) == "127.0.0.1:7303"
     assert config.members["n3"] == Address("n3.example.net", 7301)
-    assert config.kdf_profile is KdfProfile.PRODUCTION
+    assert config.kdf.profile is KdfProfile.PRODUCTION
     assert (config.log.level, config.log.format) == (LogLevel.INFO, LogFormat.TEXT)
 
 
@@ -381,7 +381,19 @@ def test_missing_file_is_named(tmp_path):
 def test_testing_profile_needs_the_variable(path):
     edit(path, '# profile = "production"', 'profile = "testing"')
     config = load_config(path, {"SPARECODE_TESTING": "1"})
-    assert config.kdf_profile is KdfProfile.TESTING
+    assert config.kdf.profile is KdfProfile.TESTING
+
+
+def test_a_number_of_hashing_threads_may_be_named(path):
+    """(I12)."""
+    assert load_config(path, {}).kdf.threads is None
+    edit(path, "#threads = 2", "threads = 2")
+    assert load_config(path, {}).kdf.threads == 2
+    edit(path, "threads = 2", "threads = 0")
+    with pytest.raises(
+        ConfigError, match=r"\[kdf\] threads: 0 is not in the range 1 to 1024"
+    ):
+        load_config(path, {})
 
 
 def test_systemd_credential_replaces_the_file_of_its_name(path, tmp_path):

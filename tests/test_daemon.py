@@ -26,6 +26,7 @@ from typer.testing import CliRunner, Result
 from sparecode.v1 import sessions_pb2, sessions_pb2_grpc
 from sparecode_node.__main__ import app
 from sparecode_node.config import LogConfig, LogFormat, LogLevel, load_config
+from sparecode_node.daemon import node as node_module
 from sparecode_node.daemon.logs import (
     MANY,
     FloodFilter,
@@ -38,6 +39,7 @@ from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.membership.preparation import StartError
 from sparecode_node.replication.log.file import NAME
 from sparecode_node.services.ambient import SystemClock, SystemEntropy
+from sparecode_node.services.secrets.kdf import Kdf, Lane
 from sparecode_node.statemachine import free_pages
 from tests.services.free_pages import PAGE, add_free_pages
 
@@ -282,6 +284,24 @@ def test_public_key_of_the_audit_log_is_printed_by_init_and_later(place):
     refused = place.call("audit-keys")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert str(place.ring) in refused.stderr
+
+
+def test_a_node_hashes_with_the_threads_of_its_configuration(place, monkeypatch):
+    """(I12) Nodes that share a machine share its cores."""
+    bounds = []
+
+    def pool(*arguments: object, **named: object) -> Kdf:
+        kdf = Kdf(*arguments, **named)
+        bounds.append(kdf.load(Lane.AUTHENTICATING).bound)
+        return kdf
+
+    monkeypatch.setattr(node_module, "Kdf", pool)
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[kdf]\n", "[kdf]\nthreads = 1\n"))
+    place.begin()
+    place.config.write_text(text.replace("[kdf]\n", "[kdf]\nthreads = 33\n"))
+    asyncio.run(run_until(place, lambda: len(bounds) > 1))
+    assert bounds[1] - bounds[0] == 32
 
 
 def test_init_uses_the_key_ring_that_it_is_given(place):

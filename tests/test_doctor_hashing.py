@@ -32,7 +32,7 @@ def test_the_rate_and_what_it_bounds_are_said(monkeypatch: pytest.MonkeyPatch) -
         return kdf.hashed(kdf.TESTING, each)
 
     monkeypatch.setattr(hashing, "hashed", cheap)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(hashing, "usable_cores", lambda: 8)
     finding = check_hashing()
     assert finding.verdict is Verdict.OK
     shown = re.fullmatch(
@@ -148,3 +148,23 @@ def test_a_machine_without_memory_for_a_hash_fails(
     finding = check_hashing()
     assert finding.verdict is Verdict.FAIL
     assert finding.words.startswith("no 19456 KiB for a hash: no user could")
+
+
+@pytest.mark.parametrize(
+    ("threads", "busy", "verdict"),
+    [
+        (None, "8 cores", Verdict.OK),
+        (1, "1 core", Verdict.OK),
+        (8, "8 cores", Verdict.OK),
+        (9, "8 cores", Verdict.WARN),
+    ],
+)
+def test_the_threads_of_the_configuration_count(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None, busy: str, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(hashing, "usable_cores", lambda: 8)
+    finding = check_hashing(threads)
+    assert f"with {busy}, " in finding.words
+    assert finding.verdict is verdict
+    named = "names 9 threads in [kdf], but this process may use 8" in finding.words
+    assert named is (verdict is Verdict.WARN)

@@ -30,6 +30,7 @@ _TIMING_MS_MAX = 60_000
 # A follower must be able to miss two heartbeats without starting an election.
 _HEARTBEATS_IN_ELECTION = 3
 _LOG_ENTRIES = range(16, 1_000_000 + 1)
+_KDF_THREADS = range(1, 1024 + 1)
 _WRAP_TIMEOUT_S = range(1, 60 + 1)
 # The log is in memory and read at the start. It must hold two of the longest entries.
 _LOG_BYTES = range(64 * 1024, 1024**3 + 1)
@@ -56,6 +57,15 @@ class LogLevel(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdfConfig:
+    """How passcodes and passwords are hashed."""
+
+    profile: KdfProfile
+    threads: int | None = None
+    """How many hash passcodes. None: one for each core that the process may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +206,7 @@ class Config:
     given_ring_file: Path | None = None
     """A key ring that the node copies if it has none yet."""
     raft: RaftConfig
-    kdf_profile: KdfProfile
+    kdf: KdfConfig
     limits: LimitsConfig
     log: LogConfig
     audit_archive: Path | None = None
@@ -266,7 +276,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         wrap_timeout_s=keys.number("wrap_timeout_s", 10, _WRAP_TIMEOUT_S),
         given_ring_file=keys.credential_or_none("given", environment),
         raft=_raft(section("raft")),
-        kdf_profile=_kdf(section("kdf"), environment),
+        kdf=_kdf(section("kdf"), environment),
         limits=read_limits(section("limits")),
         log=_log(section("log")),
         audit_archive=audit.file_or_none("archive"),
@@ -455,16 +465,21 @@ def _raft(section: Section) -> RaftConfig:
     return raft
 
 
-def _kdf(section: Section, environment: Mapping[str, str]) -> KdfProfile:
-    profile = KdfProfile(section.option("profile", KdfProfile, KdfProfile.PRODUCTION))
+def _kdf(section: Section, environment: Mapping[str, str]) -> KdfConfig:
+    kdf = KdfConfig(
+        profile=KdfProfile(
+            section.option("profile", KdfProfile, KdfProfile.PRODUCTION)
+        ),
+        threads=section.number_or_none("threads", _KDF_THREADS),
+    )
     section.done()
-    if profile is KdfProfile.TESTING and environment.get(TESTING) != "1":
+    if kdf.profile is KdfProfile.TESTING and environment.get(TESTING) != "1":
         raise section.error(
             "profile",
             "'testing' makes codes and PINs cheap to guess: use 'production', or set "
             f"{TESTING}=1 in the environment of a test",
         )
-    return profile
+    return kdf
 
 
 def _log(section: Section) -> LogConfig:

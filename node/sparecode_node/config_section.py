@@ -205,6 +205,13 @@ class Section:
             raise self.error(key, f"{value} is not in the range {bounds}")
         return value
 
+    def number_or_none(self, key: str, allowed: range) -> int | None:
+        """Return a whole number in *allowed*, or None if the key is missing."""
+        if key in self._table:
+            return self.number(key, allowed.start, allowed)
+        self._known.append(key)
+        return None
+
     def address(self, key: str, default: str | None = None) -> Address:
         """Return a host and a port."""
         text = self.text(key, default)

@@ -4,8 +4,10 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import time
+import tomllib
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,6 +63,15 @@ class Run:
     """Node -> CPU milliseconds per call, shed calls included."""
     entries: int
     """Log entries committed meanwhile."""
+
+
+def hash_with(node: LocalNode, threads: int | None) -> None:
+    """Make a node hash passcodes with *threads* from its next start on; None: as many as cores."""
+    settings = tomllib.loads(node.config.read_text())
+    settings["kdf"].pop("threads", None)
+    if threads is not None:
+        settings["kdf"]["threads"] = threads
+    node.config.write_text(node_toml(settings))
 
 
 class Estate:
@@ -394,6 +405,16 @@ class Estate:
         return {
             node.node_id: cpu_s(node.pid) for node in self.cluster.nodes if node.pid
         }
+
+    def share_cores(self) -> None:
+        """
+        Give each node its part of the machine's cores for hashing, from its next start on.
+
+        So docs/configuration.md advises for nodes on one machine.
+        """
+        nodes = self.cluster.nodes
+        for node in nodes:
+            hash_with(node, math.ceil((os.cpu_count() or 1) / len(nodes)))
 
     def memory_mb(self) -> dict[str, float]:
         """Return the resident memory of each node."""

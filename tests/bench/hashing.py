@@ -38,6 +38,7 @@ def compare(bench: Bench, estate: Estate, rounds: int = ROUNDS) -> None:
     """Measure three nodes with either library, in turn, and what all cores can hash."""
     seen: dict[str, list[Run]] = {"argon2-cffi": [], "libsodium": []}
     ceilings = []
+    estate.share_cores()
     for number in range(rounds):
         for library in [*seen][:: -1 if number % 2 else 1]:
             estate.stop()

@@ -101,6 +101,7 @@ def memory_while_hashing(
         large = large_estate(
             bench, folder / "hashing", users, "production", ATTEMPTS_PER_S
         )
+        large.share_cores()
     with bench.part("All"), large:
         with bench.part("Memory"):
             memory(bench, large)

@@ -3,7 +3,7 @@
 What it costs to tell shed callers soon: `make bench-shed`.
 
 Three nodes with production hashing on the cores of one machine, in three ways: each in a
-session of its own, as services are; the same with half the hashing workers; and all in one
+session of its own, as services are; the same with half the hashing threads; and all in one
 session, where the priorities of threads hold between the nodes. Each hashes for 64 clients,
 and sheds most calls of 256. How long the threads of a node wait for a core, as the kernel
 tells, says where the time of a shed call goes.
@@ -23,15 +23,12 @@ from tests.bench import limits
 from tests.bench.alone import measure_alone
 from tests.bench.authentication import EVALUATIONS
 from tests.bench.cpu_profile import Thread, py_spy, since, threads_of
-from tests.bench.estate import Estate, Run
+from tests.bench.estate import Estate, Run, hash_with
 from tests.bench.harness import CORES, HASHED_PER_S, MANY, Bench, ratio
 from tests.bench.population import CODES_EACH
 from tests.bench.report import Report
 from tests.results import ROOT
 
-FEWER = Path(__file__).parent / "hashing_workers"
-"""Nodes with this folder in PYTHONPATH have another number of workers."""
-WORKERS = "SPARECODE_BENCH_HASHING_WORKERS"
 HALF = max(1, CORES // 2)
 CLIENTS = 64
 ROUNDS = 3
@@ -49,23 +46,19 @@ class Setup:
     """How the nodes run."""
 
     words: str
-    workers: int | None = None
+    threads: int | None = None
     """For hashing, on each node; None: one for each core."""
     own_sessions: bool = True
 
     def prepare(self, node: LocalNode) -> None:
         """Make a node run so from its next start on."""
         node.own_session = self.own_sessions
-        for name in (WORKERS, "PYTHONPATH"):
-            node.environment.pop(name, None)
-        if self.workers is not None:
-            node.environment[WORKERS] = str(self.workers)
-            node.environment["PYTHONPATH"] = str(FEWER)
+        hash_with(node, self.threads)
 
 
 SETUPS = (
     Setup(words="separate sessions"),
-    Setup(words=f"separate sessions, hashing workers: {HALF}", workers=HALF),
+    Setup(words=f"separate sessions, hashing threads: {HALF}", threads=HALF),
     Setup(words="one session", own_sessions=False),
 )
 

@@ -3,8 +3,7 @@
 
 import io
 import os
-import subprocess
-import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,42 +12,54 @@ from rich.console import Console
 
 from tests.bench import limits, shed
 from tests.bench.cpu_profile import Thread
-from tests.bench.estate import Run
+from tests.bench.estate import Estate, Run, hash_with
 from tests.bench.harness import MANY, Bench
 from tests.bench.load import Clients, Load
 from tests.bench.report import Report
 from tests.bench.shed import CLIENTS, SETUPS, compare, waits_ms
 
 LOAD = Load(addresses=(), ca="", method="/x/Echo", requests=(), clients=1, seconds=30)
-WORKERS = """
-from sparecode_node.services.secrets.kdf import TESTING, Kdf
-print([lane._pool._max_workers for lane in Kdf(TESTING)._lanes.values()])
-"""
 
 
 @pytest.mark.parametrize("setup", SETUPS)
-def test_a_setup_changes_the_workers_and_the_session_of_a_node(
-    setup: shed.Setup,
+def test_a_setup_changes_the_threads_and_the_session_of_a_node(
+    tmp_path: Path, setup: shed.Setup
 ) -> None:
-    environment = {**os.environ, shed.WORKERS: "77", "PYTHONPATH": str(shed.FEWER)}
-    node = SimpleNamespace(environment=environment, own_session=None)
+    node = node_in(tmp_path)
+    hash_with(node, 77)
     setup.prepare(node)
-    command = [sys.executable, "-c", WORKERS]
-    done = subprocess.run(
-        command, env=node.environment, capture_output=True, text=True, check=True
+    kdf = tomllib.loads(node.config.read_text())["kdf"]
+    assert kdf == {"profile": "production"} | (
+        {"threads": setup.threads} if setup.threads else {}
     )
-    workers = setup.workers or os.cpu_count()
-    assert done.stdout.strip() == f"[{workers}, 1]"
     assert node.own_session is setup.own_sessions
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(2, 1), (3, 1), (4, 2), (8, 3)])
+def test_nodes_of_one_machine_share_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    node = node_in(tmp_path)
+    cluster = SimpleNamespace(nodes=[node, node, node])
+    Estate.share_cores(SimpleNamespace(cluster=cluster))  # type: ignore[arg-type]
+    assert tomllib.loads(node.config.read_text())["kdf"]["threads"] == threads
+
+
+def node_in(folder: Path) -> SimpleNamespace:
+    """Return a node that hashes as the cluster's benchmarks do."""
+    config = folder / "node.toml"
+    config.write_text('[kdf]\nprofile = "production"\n')
+    return SimpleNamespace(config=config, own_session=None, node_id="n1")
 
 
 class Cluster:
     """An estate whose nodes hash 40 a second, and shed most calls of a crowd."""
 
-    def __init__(self, *, sheds: bool) -> None:
-        self.node = SimpleNamespace(environment={}, own_session=None, node_id="n1")
+    def __init__(self, folder: Path, *, sheds: bool) -> None:
+        self.node = node_in(folder)
         self.cluster = SimpleNamespace(nodes=[self.node])
-        self.turns: list[tuple[str | None, bool, int]] = []
+        self.turns: list[tuple[int | None, bool, int]] = []
         self._sheds = sheds
 
     def stop(self) -> None:
@@ -58,8 +69,8 @@ class Cluster:
         """Do nothing."""
 
     def authenticate(self, *, clients: int, **_: object) -> Run:
-        workers = self.node.environment.get(shed.WORKERS)
-        self.turns.append((workers, self.node.own_session, clients))
+        kdf = tomllib.loads(self.node.config.read_text())["kdf"]
+        self.turns.append((kdf.get("threads"), self.node.own_session, clients))
         caller = Clients(LOAD)
         for number in range(40):
             caller.record(ended=(number + 1) / 40, took_s=0.5, code="OK")
@@ -74,13 +85,13 @@ class Cluster:
 def test_setups_take_turns_and_each_has_both_targets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sheds: bool
 ) -> None:
-    report, estate = Report(path=tmp_path / "shed.json"), Cluster(sheds=sheds)
+    report, estate = Report(path=tmp_path / "shed.json"), Cluster(tmp_path, sheds=sheds)
     bench = Bench(report, None, 1, Console(file=io.StringIO()))  # type: ignore[arg-type]
     monkeypatch.setattr(limits, "argon2id_per_s", lambda: 100)
     monkeypatch.setattr(shed, "threads_of", lambda *_: {})
     compare(bench, estate, "py-spy")
     once = [
-        (str(setup.workers) if setup.workers else None, setup.own_sessions, clients)
+        (setup.threads, setup.own_sessions, clients)
         for setup in SETUPS
         for clients in (CLIENTS, MANY)
     ]
@@ -97,7 +108,7 @@ def test_setups_take_turns_and_each_has_both_targets(
 def test_a_ceiling_that_other_programs_have_lowered_meets_no_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report, estate = Report(path=tmp_path / "shed.json"), Cluster(sheds=True)
+    report, estate = Report(path=tmp_path / "shed.json"), Cluster(tmp_path, sheds=True)
     bench = Bench(report, None, 1, Console(file=io.StringIO()))  # type: ignore[arg-type]
     monkeypatch.setattr(limits, "argon2id_per_s", lambda: 50)
     monkeypatch.setattr(shed, "threads_of", lambda *_: {})

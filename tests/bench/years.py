@@ -59,9 +59,9 @@ VOTES_S = 120.0
 """How long a new node that serves may take until it votes."""
 FETCHED = 5
 """Segments whose fetching is measured; a node that joined has hundreds to fetch."""
-STARTS, TURNS = 3, 3
+STARTS, TURNS, SNAPSHOTS = 3, 3, 5
 """
-Starts of a node, and turns of the work on its files, in a round.
+Starts of a node, turns of the work on its files, and snapshots in each turn, in a round.
 
 The cost of each varies by a tenth and more on a shared machine: many ratios have a
 median that is known better.
@@ -183,28 +183,33 @@ def chain_in(findings: list[dict[str, str]], events: int) -> str:
 
 
 def measure_files(
-    state: Path, folder: Path, measured: Measured, *, whole: bool
+    pair: Pair, names: Sequence[str], measured: dict[str, Measured], *, whole: bool
 ) -> None:
     """
-    Measure what a node does with its whole state, on the files of a stopped node.
+    Measure what a node does with its whole state, on the files of stopped nodes.
 
+    Each work is done on one estate and then on the other one, in the order of *names*.
     *whole*: also copy all events, which takes minutes.
     """
-    measured.add("state, bytes", state.stat().st_size)
-    copies = {
-        "snapshot": snapshots.write_snapshot,
-        "backup without sealed events": snapshots.write_state_alone,
-    }
+    states = {name: pair.machines[name].directory / "data/state.db" for name in names}
+    for name, state in states.items():
+        measured[name].add("state, bytes", state.stat().st_size)
+    copies = [
+        *[("snapshot", snapshots.write_snapshot)] * SNAPSHOTS,
+        ("backup without sealed events", snapshots.write_state_alone),
+    ]
     if whole:
-        copies[WHOLE_BACKUP] = snapshots.write_whole
-    for name, write in copies.items():
-        copy = folder / f"{name}.db"
-        with measured.work(name):
-            write(state, copy)
-        measured.add(f"{name}, bytes", copy.stat().st_size)
-        copy.unlink()
-    with measured.work("digest"):
-        snapshots.read_state(state)
+        copies.append((WHOLE_BACKUP, snapshots.write_whole))
+    for work, write in copies:
+        copy = pair.directory / f"{work}.db"
+        for name, state in states.items():
+            with measured[name].work(work):
+                write(state, copy)
+            measured[name].add(f"{work}, bytes", copy.stat().st_size)
+            copy.unlink()
+    for name, state in states.items():
+        with measured[name].work("digest"):
+            snapshots.read_state(state)
 
 
 def joins_of(rounds: int) -> list[int]:
@@ -380,10 +385,8 @@ def main() -> int:
             # Each is the first one in every other round: the machine changes its speed.
             names = (DAY, YEARS) if number % 2 else (YEARS, DAY)
             for turn in range(TURNS):
-                for name in names[:: -1 if turn % 2 else 1]:
-                    state = pair.machines[name].directory / "data/state.db"
-                    first = not number and not turn
-                    measure_files(state, folder, measured[name], whole=first)
+                order = names[:: -1 if turn % 2 else 1]
+                measure_files(pair, order, measured, whole=not number and not turn)
             for name in names:
                 measure_node(
                     pair, name, measured[name], joins=joins, within=within[name]

@@ -197,7 +197,7 @@ class Node:
         """Start everything; *cleanup* gets what stops it, in reverse order."""
         config = self._config
         background = Background(cleanup, on_failed=self._stop_broken)
-        if config.kdf_profile is KdfProfile.TESTING:
+        if config.kdf.profile is KdfProfile.TESTING:
             log.warning("hashing with the testing profile: this protects nothing")
         make_data_dir(config.node.data_dir)
         refuse_interrupted(config)
@@ -212,7 +212,7 @@ class Node:
         founder = Founder.load(
             config.node.data_dir / FOUNDING, cluster_id=key_holder.ring.cluster_id
         )
-        kdf = Kdf(PROFILES[config.kdf_profile.value])
+        kdf = Kdf(PROFILES[config.kdf.profile.value], workers=config.kdf.threads)
         cleanup.callback(kdf.close)
         measures, processes = Measures(), StateProcesses()
         cleanup.callback(processes.close)

@@ -175,7 +175,7 @@ async def initialize(
     try:
         file.prepare(entropy)
         ring = file.load() if file.exists() else KeyRing.draw(entropy)
-        with contextlib.closing(Kdf(PROFILES[config.kdf_profile.value])) as kdf:
+        with contextlib.closing(Kdf(PROFILES[config.kdf.profile.value])) as kdf:
             await prepare_founding(
                 config.node.data_dir / FOUNDING,
                 administrator=administrator,

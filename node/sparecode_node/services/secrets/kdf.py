@@ -8,7 +8,7 @@ associated data. No release of Sparecode has used these, so the hashes equal tho
 release 0.1.0, which argon2-cffi computed.
 
 The pools have two lanes, so that issuing codes does not slow authentication (I12): a pool
-with a worker per core for passcodes and passwords, and one worker of low priority for
+with a worker per usable core for passcodes and passwords, and one worker of low priority for
 codes and PINs that administrators set. Both queues are bounded: requests that do not
 fit are shed before any hash is computed. Callers share them (`load/fair_queue`, L8).
 """
@@ -30,6 +30,7 @@ from nacl.pwhash import argon2id
 
 from sparecode_node.services.errors import HashingOverloadedError
 from sparecode_node.services.load.fair_queue import NEWCOMER, FairQueue, Share
+from sparecode_node.services.secrets.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Kdf:
         waiting_max: int = 64,
         issuing_max: int = 400,
     ) -> None:
-        workers = workers or os.cpu_count() or 1
+        workers = workers or usable_cores()
         self._profile = profile
         priorities = _Priorities()
         self._lanes = {

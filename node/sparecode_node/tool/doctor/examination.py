@@ -50,7 +50,7 @@ async def examine(config: Config, clock: Clock) -> list[Finding]:
         ok("configuration", f"{config.path}: node {config.node.id} of {members}")
     ]
     results += check_disk(config.node.data_dir)
-    results.append(check_hashing())
+    results.append(check_hashing(config.kdf.threads))
     running = _is_running(config)
     udp = config.radius.listen if config.radius else ()
     results.append(check_ports(_addresses(config), udp=udp, running=running))

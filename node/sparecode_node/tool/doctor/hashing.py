@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from sparecode_node.services.secrets.cores import usable_cores
 from sparecode_node.services.secrets.kdf import (
     NICE_MAX,
     PRODUCTION,
@@ -36,8 +37,12 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 """What the kernel gives to programs that do not ask: Linux, admin-guide/mm/transhuge.rst."""
 
 
-def check_hashing() -> Finding:
-    """Measure some hashes of production, whatever profile the node has."""
+def check_hashing(threads: int | None = None) -> Finding:
+    """
+    Measure some hashes of production, whatever profile the node has.
+
+    *threads*: as the configuration says; None: one for each core that the node may use.
+    """
     try:
         per_s = _per_core_and_s()
     except MemoryError as error:
@@ -45,12 +50,20 @@ def check_hashing() -> Finding:
             "hashing",
             f"{error}: no user could authenticate; give this machine more memory",
         )
-    cores = len(os.sched_getaffinity(0))
-    attempts = per_s * cores / HASHES_OF_AN_ATTEMPT
+    cores = usable_cores()
+    busy = min(cores, threads or cores)
+    attempts = per_s * busy / HASHES_OF_AN_ATTEMPT
     words = (
-        f"{per_s:.0f} a second on one core now: with {cores} core{'s' * (cores > 1)}, "
+        f"{per_s:.0f} a second on one core now: with {busy} core{'s' * (busy > 1)}, "
         f"{attempts:.0f} authentications a second, or fewer if the cores wait for memory"
     )
+    if threads is not None and threads > cores:
+        return warn(
+            "hashing",
+            f"{words}; node.toml names {threads} threads in [kdf], but this process may "
+            f"use {cores} of the machine's cores: name no more than these, because "
+            "threads that take turns on a core hash fewer passcodes",
+        )
     if _lacks_wide_vectors():
         return warn(
             "hashing",
