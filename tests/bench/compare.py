@@ -74,7 +74,7 @@ def table_of(
         pad_edge=False,
     )
     for name, clients, *figures in ratios(rounds):
-        shown = (f"{each:.3g}" if each < 1000 else f"{each:.0f}" for each in figures)
+        shown = (f"{each:.3g}" if each < 999.5 else f"{each:.0f}" for each in figures)
         table.add_row(name, str(clients), *shown)
     return table
 

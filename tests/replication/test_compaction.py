@@ -255,7 +255,7 @@ def test_a_large_journal_is_written_in_little_memory(tmp_path: Path) -> None:
     """A batch is copied before it is written, so one batch must not be the whole log."""
     storage = DirectoryStorage(tmp_path)
     journal = open_journal(storage, ME, MEMBERS, must_exist=False, salt=b"s" * 16)
-    size = 8 * form.JOINED_BYTES
+    size = 8 * 1024 * 1024
     for index in range(2, 66):
         journal.add(bytes(size // 64), index, 1)
     journal.sync()

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytest_asyncio
@@ -102,8 +103,8 @@ async def confirm(node: OneNode, state: Path) -> SegmentArchive:
     return archive
 
 
-def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
-    """Confirm an archive in the name of another member, in a folder of its own."""
+def confirm_as(node: OneNode, other: NodeId, through: int, folder: str = "") -> None:
+    """Confirm an archive in the name of another member; *folder*: not its usual one."""
     with_hash = segments.find(node.local_db, through)
     assert with_hash is not None
     command = NoteArchive(
@@ -111,7 +112,7 @@ def confirm_as(node: OneNode, other: NodeId, through: int) -> None:
         place="/srv/other",
         through=through,
         hash_after=with_hash.hash_after,
-        folder=other.removeprefix("n") * 32,
+        folder=folder or other.removeprefix("n") * 32,
         folder_changes=archives.folder_changes(node.local_db),
     )
     call = UnstampedCall.of_node(other, command, RequestId(SystemEntropy().uuid()))
@@ -567,6 +568,105 @@ async def test_what_is_found_damaged_while_a_node_confirms_is_not_confirmed(
     await retention.step()
     assert named(tmp_path / "archive", "*.damaged-1")
     assert archives.removed(node.local_db).through == 0
+
+
+async def old_and_read(node: OneNode, state: Path) -> tuple[SegmentArchive, Retention]:
+    """As `old_and_confirmed`; and this node has read all copies since they are old."""
+    archive, retention = await old_and_confirmed(node, state)
+    for _ in range(3):
+        await retention.step()
+        await archive.step()
+    assert confirmed(node) >= {1, 2, 3}
+    return archive, retention
+
+
+async def test_a_copy_found_damaged_meanwhile_counts_as_unread_however_lately_it_was_read(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) The node counts no longer, until its next confirmation lets the events go."""
+    archive, retention = await old_and_read(node, tmp_path / "local.db")
+    confirm_as(node, N2, 3, folder="c" * 32)
+    await retention.step()
+    await archive.step()
+    spoil(tmp_path / "archive", 1)
+    find = archive_queries.soon_removable
+    archive._read_again = 0
+
+    async def later(*arguments: Any) -> Any:
+        with contextlib.suppress(SegmentError):
+            await archive.read_again()
+        return await find(*arguments)
+
+    monkeypatch.setattr(archive_queries, "soon_removable", later)
+    node.replicator.leads = True
+    await retention.step()
+    assert named(tmp_path / "archive", "*.damaged-1")
+    assert archives.removed(node.local_db).through == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), sqlite3.OperationalError("locked")],
+)
+async def test_damage_is_kept_in_mind_if_the_folder_cannot_be_looked_at_then(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """(U4)."""
+    archive, retention = await old_and_read(node, tmp_path / "local.db")
+    whole = spoil(tmp_path / "archive", 1)
+    archive._read_again = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_files, "present", Mock(side_effect=error))
+        with pytest.raises(type(error)):
+            await archive.read_again()
+    for _ in range(3):
+        with contextlib.suppress(SegmentError):
+            await archive.step()
+        await retention.step()
+    assert named(tmp_path / "archive", "*.jsonl")[0].read_bytes() == whole
+
+
+async def test_what_was_read_while_the_clock_was_ahead_is_read_again(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) A clock that was 400 days ahead must not stand for 400 days."""
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
+    now_ms = node.clock.now_ms
+
+    async def lost(_: object) -> None:
+        """Propose nothing, because the clock differs."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.clock, "now_ms", lambda: now_ms() + 400 * DAY_MS)
+        patch.setattr(retention, "_propose", lost)
+        for _ in range(2):
+            await retention.step()
+            await archive.step()
+    spoil(tmp_path / "archive", 1)
+    node.replicator.leads = True
+    await retention.step()
+    assert archives.removed(node.local_db).through == 0
+
+
+async def test_a_copy_that_was_due_is_read_once(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is no member any more confirms nothing, and has no reason to read on."""
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
+    await retention.step()
+    monkeypatch.setattr(retention, "_is_member", lambda: False)
+    read: list[int] = []
+    prove = archive_files.prove
+
+    def noting(files: Any, segment: Segment, *rest: Any) -> None:
+        read.append(segment.number)
+        prove(files, segment, *rest)
+
+    monkeypatch.setattr(archive_files, "prove", noting)
+    for _ in range(3):
+        await archive.step()
+        await retention.step()
+    assert sorted(read) == [1, 2, 3]
 
 
 async def test_what_was_read_in_another_folder_is_read_again(

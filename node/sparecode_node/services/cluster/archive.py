@@ -210,10 +210,16 @@ class SegmentArchive:
     def not_read(
         self, numbers: frozenset[int], *, now_ms: int, since_ms: int
     ) -> frozenset[int]:
-        """Return which of these were not read back since a moment; they are read soon."""
+        """
+        Return which of these were not read back since a moment; they are read soon.
+
+        What was read later than now was read by a clock that was ahead.
+        """
         self._now_ms = now_ms
         self._due = frozenset(
-            number for number in numbers if self._read_ms.get(number, 0) < since_ms
+            number
+            for number in numbers
+            if not since_ms <= self._read_ms.get(number, 0) <= now_ms
         )
         return self._due
 
@@ -415,11 +421,16 @@ class SegmentArchive:
                 self._unproved.discard(files.name)
             self._proved.add(files.name)
             self._read_ms[number] = self._now_ms
+            self._due -= {number}
             self._rotten.pop(number, None)
         except (SegmentError, OSError) as error:
+            # First of all: whatever fails next, what was read before counts no longer.
+            self._read_ms.pop(number, None)
+            self._proved.discard(files.name)
+            if isinstance(error, SegmentError):
+                self._unproved.add(files.name)
             self._look()  # If the whole folder is away, no file is damaged.
             self._unproved.add(files.name)
-            self._proved.discard(files.name)
             if self._is_removed(number):  # It cannot be written again.
                 is_of_file = isinstance(error, SegmentError)
                 self._rotten[number] = changed if is_of_file else None
