@@ -648,6 +648,23 @@ async def test_what_was_read_while_the_clock_was_ahead_is_read_again(
     assert archives.removed(node.local_db).through == 0
 
 
+async def test_a_node_whose_clock_is_behind_reads_what_is_old_by_the_logs_time(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) A follower proposes although its clock differs; the log's time is the primary's."""
+    archive, retention = await old_and_confirmed(node, tmp_path / "local.db")
+    confirm_as(node, N2, 3, folder="c" * 32)
+    whole = spoil(tmp_path / "archive", 1)
+    now_ms = node.clock.now_ms
+    with monkeypatch.context() as patch:
+        patch.setattr(node.clock, "now_ms", lambda: now_ms() - 30 * DAY_MS)
+        for _ in range(3):
+            await retention.step()
+            with contextlib.suppress(SegmentError):
+                await archive.step()
+    assert named(tmp_path / "archive", "*.jsonl")[0].read_bytes() == whole
+
+
 async def test_a_copy_that_was_due_is_read_once(
     node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

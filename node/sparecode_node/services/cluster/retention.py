@@ -16,7 +16,7 @@ from sparecode_node.domain.ids import RequestId
 from sparecode_node.domain.outcomes import Rejected
 from sparecode_node.domain.retention import RENEW_MS
 from sparecode_node.domain.segments import common, holding_of, numbers_of
-from sparecode_node.queries import archives, segment_holders
+from sparecode_node.queries import archives, cluster, segment_holders
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import ProposeError
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -87,6 +87,7 @@ class Retention:
         async with self._state.transaction() as transaction:
             before = await archives.told(transaction, archiver_of(own))
             seen = await segment_holders.overview(transaction)
+            log_ms = await cluster.now_ms(transaction)
         archive.told, confirmed = before, before.numbers
         # The archive works in a thread: its next look may be of another folder.
         found = archive.found
@@ -95,7 +96,8 @@ class Retention:
         proved = numbers_of(common(found.proved, ((seen.removed + 1, seen.last),)))
         # All that is gone at once, and of what is new as much as one command may say.
         told = (proved & confirmed) | set(sorted(proved - confirmed)[:NOTED_MAX])
-        now_ms = self._clock.now_ms()
+        # A clock that is behind would let old events go unread.
+        now_ms = max(self._clock.now_ms(), log_ms)
         # Who shares a folder counts only once, so the others must know of another one.
         is_due = bool(told) and (
             now_ms - before.said_ms >= RENEW_MS
