@@ -30,6 +30,7 @@ from sparecode_node.domain.sealed_codes import (
     MessageObstacle,
 )
 from sparecode_node.replication.errors import OutcomeUnknownError
+from sparecode_node.replication.replicator import Proposal
 from sparecode_node.services.context import Anonymous, CallContext
 from sparecode_node.services.emergency.emergency_access import IssuedCodes, SetTerms
 from sparecode_node.services.emergency.issuing import Lifetime
@@ -40,6 +41,7 @@ from sparecode_node.services.notices.letters import LetterUnwritableError
 from sparecode_node.services.secrets.sealed_links import hash_of
 from sparecode_node.statemachine.commands import UnstampedCall
 from sparecode_node.statemachine.commands.emergency_access import OpenSealedCodes
+from sparecode_node.statemachine.results import Result
 from tests.services.mail_server import MailServer, mail_server
 from tests.services.one_node import CONSOLES, PIN, SERIAL, OneNode
 from tests.services.test_mail import ALICE, add_alice, create
@@ -49,6 +51,8 @@ pytestmark = pytest.mark.asyncio
 TEMPLATES = letters.HERE / "templates"
 ISSUE = "EmergencyAccessService/IssueTokencodes"
 PAGE = "a number that the page has drawn"
+TOGETHER_S = 30
+"""Until both of two calls propose."""
 
 
 @pytest_asyncio.fixture
@@ -198,11 +202,19 @@ async def test_a_page_whose_answer_was_lost_gets_the_codes_again_for_a_minute(
 
 
 async def test_two_pages_at_once_are_one_opening(
-    node: OneNode, server: MailServer
+    node: OneNode, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(I13) Both read the codes before either is committed; the commit decides."""
     await send(node)
     link = link_in(server)
+    both, propose = asyncio.Barrier(2), node.replicator.propose
+
+    async def together(proposal: Proposal, *, timeout_s: float) -> Result:
+        async with asyncio.timeout(TOGETHER_S):
+            await both.wait()
+        return await propose(proposal, timeout_s=timeout_s)
+
+    monkeypatch.setattr(node.replicator, "propose", together)
     answers = await asyncio.gather(
         *(opened(node, link, f"page {number}") for number in range(2))
     )
