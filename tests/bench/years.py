@@ -46,6 +46,7 @@ DAY_S = 24 * 3600
 SINCE_S = 1095 * DAY_S
 USABLE = 8_000
 """Users who can sign in; a quarter of them has a token, and the events."""
+ROUNDS = 9
 PAGES = 60
 AGO = timedelta(days=730)
 PAGE_WITHIN = timedelta(days=1)
@@ -352,16 +353,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.years")
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--events", type=int, default=20_000_000, help="of three years")
-    parser.add_argument("--rounds", type=int, default=9, help="0: only build")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="0: only build")
     parser.add_argument(
         "--folder", type=Path, help="keep the estates here, and use them again"
     )
     parser.add_argument("--page", action="store_true", help="write docs/performance.md")
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench-years.json")
     arguments = parser.parse_args()
+    rounds = [] if arguments.rounds == ROUNDS else [f"--rounds {arguments.rounds}"]
     command = (
         f"make bench-years USERS={arguments.users} EVENTS={arguments.events}"
-        f"{kept(arguments.folder)}"
+        f"{kept(arguments.folder, *rounds)}"
     )
     console, report = Console(), Report(path=arguments.out, command=command)
     with contextlib.ExitStack() as stack:
