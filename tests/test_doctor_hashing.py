@@ -25,6 +25,23 @@ def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def share(monkeypatch: pytest.MonkeyPatch, cores: float) -> None:
+    """Let this process use as many cores, or a part of one."""
+    monkeypatch.setattr(hashing, "processor_share", lambda: cores)
+    monkeypatch.setattr(hashing, "usable_cores", lambda: max(1, int(cores)))
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "busy"),
+    [(0.1, None, "0.1 core"), (2.5, None, "2 cores"), (2.5, 3, "2.5 cores")],
+)
+def test_a_part_of_a_core_hashes_a_part_of_the_rate(
+    monkeypatch: pytest.MonkeyPatch, cores: float, threads: int | None, busy: str
+) -> None:
+    share(monkeypatch, cores)
+    assert f"with {busy}, " in check_hashing(threads).words
+
+
 def test_the_rate_and_what_it_bounds_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt costs two hashes (T4); hashes use all cores. Here they are cheap."""
 
@@ -32,7 +49,7 @@ def test_the_rate_and_what_it_bounds_are_said(monkeypatch: pytest.MonkeyPatch) -
         return kdf.hashed(kdf.TESTING, each)
 
     monkeypatch.setattr(hashing, "hashed", cheap)
-    monkeypatch.setattr(hashing, "usable_cores", lambda: 8)
+    share(monkeypatch, 8)
     finding = check_hashing()
     assert finding.verdict is Verdict.OK
     shown = re.fullmatch(
@@ -162,7 +179,7 @@ def test_a_machine_without_memory_for_a_hash_fails(
 def test_the_threads_of_the_configuration_count(
     monkeypatch: pytest.MonkeyPatch, threads: int | None, busy: str, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(hashing, "usable_cores", lambda: 8)
+    share(monkeypatch, 8)
     finding = check_hashing(threads)
     assert f"with {busy}, " in finding.words
     assert finding.verdict is verdict

@@ -31,6 +31,7 @@ from sparecode.v1 import (
     types_pb2,
 )
 from sparecode_node.membership.node_file import node_toml
+from sparecode_node.services.secrets.cores import usable_cores
 from tests.bench.load import WARM_UP, Load, Measurement, do
 from tests.bench.population import CODES_EACH, PIN, Population, populate
 
@@ -408,13 +409,18 @@ class Estate:
 
     def share_cores(self) -> None:
         """
-        Give each node its part of the machine's cores for hashing, from its next start on.
+        Give each node its part of the cores for hashing, from its next start on.
 
         So docs/configuration.md advises for nodes on one machine.
         """
         nodes = self.cluster.nodes
         for node in nodes:
-            hash_with(node, math.ceil((os.cpu_count() or 1) / len(nodes)))
+            hash_with(node, math.ceil(usable_cores() / len(nodes)))
+
+    def take_all_cores(self) -> None:
+        """Let each node hash with all cores again, from its next start on."""
+        for node in self.cluster.nodes:
+            hash_with(node, None)
 
     def memory_mb(self) -> dict[str, float]:
         """Return the resident memory of each node."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 from rich.console import Console
@@ -86,6 +86,9 @@ def test_nodes_take_turns_and_the_ratios_are_of_each_round(
     hashing.compare(bench, estate)
     both = ["argon2-cffi", "libsodium"]
     assert turns == [*both, *reversed(both), *both]  # Every second round in reverse.
+    estate.share_cores.assert_called_once_with()
+    estate.take_all_cores.assert_called_once_with()
+    assert estate.method_calls[-1] == call.start()  # The next load finds nodes.
     faster, share = report.targets
     assert faster.value == pytest.approx(2)
     assert share.value == pytest.approx(0.8)

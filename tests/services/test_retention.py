@@ -580,8 +580,9 @@ async def old_and_read(node: OneNode, state: Path) -> tuple[SegmentArchive, Rete
     return archive, retention
 
 
+@pytest.mark.parametrize("moment", ["soon_removable", "hash_after"])
 async def test_a_copy_found_damaged_meanwhile_counts_as_unread_however_lately_it_was_read(
-    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """(U4) The node counts no longer, until its next confirmation lets the events go."""
     archive, retention = await old_and_read(node, tmp_path / "local.db")
@@ -589,19 +590,72 @@ async def test_a_copy_found_damaged_meanwhile_counts_as_unread_however_lately_it
     await retention.step()
     await archive.step()
     spoil(tmp_path / "archive", 1)
-    find = archive_queries.soon_removable
-    archive._read_again = 0
-
-    async def later(*arguments: Any) -> Any:
-        with contextlib.suppress(SegmentError):
-            await archive.read_again()
-        return await find(*arguments)
-
-    monkeypatch.setattr(archive_queries, "soon_removable", later)
+    read_meanwhile(archive, monkeypatch, moment)
+    entries = len(node.replicator.entries)
     node.replicator.leads = True
     await retention.step()
     assert named(tmp_path / "archive", "*.damaged-1")
+    assert len(node.replicator.entries) == entries
     assert archives.removed(node.local_db).through == 0
+
+
+def read_meanwhile(
+    archive: SegmentArchive, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Let the archive read the first copy while retention asks the state something."""
+    find = getattr(archive_queries, moment)
+    archive._read_again = 0
+
+    async def later(*arguments: Any, **named_arguments: Any) -> Any:
+        with contextlib.suppress(SegmentError):
+            await archive.read_again()
+        return await find(*arguments, **named_arguments)
+
+    monkeypatch.setattr(archive_queries, moment, later)
+
+
+async def test_the_primary_removes_nothing_whose_copy_it_just_found_damaged(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) The state still counts that copy: the node withdraws it in its next step."""
+    archive, retention = await old_and_read(node, tmp_path / "local.db")
+    await retention.step()
+    spoil(tmp_path / "archive", 1)
+    node.replicator.leads = True
+    with monkeypatch.context() as patch:
+        read_meanwhile(archive, patch, "removable")
+        await retention.step()
+    assert named(tmp_path / "archive", "*.damaged-1")
+    assert archives.removed(node.local_db).through == 0
+    assert 1 in confirmed(node)
+    await retention.step()
+    assert 1 not in confirmed(node)
+
+
+async def test_an_unreadable_copy_is_kept_in_mind_if_the_look_then_fails(
+    node: OneNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(U4) The disk may get worse at the moment at which the state cannot be read, too."""
+    archive, retention = await old_and_read(node, tmp_path / "local.db")
+    await retention.step()
+    prove = archive_files.prove
+
+    def unreadable(files: Any, segment: Any, is_signed: Any) -> None:
+        if segment.number == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        prove(files, segment, is_signed)
+
+    monkeypatch.setattr(archive_files, "prove", unreadable)
+    archive._read_again = 0
+    with monkeypatch.context() as patch:
+        error = sqlite3.OperationalError("locked")
+        patch.setattr(archive_files, "present", Mock(side_effect=error))
+        with pytest.raises(sqlite3.OperationalError):
+            await archive.read_again()
+    with contextlib.suppress(OSError):
+        await archive.step()
+    await retention.step()
+    assert 1 not in confirmed(node)
 
 
 @pytest.mark.parametrize(

@@ -216,12 +216,12 @@ class SegmentArchive:
         What was read later than now was read by a clock that was ahead.
         """
         self._now_ms = now_ms
-        self._due = frozenset(
+        self._due = due = frozenset(
             number
             for number in numbers
             if not since_ms <= self._read_ms.get(number, 0) <= now_ms
         )
-        return self._due
+        return due
 
     def report(self) -> ArchiveReport:
         """Return what this node says of its archive: the cause, as long as it lasts."""
@@ -429,7 +429,11 @@ class SegmentArchive:
             self._proved.discard(files.name)
             if isinstance(error, SegmentError):
                 self._unproved.add(files.name)
-            self._look()  # If the whole folder is away, no file is damaged.
+            try:
+                self._look()  # If the whole folder is away, no file is damaged.
+            except sqlite3.Error:
+                self._unproved.add(files.name)
+                raise
             self._unproved.add(files.name)
             if self._is_removed(number):  # It cannot be written again.
                 is_of_file = isinstance(error, SegmentError)

@@ -117,6 +117,8 @@ class Retention:
         holding = holding_of(told)
         async with self._state.transaction() as transaction:
             hash_after = await archives.hash_after(transaction, holding.through)
+        if await self._not_read(archive, told | unread, now_ms) - unread:
+            return  # Damage was found meanwhile.
         command = NoteArchive(
             node_id=own,
             place=str(archive.folder)[:PLACE_MAX],
@@ -153,13 +155,20 @@ class Retention:
             )
 
     async def _remove(self) -> None:
+        own = archiver_of(self._replicator.node_id)
         async with self._state.transaction() as transaction:
             through = await archives.removable(
                 transaction, self._clock.now_ms(), most=NOTED_MAX
             )
             hash_after = await archives.hash_after(transaction, through)
-        if through:
+            told = await archives.told(transaction, own)
+        if through and not self._is_to_withdraw(told.numbers, through):
             await self._propose(RemoveSegments(through=through, hash_after=hash_after))
+
+    def _is_to_withdraw(self, told: AbstractSet[int], through: int) -> bool:
+        """Return whether the state counts copies that this node no longer reads in its archive."""
+        proved = None if self._archive is None else self._archive.found.proved
+        return min(told - numbers_of(proved or ()), default=through + 1) <= through
 
     async def _propose(self, command: NoteArchive | RemoveSegments) -> None:
         call = UnstampedCall.of_node(

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from sparecode_node.services.secrets.cores import usable_cores
+from sparecode_node.services.secrets.cores import processor_share, usable_cores
 from sparecode_node.services.secrets.kdf import (
     NICE_MAX,
     PRODUCTION,
@@ -41,7 +41,7 @@ def check_hashing(threads: int | None = None) -> Finding:
     """
     Measure some hashes of production, whatever profile the node has.
 
-    *threads*: as the configuration says; None: one for each core that the node may use.
+    *threads*: as the configuration says; None: one for each core that this process may use.
     """
     try:
         per_s = _per_core_and_s()
@@ -51,10 +51,10 @@ def check_hashing(threads: int | None = None) -> Finding:
             f"{error}: no user could authenticate; give this machine more memory",
         )
     cores = usable_cores()
-    busy = min(cores, threads or cores)
+    busy = min(processor_share(), threads or cores)
     attempts = per_s * busy / HASHES_OF_AN_ATTEMPT
     words = (
-        f"{per_s:.0f} a second on one core now: with {busy} core{'s' * (busy > 1)}, "
+        f"{per_s:.0f} a second on one core now: with {busy:.3g} core{'s' * (busy > 1)}, "
         f"{attempts:.0f} authentications a second, or fewer if the cores wait for memory"
     )
     if threads is not None and threads > cores:
