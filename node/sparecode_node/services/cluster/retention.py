@@ -160,15 +160,17 @@ class Retention:
             through = await archives.removable(
                 transaction, self._clock.now_ms(), most=NOTED_MAX
             )
+            if not through:
+                return
             hash_after = await archives.hash_after(transaction, through)
             told = await archives.told(transaction, own)
-        if through and not self._is_to_withdraw(told.numbers, through):
+        if not self._is_to_withdraw(told.numbers, through):
             await self._propose(RemoveSegments(through=through, hash_after=hash_after))
 
     def _is_to_withdraw(self, told: AbstractSet[int], through: int) -> bool:
         """Return whether the state counts copies that this node no longer reads in its archive."""
         proved = None if self._archive is None else self._archive.found.proved
-        return min(told - numbers_of(proved or ()), default=through + 1) <= through
+        return any(number <= through for number in told - numbers_of(proved or ()))
 
     async def _propose(self, command: NoteArchive | RemoveSegments) -> None:
         call = UnstampedCall.of_node(
