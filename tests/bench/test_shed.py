@@ -2,7 +2,6 @@
 """Setups of nodes are compared in turn, and a crowd that is not shed shows nothing."""
 
 import io
-import os
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +38,7 @@ def test_a_setup_changes_the_threads_and_the_session_of_a_node(
 def test_nodes_of_one_machine_share_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("tests.bench.estate.usable_cores", lambda: cores)
     node = node_in(tmp_path)
     cluster = SimpleNamespace(nodes=[node, node, node])
     Estate.share_cores(SimpleNamespace(cluster=cluster))  # type: ignore[arg-type]
