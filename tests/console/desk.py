@@ -49,7 +49,10 @@ class Desk:
     async def browser(self) -> Paper:
         """Return a browser without cookies."""
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url=ORIGIN
+            transport=httpx.ASGITransport(self.app),
+            base_url=ORIGIN,
+            # What a browser states of a form that this console has served.
+            headers={"sec-fetch-site": "same-origin"},
         )
         return Paper(await self._open.enter_async_context(client))
 

@@ -178,6 +178,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
     for step in ("keep", "replace"):
         yield Exhibit(f"cluster-{step}", f"/cluster/authorities/n3/{step}")
     yield Exhibit("cluster-primary", "/cluster/primary")
+    yield Exhibit("cluster-lead", "/cluster/members/n2/lead")
     yield Exhibit("backups", "/backups")
     yield Exhibit("backups-taken", "/backups", _take_backup)
     yield Exhibit("keys", "/keys")
@@ -255,9 +256,9 @@ def _channel_exhibits() -> Iterator[Exhibit]:
     yield Exhibit("channels", "/channels")
     yield Exhibit("channel", "/channels/siem")
     yield Exhibit("channel-new", "/new/channel")
-    yield Exhibit("channel-new-mail", "/new/channel?kind=mail")
+    yield Exhibit("channel-new-mail", "/new/channel", _mail_channel)
     yield Exhibit("notice-preview", "/notices")
-    yield Exhibit("channel-refused", "/new/channel?kind=webhook", _bad_channel)
+    yield Exhibit("channel-refused", "/new/channel", _bad_channel)
 
 
 def _user_exhibits() -> Iterator[Exhibit]:
@@ -428,7 +429,13 @@ def _wrong_network(page: Page) -> None:
     expect(page.locator("#problem")).to_be_visible()
 
 
+def _mail_channel(page: Page) -> None:
+    page.locator("[name=kind][value=mail]").check()
+    page.get_by_role("button", name="Continue").click()
+
+
 def _bad_channel(page: Page) -> None:
+    page.get_by_role("button", name="Continue").click()
     page.get_by_label("Name", exact=True).fill("hook")
     page.get_by_label("Address", exact=True).fill("http://hook.example.com/in")
     page.get_by_role("button", name="Create channel").click()

@@ -192,6 +192,11 @@ class Page:
         )
 
     @property
+    def every_form(self) -> list[Form]:
+        """The forms."""
+        return self._reader.forms
+
+    @property
     def forms(self) -> list[str]:
         """Actions of the forms."""
         return [form.action for form in self._reader.forms]

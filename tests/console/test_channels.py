@@ -12,7 +12,7 @@ from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.notices import ChannelKind, EventClass
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
 from tests.console.desk import GATE, SIEM, Desk, desk
-from tests.console.paper import Form
+from tests.console.paper import Form, Page, Paper
 from tests.console.test_bulk_issue import second_super
 from tests.console.test_pages import with_role
 from tests.services.mail_server import LOGIN, mail_server
@@ -27,6 +27,11 @@ pytestmark = pytest.mark.asyncio
 async def running_desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with desk(tmp_path) as running:
         yield running
+
+
+async def new_channel(browser: Paper, kind: str) -> Page:
+    await browser.open("/new/channel")
+    return await browser.send("Continue", tick={"kind": kind})
 
 
 async def channels(desk: Desk) -> dict[str, object]:
@@ -44,7 +49,7 @@ def secret_of(desk: Desk, channel: object) -> str:
 async def test_a_webhook_is_created_and_its_secret_shown_once(desk: Desk) -> None:
     """(N3, N5) The form draws it; what was typed stays after a refusal."""
     browser = await desk.administrator()
-    page = await browser.open("/new/channel?kind=webhook")
+    page = await new_channel(browser, "webhook")
     drawn = page.form("/new/channel", "Create channel").value("webhook_secret")
     assert drawn.startswith("whsec_")
     page = await browser.send("Create channel", name="hook", address="http://a.example")
@@ -65,7 +70,7 @@ async def test_a_webhook_is_created_and_its_secret_shown_once(desk: Desk) -> Non
     assert secret_of(desk, made) == drawn
     for path in ("/channels", "/channels/hook", "/audit", "/approvals"):
         assert drawn not in (await browser.client.get(path)).text
-    again = (await browser.open("/new/channel?kind=webhook")).form(
+    again = (await new_channel(browser, "webhook")).form(
         "/new/channel", "Create channel"
     )
     assert again.value("webhook_secret") != drawn
@@ -96,7 +101,7 @@ async def test_the_kind_of_a_channel_is_chosen_first(desk: Desk) -> None:
 async def test_another_kind_is_chosen_without_losing_input(desk: Desk) -> None:
     """What another kind does not have is kept, and not sent with the channel."""
     browser = await desk.administrator()
-    page = await browser.open("/new/channel?kind=mail")
+    page = await new_channel(browser, "mail")
 
     async def switch(kind: str, **typed: str) -> Form:
         await browser.send("Choose another kind", **typed)
@@ -136,7 +141,7 @@ async def test_another_kind_is_chosen_without_losing_input(desk: Desk) -> None:
 
 async def test_no_secret_is_drawn_before_the_password_is_confirmed(desk: Desk) -> None:
     browser = await desk.administrator()
-    await browser.open("/new/channel?kind=mail")
+    await new_channel(browser, "mail")
     await browser.send("Choose another kind", name="hook")
     desk.node.clock.pass_s(301)
     page = await browser.send("Continue", tick={"kind": "webhook"})
@@ -155,7 +160,7 @@ async def test_streams_take_neither_events_nor_a_secret(desk: Desk) -> None:
         ("logs", "syslog", "tcp+tls://siem.example:6514"),
         ("events", "file", ""),
     ):
-        page = await browser.open(f"/new/channel?kind={kind}")
+        page = await new_channel(browser, kind)
         typed = {"address": address} if address else {}
         page = await browser.send("Create channel", name=name, **typed)
         assert page.path == "/channels", page.text
@@ -205,7 +210,7 @@ async def test_a_change_needs_a_recent_password_and_keeps_the_secret(
 ) -> None:
     """(P7, N5) The receiver has the secret already, so the form goes on with it."""
     browser = await desk.administrator()
-    await browser.open("/new/channel?kind=webhook")
+    await new_channel(browser, "webhook")
     drawn = browser.page.form("/new/channel", "Create channel").value("webhook_secret")
     desk.node.clock.pass_s(301)
     page = await browser.send(
@@ -216,7 +221,7 @@ async def test_a_change_needs_a_recent_password_and_keeps_the_secret(
     assert "The channel is created" in page.text, page.text
     assert secret_of(desk, (await channels(desk))["hook"]) == drawn
     desk.node.clock.pass_s(301)
-    page = await browser.open("/new/channel?kind=webhook")
+    page = await browser.open("/new/channel")
     assert page.status == 403
     asked = (await browser.client.get("/new/channel")).text
     assert "whsec_" not in asked, "it asks before it draws a secret"
@@ -226,7 +231,7 @@ async def test_a_test_shows_the_exchange(desk: Desk, tmp_path: Path) -> None:
     """(N2) With a real receiver, from the page where the channel was created."""
     browser = await desk.administrator()
     async with receiver(tmp_path) as hook:
-        await browser.open("/new/channel?kind=webhook")
+        await new_channel(browser, "webhook")
         page = await browser.send(
             "Create channel",
             name="hook",
@@ -286,7 +291,7 @@ async def test_a_channel_for_mail_is_created_tested_and_changed(
             "address": server.url,
             "authority": AUTHORITY.pem.decode(),
         }
-        await browser.open("/new/channel?kind=mail")
+        await new_channel(browser, "mail")
         page = await browser.send(
             "Create channel",
             tick={"allow_private": "on"},
@@ -323,7 +328,7 @@ async def test_a_channel_waits_for_the_approval_of_another_administrator(
     """(N5, P3) Requested by one, read and approved by another; no page has the secret."""
     other = await second_super(desk)
     browser = await desk.administrator()
-    await browser.open("/new/channel?kind=mail")
+    await new_channel(browser, "mail")
     page = await browser.send(
         "Create channel", address="smtps://mail.example.com", **MAIL
     )

@@ -591,7 +591,8 @@ async def test_what_belongs_together_stands_together(browser: Browser) -> None:
         await page.set_viewport_size(PHONE)
         await page.goto(f"{ORIGIN}{TOKEN}/emergency-access")
         assert await page.evaluate(INDENTED) == [0, 0]
-        await page.goto(f"{ORIGIN}/new/channel?kind=webhook")
+        await page.goto(f"{ORIGIN}/new/channel")
+        await page.get_by_role("button", name="Continue").click()
         choices = page.locator("#classes .choice")
         boxes = [await each.bounding_box() for each in await choices.all()]
         gaps = {

@@ -239,7 +239,7 @@ async def test_malformed_calls_of_the_page_count_in_a_rate(tmp_path: Path) -> No
     async with open_desk(tmp_path, RateLimits(session=10)) as limited:
         browser = await limited.browser()
         for content in ("{}", "[]", json.dumps(guess)):
-            other = {"origin": "https://mallory.example"}
+            other = {"origin": "https://mallory.example", "sec-fetch-site": ""}
             answers = [
                 await browser.client.post("/codes/open", content=content, headers=other)
                 for _ in range(150)

@@ -283,7 +283,7 @@ async def test_another_site_approves_nothing(desk: Desk) -> None:
     login = await program.start()
     for headers, token in (
         ({"origin": "https://evil.example", "sec_fetch_site": "cross-site"}, ""),
-        ({"origin": "https://evil.example"}, ""),
+        ({"origin": "https://evil.example", "sec_fetch_site": ""}, ""),
         ({}, "0" * 64),
     ):
         answer = await sent(

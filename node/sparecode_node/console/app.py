@@ -33,6 +33,7 @@ from sparecode_node.console.kit.security import (
 from sparecode_node.console.kit.site import Site
 from sparecode_node.console.kit.visits import (
     CARRY,
+    PAGE_ROUTE,
     SIGN_IN,
     WATCHING,
     UnknownHereError,
@@ -54,6 +55,7 @@ from sparecode_node.console.pages import (
     command_line,
     dashboard,
     emergency_access,
+    emergency_form,
     find,
     imports,
     keys,
@@ -118,6 +120,7 @@ VIEWS: dict[str, View] = {
     "/cluster/add": membership.add,
     "/cluster/authorities/{node_id}/keep": membership.keep_authorities,
     "/cluster/authorities/{node_id}/replace": membership.replace_authorities,
+    "/cluster/members/{node_id}/lead": membership.transfer_primary,
     "/cluster/members/{node_id}/remove": membership.remove,
     "/cluster/primary": membership.transfer_primary,
     "/cluster/review": review.open_cluster,
@@ -142,7 +145,7 @@ VIEWS: dict[str, View] = {
     "/sessions": sessions.manage,
     "/tokens": tokens.manage_existing,
     "/tokens/{serial}": tokens.view,
-    "/tokens/{serial}/emergency-access": emergency_access.manage,
+    emergency_form.ROUTE: emergency_access.manage,
     "/tokens/{serial}/emergency-access/sheet.pdf": sheet_files.download_pdf,
     "/tokens/{serial}/emergency-access/sheet.txt": sheet_files.download,
     "/tokens/{serial}/{action}": token_actions.act,
@@ -178,6 +181,7 @@ GET_ONLY = frozenset(
         "/audit",
         "/audit/export",
         "/cluster",
+        "/cluster/members/{node_id}/lead",
         "/find",
         "/notices",
         previews.LETTER,
@@ -205,7 +209,12 @@ def build_app(site: Site) -> ASGIApp:
             Route(sealed_codes.OPEN, sealed_codes.open_codes(site), methods=["POST"]),
             Route(passkeys.OPTIONS, passkeys.sign_in_options(site), methods=["GET"]),
             *(
-                Route(path, _page_endpoint(site, view), methods=methods(path))
+                Route(
+                    path,
+                    _page_endpoint(site, path, view),
+                    methods=methods(path),
+                    name=PAGE_ROUTE,
+                )
                 for path, view in VIEWS.items()
             ),
             Mount("/static", StaticFiles(directory=STATIC)),
@@ -216,12 +225,12 @@ def build_app(site: Site) -> ASGIApp:
     return SecurityHeaders(Languages(pages), consoles=site.others().values())
 
 
-def _page_endpoint(site: Site, view: View) -> Endpoint:
+def _page_endpoint(site: Site, route: str, view: View) -> Endpoint:
     """Wrap a page that needs a session."""
 
     async def endpoint(request: Request) -> Response:
         bearer = request.cookies.get(SESSION_COOKIE, "")
-        visit = await _visit(site, request, secret=bearer, bearer=bearer)
+        visit = await _visit(site, request, route=route, secret=bearer, bearer=bearer)
         if isinstance(visit, Response):
             return visit
         now_ms, used_ms = site.clock.now_ms(), idle.last_use_ms(request, bearer)
@@ -243,7 +252,7 @@ def _page_endpoint(site: Site, view: View) -> Endpoint:
         except EXPLAINED as error:
             response = _error_page(visit, error)
         # A page that refreshes itself does not count as use.
-        counts = not visit.form.flag(WATCHING) and not visit.is_renewed
+        counts = not visit.query.has(WATCHING) and not visit.is_renewed
         if counts and idle.needs_update(used_ms, now_ms):
             idle.record_use(response, bearer, now_ms)
         return response
@@ -275,7 +284,7 @@ def _sign_in_endpoint(site: Site) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         secret = request.cookies.get(VISIT_COOKIE, "")
-        visit = await _visit(site, request, secret=secret, bearer="")
+        visit = await _visit(site, request, route="", secret=secret, bearer="")
         return (
             visit if isinstance(visit, Response) else await sign_in.open_session(visit)
         )
@@ -284,11 +293,15 @@ def _sign_in_endpoint(site: Site) -> Endpoint:
 
 
 async def _visit(
-    site: Site, request: Request, *, secret: str, bearer: str
+    site: Site, request: Request, *, route: str, secret: str, bearer: str
 ) -> Visit | Response:
-    """Read the form; refuse a form that this console did not serve."""
+    """
+    Read the form; refuse a form that this console did not serve.
+
+    *route*: of the page; empty: of the sign-in page.
+    """
     if site.is_removed():
-        bare = Visit(site, request, form=Form([]), secret=secret, bearer="")
+        bare = Visit(site, request, secret=secret)
         problem = explain(RemovedError(site.node_id))
         return bare.page(
             "problem.html",
@@ -297,24 +310,27 @@ async def _visit(
             words=problem.words,
         )
     if request.method != "POST":
-        form = Form(request.query_params.multi_items())
-        return Visit(site, request, form=form, secret=secret, bearer=bearer)
+        return Visit(site, request, secret=secret, bearer=bearer, route=route)
     try:
         form = Form.parse(await body_of(request))
     except TooLargeError:
-        return _too_large(Visit(site, request, form=Form([]), secret=secret, bearer=""))
+        return _too_large(Visit(site, request, secret=secret))
     except InvalidFieldError:
         return PlainTextResponse(_("This is not a form of the console."), 400)
     except ClientDisconnect:
         return PlainTextResponse("", 400)
-    visit = Visit(site, request, form=form, secret=secret, bearer=bearer)
+    visit = Visit(site, request, form=form, secret=secret, bearer=bearer, route=route)
     visit.origin = origin_of(request, site.others().values())
     if is_ours(visit.origin, secret, form.text("form_token")):
         return visit
-    if visit.origin is Origin.CONSOLE and form.text("action") == CARRY:
-        # The form is shown here again; nothing is done until it is sent from here.
+    if (
+        visit.origin is Origin.CONSOLE
+        and form.text("action") == CARRY
+        and route == emergency_form.ROUTE
+    ):
+        # This page alone shows such a form again, and does nothing until it is sent here.
         return visit
-    if not bearer and request.url.path != SIGN_IN:
+    if not bearer and route:
         return await sign_in.ask_to_sign_in(visit)
     log.warning("form refused", extra={"path": request.url.path})
     return visit.page(

@@ -61,6 +61,7 @@ from sparecode_node.services.proposing import Proposer
 from sparecode_node.services.reading import FetchSegment, Reader
 from sparecode_node.services.secrets.alarm_seals import AlarmSeals
 from sparecode_node.services.secrets.channel_seals import ChannelSeals
+from sparecode_node.services.secrets.form_seals import FormSeals
 from sparecode_node.services.secrets.kdf import Kdf
 from sparecode_node.services.secrets.move_seals import MoveSeals
 from sparecode_node.services.secrets.passkey_checks import PasskeyChecks
@@ -118,6 +119,7 @@ class Services:
     approvals: Approvals
     second_factors: SecondFactors
     passkeys: Passkeys
+    form_seals: FormSeals
     session_use: SessionUse
 
     async def close(self) -> None:
@@ -409,6 +411,7 @@ def build_services(  # noqa: PLR0913  The one place that needs them all.
             entropy=entropy,
             pace=pace,
         ),
+        form_seals=FormSeals(key_holder.ring),
         passkeys=Passkeys(
             proposer=proposer,
             reader=reader,

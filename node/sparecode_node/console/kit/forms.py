@@ -3,8 +3,8 @@
 
 import datetime as dt
 import zoneinfo
-from collections.abc import Container, Mapping
-from urllib.parse import parse_qsl, urlencode
+from collections.abc import Container, Iterable, Mapping
+from urllib.parse import parse_qsl
 
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.services.errors import InvalidFieldError
@@ -13,8 +13,30 @@ FIELDS_MAX = 400
 _WHOLE_DIGITS_MAX = 9
 
 
+class Query:
+    """
+    The query of a page's address.
+
+    Anyone can write a link. So nothing of a query is ever part of a form, and this type
+    shares no method with `Form`: a page that reads one for the other fails type checks.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._first: dict[str, str] = {}
+        for name, value in pairs:
+            self._first.setdefault(name, value)
+
+    def word(self, name: str, default: str = "") -> str:
+        """Return a value without surrounding blanks."""
+        return self._first.get(name, default).strip()
+
+    def has(self, name: str) -> bool:
+        """Return whether the address has this name."""
+        return name in self._first
+
+
 class Form:
-    """The fields of a form, or of a query."""
+    """The fields of a form that this console served and a browser has sent back."""
 
     def __init__(self, pairs: list[tuple[str, str]] | None = None) -> None:
         self._pairs = pairs or []
@@ -43,10 +65,6 @@ class Form:
     def pairs(self) -> list[tuple[str, str]]:
         """Every field, in the order of the form."""
         return list(self._pairs)
-
-    def kept(self, *, without: Container[str]) -> str:
-        """Return the form, without some fields, encoded for `parse`."""
-        return urlencode([pair for pair in self._pairs if pair[0] not in without])
 
     def without(self, names: Container[str]) -> "Form":
         """Return the form without these fields, as if it had never had them."""

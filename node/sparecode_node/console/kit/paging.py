@@ -13,14 +13,14 @@ Order = TypeVar("Order", bound=enum.StrEnum)
 
 def number(visit: Visit) -> int:
     """Return the number of the requested page, from 1 on."""
-    typed = visit.form.text("page")
+    typed = visit.query.word("page")
     return max(1, int(typed)) if typed.isascii() and typed.isdecimal() else 1
 
 
 def order(visit: Visit, orders: type[Order], otherwise: Order) -> Order:
     """Return the requested order."""
     try:
-        return orders(visit.form.text("sort"))
+        return orders(visit.query.word("sort"))
     except ValueError:
         return otherwise
 

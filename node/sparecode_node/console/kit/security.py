@@ -53,6 +53,9 @@ SESSION_COOKIE = "__Host-sparecode"
 VISIT_COOKIE = "__Host-sparecode-visit"
 """Replaces the session cookie before sign-in, because signing in is a form too."""
 
+KEPT_COOKIE = "__Host-sparecode-kept"
+"""A secret of this browser, for which a form is sealed while its administrator signs in."""
+
 LAST_USE_COOKIE = "__Host-sparecode-seen"
 """The last use of the session at this console."""
 NOTICE_COOKIE = "__Host-sparecode-notice"
@@ -154,6 +157,7 @@ class Origin(enum.Enum):
     CONSOLE = enum.auto()
     """The console of another node of this cluster."""
     UNKNOWN = enum.auto()
+    """Not stated: no browser of today sends a form so."""
     ELSEWHERE = enum.auto()
 
 
@@ -161,7 +165,7 @@ def origin_of(request: Request, consoles: Container[str]) -> Origin:
     """Return the origin of a form; *consoles*: the addresses of all nodes' consoles."""
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site")
-    if site in ("same-origin", "none"):
+    if site == "same-origin":
         return Origin.HERE
     if origin == f"https://{request.headers.get('host', '')}" and site is None:
         return Origin.HERE
@@ -172,10 +176,12 @@ def origin_of(request: Request, consoles: Container[str]) -> Origin:
 
 def is_ours(origin: Origin, secret: str, token: str) -> bool:
     """Return whether a form comes from a page of ours, sent by the holder of *secret*."""
-    if origin not in (Origin.HERE, Origin.UNKNOWN):
-        return False
-    return bool(secret) and hmac.compare_digest(
-        token.encode("utf-8", "replace"), form_token(secret).encode()
+    return (
+        origin is Origin.HERE
+        and bool(secret)
+        and hmac.compare_digest(
+            token.encode("utf-8", "replace"), form_token(secret).encode()
+        )
     )
 
 

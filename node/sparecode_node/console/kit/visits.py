@@ -2,15 +2,16 @@
 """A visit: one request of a browser, with its session and permissions."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Match, Route
 
 from sparecode_node.console.kit import languages, rendering, sheet
-from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.forms import Form, Query
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
     NOTICE_COOKIE,
@@ -37,6 +38,8 @@ READ_S: Final = 3.0
 """How long a page waits for a quorum before it shows what this node knows."""
 CHANGE_S: Final = 15.0
 SIGN_IN: Final = "/sign-in"
+PAGE_ROUTE: Final = "page"
+"""The name of the routes of pages that need a session."""
 CARRY: Final = "carry"
 """The action of a form filled in at another console: show it here."""
 
@@ -56,12 +59,25 @@ class Visit:
     """The input of a page, and its ways to answer."""
 
     def __init__(
-        self, site: Site, request: Request, *, form: Form, secret: str, bearer: str
+        self,
+        site: Site,
+        request: Request,
+        *,
+        form: Form | None = None,
+        secret: str = "",
+        bearer: str = "",
+        route: str = "",
     ) -> None:
         self.site = site
         self.request = request
-        self.form = form
-        """The submitted fields, or the query of a GET request."""
+        self.form = form or Form()
+        """The submitted fields; empty if no form was sent."""
+        self.query = Query(
+            request.query_params.multi_items() if not self.is_form else ()
+        )
+        """The query of the address; empty if a form was sent."""
+        self.route = route
+        """The route of a page that needs a session, such as `/users/{username:path}`."""
         self._secret = secret
         self._bearer = bearer
         self.session: SessionView | None = None
@@ -219,13 +235,20 @@ class Visit:
         """Redirect the browser to a page, by GET."""
         return RedirectResponse(path, status_code=303)
 
-    def local_next(self) -> str:
-        """Return the page to show after sign-in."""
-        return local_path(self.form.text("next", "/"))
 
-
-def local_path(path: str) -> str:
-    """Return the path if it belongs to this console, else `/`: never another site."""
-    if not _LOCAL.fullmatch(path) or path.startswith((SIGN_IN, "//")):
+def local_path(request: Request, path: str) -> str:
+    """Return the path if it is the address of a page of this console, else `/`."""
+    if not _LOCAL.fullmatch(path) or path.startswith("//"):
         return "/"
-    return path
+    return path if route_of(request, path, "GET")[0] else "/"
+
+
+def route_of(request: Request, path: str, method: str) -> tuple[str, Mapping[str, str]]:
+    """Return the route of a page's address, and its arguments; empty: there is no such page."""
+    asked = {"type": "http", "method": method, "path": unquote(path)}
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.name == PAGE_ROUTE:
+            match, found = route.matches(asked)
+            if match is Match.FULL:
+                return route.path, found["path_params"]
+    return "", {}

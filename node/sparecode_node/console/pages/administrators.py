@@ -41,7 +41,7 @@ async def list_all(visit: Visit) -> Response:
     """List administrators."""
     return visit.page(
         "administrators.html",
-        results=await _page(visit, visit.form.text("page")),
+        results=await _page(visit, visit.query.word("page")),
         role_descriptions=ROLE_DESCRIPTIONS,
         role_labels=ROLE_LABELS,
     )

@@ -41,7 +41,7 @@ async def list_all(visit: Visit) -> Response:
     results: Page[AgentView] = await visit.read(
         "AgentService/ListAgents",
         lambda call, stale_ok: visit.site.services.agents.list(
-            call, page_token=visit.form.text("page"), stale_ok=stale_ok
+            call, page_token=visit.query.word("page"), stale_ok=stale_ok
         ),
     )
     return visit.page(
@@ -210,7 +210,7 @@ async def certificates(visit: Visit) -> Response:
     results: Page[DeniedCertificateView] = await visit.read(
         "AgentService/ListDeniedCertificates",
         lambda call, stale_ok: visit.site.services.agents.list_denied(
-            call, page_token=visit.form.text("page"), stale_ok=stale_ok
+            call, page_token=visit.query.word("page"), stale_ok=stale_ok
         ),
     )
     return visit.page(

@@ -20,7 +20,7 @@ async def decide(visit: Visit) -> Response:
     results: Page[ApprovalView] = await visit.read(
         "AdministratorService/ListApprovals",
         lambda call, stale_ok: visit.site.services.approvals.list(
-            call, page_token=visit.form.text("page"), stale_ok=stale_ok
+            call, page_token=visit.query.word("page"), stale_ok=stale_ok
         ),
     )
     return visit.page(

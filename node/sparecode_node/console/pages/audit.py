@@ -84,7 +84,7 @@ async def browse(visit: Visit) -> Response:
     except EXPLAINED as error:
         # What was found before stays on the page.
         visit.add(explain(error, FIELDS))
-    filters = {name: visit.form.text(name) for name in (*TEXTS, *DATES)}
+    filters = {name: visit.query.word(name) for name in (*TEXTS, *DATES)}
     return visit.page(
         "audit.html",
         results=results,
@@ -99,7 +99,7 @@ async def browse(visit: Visit) -> Response:
 
 async def _search(visit: Visit, criteria: AuditFilter) -> AsyncIterator[AuditPage]:
     """Return what some calls find, up to a full page; each looks at some of the log."""
-    missing, after = PAGE_SIZE, visit.form.text("page")
+    missing, after = PAGE_SIZE, visit.query.word("page")
     for _call in range(CALLS):
         page = await visit.read(
             "AuditService/ListAuditEvents",
@@ -131,7 +131,7 @@ async def verify(visit: Visit) -> Response:
 async def export(visit: Visit) -> Response:
     """Return the events that match the filter as a file."""
     try:
-        form = ExportFormat(visit.form.text("format", ExportFormat.CSV.value))
+        form = ExportFormat(visit.query.word("format", ExportFormat.CSV.value))
     except ValueError:
         raise InvalidFieldError("format", _("must be csv or json_lines")) from None
     pieces = await visit.site.services.audit.export(
@@ -155,18 +155,18 @@ async def export(visit: Visit) -> Response:
 
 
 async def _filter(visit: Visit) -> AuditFilter:
-    """Return the filter from the form. Raises `InvalidFieldError`."""
-    form = visit.form
+    """Return the filter from the address. Raises `InvalidFieldError`."""
+    query = visit.query
     end_ms = _day_ms(visit, "end")
     return AuditFilter(
         start_ms=_day_ms(visit, "start"),
         end_ms=None if end_ms is None else end_ms + DAY_MS,
-        actor=await _actor(visit, form.text("actor")),
-        action=_action(form.text("action")),
-        target=form.text("target"),
-        outcome=form.text("outcome"),
-        reason=_reason(form.text("reason")),
-        authentication_id=form.text("authentication_id").lower(),
+        actor=await _actor(visit, query.word("actor")),
+        action=_action(query.word("action")),
+        target=query.word("target"),
+        outcome=query.word("outcome"),
+        reason=_reason(query.word("reason")),
+        authentication_id=query.word("authentication_id").lower(),
     )
 
 
@@ -225,7 +225,7 @@ def _reason(typed: str) -> str:
 
 def _day_ms(visit: Visit, name: str) -> int | None:
     """Return the start of a day in UTC, as all times of the log."""
-    typed = visit.form.text(name)
+    typed = visit.query.word(name)
     if not typed:
         return None
     try:

@@ -43,7 +43,7 @@ async def show(visit: Visit) -> Response:
         lambda call, stale_ok: services.channels.notices(
             call,
             dead_only=True,
-            page_token=visit.form.text("page"),
+            page_token=visit.query.word("page"),
             stale_ok=stale_ok,
         ),
     )

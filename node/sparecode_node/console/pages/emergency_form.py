@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The values of the form of emergency access: suggested, submitted, and their meaning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.lifetime import suggested_end
-from sparecode_node.console.kit.visits import Visit
+from sparecode_node.console.kit.recovery import RECOVERY
+from sparecode_node.console.kit.rendering import count
+from sparecode_node.console.kit.visits import CARRY, Visit
 from sparecode_node.console.pages import sheet_files
 from sparecode_node.console.pages.emergency_subject import Subject
 from sparecode_node.domain.emergency_access import RecoveryPolicy
@@ -16,6 +21,21 @@ from sparecode_node.services.emergency.emergency_access import (
     ShownCode,
 )
 from sparecode_node.services.errors import InvalidFieldError
+
+ROUTE: Final = "/tokens/{serial}/emergency-access"
+CHOICES: Final = {
+    "keep": N_("Keep the unused codes issued earlier"),
+    "weaken": N_("Replace “Deny authentication with token” with a weaker option"),
+    "unlock": N_("Unlock as well, when I save"),
+}
+KEPT: Final = frozenset(
+    {
+        *("action", "request_id", "unlock_id", "draft", "draft_ends_at_ms", "code"),
+        *("online", "kind", "count", "recovery", "reinstate", *CHOICES),
+        *("lifetime", "expires_date", "expires_time", "expires_zone"),
+    }
+)
+"""What is kept of the form while its administrator signs in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +123,45 @@ def submitted(form: Form) -> FormValues:
         draft_ends_at_ms=int(ends) if ends.isascii() and ends.isdecimal() else 0,
         codes=sheet_files.codes_in(form),
     )
+
+
+def kept_words(parameters: Mapping[str, str], form: Form) -> str:
+    """Return what sending the form does; empty: it must not outlive its session."""
+    values, action, serial = submitted(form), form.text("action"), parameters["serial"]
+    if action in ("generate", "replace"):
+        return _("Generate codes for token %(serial)s", serial=serial)
+    if action == CARRY:
+        return _("Show the codes for token %(serial)s, to be saved", serial=serial)
+    if action in ("off", "off-and-reinstate") or not values.online:
+        return _("Turn off emergency access of token %(serial)s", serial=serial)
+    if values.kind == "fixed":
+        return _("Issue a fixed tokencode for token %(serial)s", serial=serial)
+    if values.kind == "set":
+        codes = count(len(values.codes), "code")
+        return _("Issue %(codes)s for token %(serial)s", codes=codes, serial=serial)
+    # A message may need an approval, and goes to another person at once.
+    return ""
+
+
+def facts(form: Form) -> list[tuple[str, str]]:
+    """Return what the form says, with labels, for the page that sends it on."""
+    values, action = submitted(form), form.text("action")
+    if action in ("off", "off-and-reinstate") or not values.online:
+        reinstated = values.reinstate or action == "off-and-reinstate"
+        return [(_("Reinstate the token"), _("yes") if reinstated else _("no"))]
+    ends = f"{values.expires_date} {values.expires_time} {values.expires_zone}"
+    chosen = [
+        words for policy, (words, _why) in RECOVERY.items() if policy == values.recovery
+    ]
+    return [
+        (_("Number of tokencodes"), values.count),
+        (
+            _("Expires on"),
+            _("No expiration") if values.lifetime == "never" else ends,
+        ),
+        (_("If Token Becomes Available"), _(chosen[0]) if chosen else values.recovery),
+        *((_(words), _("yes")) for name, words in CHOICES.items() if form.flag(name)),
+    ]
 
 
 def is_past(visit: Visit, values: FormValues) -> bool:

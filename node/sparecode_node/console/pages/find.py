@@ -31,7 +31,7 @@ async def find(visit: Visit) -> Response:
     the phone may be Mayer, so the person at the desk chooses if there are both.
     """
     visit.require(LIST_USERS)
-    query = visit.form.text("q").strip()
+    query = visit.query.word("q")
     people: Found[UserView] = paging.nothing(SHOWN)
     devices: tuple[TokenView, ...] = ()
     alike: tuple[UserView, ...] = ()

@@ -33,7 +33,7 @@ def choose(site: Site) -> Callable[[Request], Awaitable[Response]]:
         except (TooLargeError, InvalidFieldError, ClientDisconnect):
             return RedirectResponse("/", status_code=303)
         here = form.text("next")
-        to = SIGN_IN if here == SIGN_IN else local_path(here)
+        to = SIGN_IN if here == SIGN_IN else local_path(request, here)
         response = RedirectResponse(to, status_code=303)
         cookies = request.cookies
         secret = cookies.get(SESSION_COOKIE) or cookies.get(VISIT_COOKIE, "")

@@ -188,9 +188,7 @@ async def replace_authorities(visit: Visit) -> Response:
     """Start to replace authorities that are due, or finish it (P6a)."""
     visit.require(REPLACE)
     node_id = NodeId(visit.request.path_params["node_id"])
-    finish = (
-        visit.ticked("finish") or visit.request.query_params.get("step") == "finish"
-    )
+    finish = visit.ticked("finish")
     if visit.is_form:
         words = (
             f"The authorities whose keys {node_id} has had are trusted no longer."
@@ -213,7 +211,7 @@ async def replace_authorities(visit: Visit) -> Response:
 
 
 async def transfer_primary(visit: Visit) -> Response:
-    """Transfer the primary role."""
+    """Transfer the primary role; a member's own page suggests that member."""
     visit.require(TRANSFER)
     if visit.is_form:
         target = visit.form.text("target")
@@ -228,7 +226,11 @@ async def transfer_primary(visit: Visit) -> Response:
         if leads is not None:
             words = _("%(leads)s is the primary now.", leads=leads)
             return redirect_with_notice(visit, "/cluster", Notice(words=words))
-    return visit.page("primary.html", cluster=await status_of(visit))
+    return visit.page(
+        "primary.html",
+        cluster=await status_of(visit),
+        target=visit.request.path_params.get("node_id", ""),
+    )
 
 
 def address(node_id: str) -> str:

@@ -63,7 +63,7 @@ async def _preview(visit: Visit) -> NoticePreview:
 
 def _chosen(visit: Visit) -> dict[str, str]:
     """Return what is shown: the first kind, unless the address names another one."""
-    kind, tongue = visit.form.text("kind"), visit.form.text("tongue")
+    kind, tongue = visit.query.word("kind"), visit.query.word("tongue")
     return {
         "kind": kind if kind in set(PersonalKind) else PersonalKind.CODES_ISSUED.value,
         "tongue": tongue if tongue in languages() else "en",
@@ -72,5 +72,5 @@ def _chosen(visit: Visit) -> dict[str, str]:
 
 
 def _to_manager(visit: Visit) -> bool:
-    kind = visit.form.text("kind") or PersonalKind.CODES_ISSUED
-    return visit.form.text("recipient") == "manager" and kind in KINDS_OF_USERS
+    kind = visit.query.word("kind") or PersonalKind.CODES_ISSUED
+    return visit.query.word("recipient") == "manager" and kind in KINDS_OF_USERS

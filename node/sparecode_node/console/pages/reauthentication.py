@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
-from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.security import SECRET_FIELDS, Origin
 from sparecode_node.console.kit.visits import Visit
@@ -57,11 +56,10 @@ Its secrets are not kept, so that an administrator need not type them twice.
 
 def ask(visit: Visit) -> Response:
     """Ask for password and second factor. Other input of the form is kept."""
-    kept = visit.form.kept(without=_NOT_KEPT) if visit.is_form else ""
     return visit.page(
         "reauthentication.html",
         status=0 if visit.problems else 403,
-        fields=Form.parse(kept.encode()).pairs,
+        fields=visit.form.without(_NOT_KEPT).pairs,
         carried=_carries(visit),
         confirm_id=visit.new_id(),
     )

@@ -41,7 +41,7 @@ async def manage(visit: Visit) -> Response:
 
 
 async def _page(visit: Visit, *, every: bool) -> Page[SessionListing]:
-    page_token = "" if visit.is_form else visit.form.text("page")
+    page_token = visit.query.word("page")
     return await visit.read(
         LIST,
         lambda call, stale_ok: visit.site.services.open_sessions.list(

@@ -10,14 +10,12 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit import idle
 from sparecode_node.console.kit.changes import redirect_with_notice
-from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.rendering import span, within
 from sparecode_node.console.kit.security import (
     NOTICE_COOKIE,
-    SECRET_FIELDS,
     SESSION_COOKIE,
     VISIT_COOKIE,
     Origin,
@@ -27,8 +25,9 @@ from sparecode_node.console.kit.security import (
     set_cookie,
     set_device_cookie,
 )
-from sparecode_node.console.kit.visits import CARRY, SIGN_IN, Visit, local_path
+from sparecode_node.console.kit.visits import SIGN_IN, Visit, local_path
 from sparecode_node.console.kit.words import EXPLAINED, UNAVAILABLE, Problem, explain
+from sparecode_node.console.pages import kept_forms
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.replication.errors import OutcomeUnknownError, OverloadedError
 from sparecode_node.services.context import Anonymous, SessionCaller
@@ -50,6 +49,13 @@ ENDED = N_(
 )
 
 
+NOT_KEPT = N_("The form was not sent: fill it in again after you have signed in.")
+NOT_OURS = N_(
+    "The form was not sent: it was not filled in in this browser within the last ten "
+    "minutes. Start again from here."
+)
+
+
 def ended_words(used_ms: int | None, now_ms: int) -> str:
     """Return why a session has ended, and when this browser last used it."""
     if used_ms:
@@ -68,10 +74,10 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
 
     *ended*: why the browser's session has ended; empty: it had none.
 
-    Input of a form is kept in the browser until then, if the form comes from this or
-    another node's console. No other site can have a form sent after sign-in.
+    A form that `kept_forms` names is kept in the browser until then. No other site can
+    have a form sent after the sign-in.
     """
-    path = local_path(visit.path)
+    path = local_path(visit.request, visit.path)
     if not visit.is_form and visit.request.headers.get("hx-request"):
         # The script wants part of a page: load the whole sign-in page instead.
         there = {"hx-redirect": f"{SIGN_IN}?next={quote(path, safe='/%')}"}
@@ -79,23 +85,18 @@ async def ask_to_sign_in(visit: Visit, ended: str = "") -> Response:
         _say(response, ended)
         forget_cookie(response, SESSION_COOKIE)
         return response
-    if kept := _kept_form(visit):
+    if kept := kept_forms.seal(visit):
         why = ended or _unknown_here(visit)
-        is_whole = not any(
-            visit.form.secret(name) for name in SECRET_FIELDS - {"form_token"}
-        )
-        input_words = (
-            _("Your input is kept.")
-            if is_whole
-            else _("Your input is kept, except for passwords and other secrets.")
-        )
-        words = " ".join((why, input_words, _("Sign in to continue.")))
+        words = f"{why} {_('Your input is kept.')} {_('Sign in to continue.')}"
         visit.add(Problem(words=words, status=401))
         response = await _sign_in_page(visit, next_path=path, kept=kept)
     else:
+        lost = _(NOT_KEPT) if visit.is_form and visit.origin is Origin.HERE else ""
         response = visit.redirect(f"{SIGN_IN}?next={quote(path, safe='/')}")
-        _say(response, ended)
-    forget_cookie(response, SESSION_COOKIE)
+        _say(response, f"{ended} {lost}".strip())
+    if SESSION_COOKIE in visit.request.cookies:
+        # A link on another site comes without the cookie, and must not sign out.
+        forget_cookie(response, SESSION_COOKIE)
     return response
 
 
@@ -126,22 +127,13 @@ async def explain_unknown_session(visit: Visit) -> Response:
     )
     if visit.request.headers.get("hx-request") and not visit.is_form:
         return Response(status_code=204, headers={"hx-refresh": "true"})
-    if kept := _kept_form(visit):
+    if kept := kept_forms.seal(visit):
         visit.add(Problem(words=words, status=503))
-        return await _sign_in_page(visit, next_path=local_path(visit.path), kept=kept)
+        path = local_path(visit.request, visit.path)
+        return await _sign_in_page(visit, next_path=path, kept=kept)
     return visit.page(
         "problem.html", status=503, title=_("Not possible now"), words=words
     )
-
-
-def _kept_form(visit: Visit) -> str:
-    """Return the input if the form is one of this cluster's consoles, else nothing."""
-    if visit.request.method == "POST" and (
-        visit.origin is Origin.HERE
-        or (visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY)
-    ):
-        return visit.form.kept(without=SECRET_FIELDS)
-    return ""
 
 
 async def open_session(visit: Visit) -> Response:
@@ -162,9 +154,13 @@ async def open_session(visit: Visit) -> Response:
             keep_session(visit, response, signed_in)
             forget_cookie(response, VISIT_COOKIE)
             return response
-    return await _sign_in_page(
-        visit, next_path=visit.local_next(), kept=visit.form.secret("kept")
-    )
+        return await _sign_in_page(
+            visit,
+            next_path=local_path(visit.request, visit.form.text("next")),
+            kept=visit.form.secret("kept"),
+        )
+    asked = visit.query.word("next")
+    return await _sign_in_page(visit, next_path=local_path(visit.request, asked))
 
 
 def keep_session(visit: Visit, response: Response, signed_in: SignedIn) -> None:
@@ -216,7 +212,10 @@ async def _signed_in(visit: Visit) -> SignedIn:
         return await with_id(visit.new_id())
 
 
-async def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:
+async def _sign_in_page(
+    visit: Visit, *, next_path: str, kept: kept_forms.Seal | str = ""
+) -> Response:
+    """Return the page. *kept*: a form that is kept now, or was in this page before."""
     # Keep an existing cookie: a second tab must not invalidate the first tab's form.
     secret = visit.request.cookies.get(VISIT_COOKIE, "")
     if not VISIT_SECRET.fullmatch(secret):
@@ -225,24 +224,23 @@ async def _sign_in_page(visit: Visit, *, next_path: str, kept: str) -> Response:
         "sign_in.html",
         administrator=visit.form.text("administrator"),
         next=next_path,
-        kept=kept,
+        kept=kept.text if isinstance(kept, kept_forms.Seal) else kept,
         form_token=form_token(secret),
         passkeys=await visit.site.services.passkeys.available(),
     )
     set_cookie(response, VISIT_COOKIE, secret)
+    if isinstance(kept, kept_forms.Seal):
+        kept.remember(response)
     return response
 
 
 def _after_sign_in(visit: Visit, bearer: str) -> Response:
     kept = visit.form.secret("kept")
     if not kept:
-        return visit.redirect(visit.local_next())
-    return visit.page(
-        "continue.html",
-        next=visit.local_next(),
-        fields=Form.parse(kept.encode()).pairs,
-        form_token=form_token(bearer),
-    )
+        return visit.redirect(local_path(visit.request, visit.form.text("next")))
+    if page := kept_forms.continue_page(visit, kept, bearer):
+        return page
+    return redirect_with_notice(visit, "/", Notice(words=_(NOT_OURS), waiting=True))
 
 
 async def end_idle_session(visit: Visit, idle_ms: int) -> Response:

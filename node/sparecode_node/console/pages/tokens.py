@@ -34,8 +34,8 @@ ALGORITHMS = {
 async def manage_existing(visit: Visit) -> Response:
     """Search tokens by serial, user name, name or e-mail."""
     visit.require("TokenService/ListTokens")
-    search = visit.form.text("q")
-    state, kind = visit.form.text("state"), visit.form.text("kind")
+    search = visit.query.word("q")
+    state, kind = visit.query.word("state"), visit.query.word("kind")
     results = paging.nothing(PAGE_SIZE)
     order = paging.order(visit, TokenOrder, TokenOrder.SERIAL)
     try:

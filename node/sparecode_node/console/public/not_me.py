@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sparecode_node.console.kit import languages
-from sparecode_node.console.kit.forms import Form
+from sparecode_node.console.kit.forms import Form, Query
 from sparecode_node.console.kit.security import (
     Origin,
     TooLargeError,
@@ -38,42 +38,49 @@ def page(site: Site) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         if request.method != "POST":
-            return _shown(site, request, Form(list(request.query_params.multi_items())))
+            # The token alone shows that the link is ours, and its button does one thing.
+            link = Query(request.query_params.multi_items())
+            return _shown(site, request, link.word("token"), link.word("language"))
         try:
             form = Form.parse(await body_of(request))
         except (TooLargeError, ClientDisconnect, InvalidFieldError):
             return Response(status_code=NO_REQUEST)
+        token, wanted = form.secret("token"), form.text("language")
         origin = origin_of(request, site.others().values())
         if origin not in (Origin.HERE, Origin.UNKNOWN):
             return Response(status_code=NO_REQUEST)
         if site.is_removed():
-            return _shown(site, request, form, say="again", status=NOT_NOW)
-        visit = Visit(site, request, form=Form([]), secret="", bearer="")
+            return _shown(site, request, token, wanted, say="again", status=NOT_NOW)
+        visit = Visit(site, request)
         try:
-            is_told = await site.services.alarms.raise_alarm(
-                visit.call(METHOD), form.secret("token")
-            )
+            is_told = await site.services.alarms.raise_alarm(visit.call(METHOD), token)
         except EXPLAINED:
-            return _shown(site, request, form, say="again", status=NOT_NOW)
+            return _shown(site, request, token, wanted, say="again", status=NOT_NOW)
         if not is_told:
-            return _shown(site, request, form, say="closed", status=CLOSED)
-        return _shown(site, request, form, say="told", status=DONE)
+            return _shown(site, request, token, wanted, say="closed", status=CLOSED)
+        return _shown(site, request, token, wanted, say="told", status=DONE)
 
     return endpoint
 
 
 def _shown(
-    site: Site, request: Request, form: Form, *, say: str = "", status: int = DONE
+    site: Site,
+    request: Request,
+    token: str,
+    wanted: str,
+    *,
+    say: str = "",
+    status: int = DONE,
 ) -> Response:
     """Return the page, in the language that the link names."""
-    visit = Visit(site, request, form=Form([]), secret="", bearer="")
-    wanted = form.text("language")
-    with languages.using(languages.best([wanted]) if wanted else languages.current()):
+    visit = Visit(site, request)
+    tag = languages.best([wanted]) if wanted else languages.current()
+    with languages.using(tag):
         return visit.page(
             "not_me.html",
             status=status,
             page_path=PAGE,
-            token=form.secret("token"),
-            wanted=wanted,
+            token=token,
+            wanted=tag,
             say=say,
         )

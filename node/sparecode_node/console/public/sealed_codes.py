@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sparecode_node.console.kit import languages
-from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.rendering import plain_time
 from sparecode_node.console.kit.security import (
     Origin,
@@ -51,7 +50,7 @@ def show(site: Site) -> Endpoint:
     """Return the endpoint of the page, in the language that the link names."""
 
     async def endpoint(request: Request) -> Response:
-        visit = Visit(site, request, form=Form([]), secret="", bearer="")
+        visit = Visit(site, request)
         wanted = request.query_params.get("language", "")
         tag = languages.best([wanted]) if wanted else languages.current()
         with languages.using(tag):
@@ -69,7 +68,7 @@ def open_codes(site: Site) -> Endpoint:
     """Return the endpoint that hands the encrypted codes out, once."""
 
     async def endpoint(request: Request) -> Response:
-        visit = Visit(site, request, form=Form([]), secret="", bearer="")
+        visit = Visit(site, request)
         try:
             sent = json.loads(await body_of(request))
             opener, page = sent["opener"], sent["page"]
