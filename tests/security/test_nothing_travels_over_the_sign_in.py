@@ -24,7 +24,7 @@ from sparecode_node.console.kit.security import (
 from sparecode_node.console.kit.token_menu import ACTIONS
 from sparecode_node.console.kit.visits import SIGN_IN
 from sparecode_node.console.pages import passkeys
-from sparecode_node.console.pages.kept_forms import KEEPERS, LIFETIME_MS
+from sparecode_node.console.pages.kept_forms import LIFETIME_MS
 from sparecode_node.console.public import not_me, sealed_codes
 from sparecode_node.statemachine.digest import digest
 from tests.console.desk import GATE, SIEM, Desk, desk
@@ -373,13 +373,12 @@ async def test_a_kept_form_serves_its_browser_once(desk: Desk, case: str) -> Non
     assert f"tokencode for token {SERIAL}" not in page.text
 
 
-async def test_only_forms_that_give_no_power_are_kept(desk: Desk) -> None:
+async def test_only_the_form_of_emergency_access_is_kept(desk: Desk) -> None:
     """Approvals, programs' sign-ins, passwords, keys, tickets, exports: none of them."""
-    assert set(KEEPERS) == {"/tokens/{serial}/emergency-access", "/new/user"}
     for path, fields in posts():
         browser, page = await ended(desk, path, {**fields, "secret": STRANGERS})
         is_kept = "kept" in dict(page.form("/sign-in").fields)
-        assert is_kept == (path in (PAGE, "/new/user")), path
+        assert is_kept == (path == PAGE), path
         assert is_kept == (KEPT_COOKIE in browser.client.cookies), path
         assert STRANGERS not in page.response.text
         if not is_kept:

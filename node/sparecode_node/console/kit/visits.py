@@ -2,13 +2,13 @@
 """A visit: one request of a browser, with its session and permissions."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from sparecode_node.console.kit import languages, rendering, sheet
 from sparecode_node.console.kit.forms import Form, Query
@@ -240,15 +240,6 @@ def local_path(request: Request, path: str) -> str:
     """Return the path if it is the address of a page of this console, else `/`."""
     if not _LOCAL.fullmatch(path) or path.startswith("//"):
         return "/"
-    return path if route_of(request, path, "GET")[0] else "/"
-
-
-def route_of(request: Request, path: str, method: str) -> tuple[str, Mapping[str, str]]:
-    """Return the route of a page's address, and its arguments; empty: there is no such page."""
-    asked = {"type": "http", "method": method, "path": unquote(path)}
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.name == PAGE_ROUTE:
-            match, found = route.matches(asked)
-            if match is Match.FULL:
-                return route.path, found["path_params"]
-    return "", {}
+    asked = {"type": "http", "method": "GET", "path": unquote(path)}
+    pages = (each for each in request.app.routes if each.name == PAGE_ROUTE)
+    return path if any(each.matches(asked)[0] is Match.FULL for each in pages) else "/"

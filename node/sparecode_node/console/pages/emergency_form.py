@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The values of the form of emergency access: suggested, submitted, and their meaning."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -125,9 +124,9 @@ def submitted(form: Form) -> FormValues:
     )
 
 
-def kept_words(parameters: Mapping[str, str], form: Form) -> str:
+def kept_words(serial: str, form: Form) -> str:
     """Return what sending the form does; empty: it must not outlive its session."""
-    values, action, serial = submitted(form), form.text("action"), parameters["serial"]
+    values, action = submitted(form), form.text("action")
     if action in ("generate", "replace"):
         return _("Generate codes for token %(serial)s", serial=serial)
     if action == CARRY:

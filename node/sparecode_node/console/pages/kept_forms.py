@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Forms that are kept while their administrator signs in, for one browser.
+The form of emergency access, kept while its administrator signs in.
 
-A form is kept only if this table has its page and what its button does: the others start
-again after the sign-in. A field that the table does not name is left out.
+It is the one that is filled in while a user waits on the telephone, and gives no power
+over the cluster. All other forms start again after the sign-in.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,40 +19,13 @@ from sparecode_node.console.kit.security import (
     form_token,
     set_cookie,
 )
-from sparecode_node.console.kit.visits import CARRY, Visit, route_of
-from sparecode_node.console.pages import emergency_form, users
+from sparecode_node.console.kit.visits import CARRY, Visit
+from sparecode_node.console.pages import emergency_form
 from sparecode_node.domain.policy import MINUTE_MS, SECOND_MS
 from sparecode_node.services.secrets.form_seals import TEXT_MAX, KeptForm
 
 LIFETIME_MS: Final = 10 * MINUTE_MS
 SECRET_BYTES: Final = 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keeper:
-    """What is kept of the forms of one page."""
-
-    fields: frozenset[str]
-    """The fields that are sent on; none is a secret."""
-    words: Callable[[Mapping[str, str], Form], str]
-    """Return what sending the form does, from its path and its fields; empty: keep none."""
-    facts: Callable[[Form], list[tuple[str, str]]]
-    """Return the values that a person reads before sending the form, with labels."""
-
-
-KEEPERS: Final = {
-    emergency_form.ROUTE: Keeper(
-        fields=emergency_form.KEPT,
-        words=emergency_form.kept_words,
-        facts=emergency_form.facts,
-    ),
-    "/new/user": Keeper(
-        fields=frozenset({*users.LABELS, "request_id"}),
-        words=users.kept_words,
-        facts=users.facts,
-    ),
-}
-"""By route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +48,20 @@ def seal(visit: Visit) -> Seal | None:
     is_ours = visit.origin is Origin.HERE or (
         visit.origin is Origin.CONSOLE and visit.form.text("action") == CARRY
     )
-    keeper = KEEPERS.get(visit.route)
-    if not visit.is_form or not is_ours or keeper is None:
+    if not (visit.is_form and is_ours and visit.route == emergency_form.ROUTE):
         return None
-    if not keeper.words(visit.request.path_params, visit.form):
+    serial = visit.request.path_params["serial"]
+    if not emergency_form.kept_words(serial, visit.form):
         return None
     browser = visit.site.entropy.token_bytes(SECRET_BYTES).hex()
-    fields = tuple(each for each in visit.form.pairs if each[0] in keeper.fields)
-    text = visit.site.services.form_seals.seal_form(
-        KeptForm(
-            path=visit.path,
-            fields=fields,
-            ends_at_ms=visit.site.clock.now_ms() + LIFETIME_MS,
+    form = KeptForm(
+        serial=serial,
+        fields=tuple(
+            each for each in visit.form.pairs if each[0] in emergency_form.KEPT
         ),
-        browser,
+        ends_at_ms=visit.site.clock.now_ms() + LIFETIME_MS,
     )
+    text = visit.site.services.form_seals.seal_form(form, browser)
     return Seal(text=text, browser=browser) if len(text) <= TEXT_MAX else None
 
 
@@ -105,15 +76,11 @@ def continue_page(visit: Visit, text: str, bearer: str) -> Response | None:
     if kept is None or kept.ends_at_ms <= visit.site.clock.now_ms():
         return None
     form = Form(list(kept.fields))
-    route, parameters = route_of(visit.request, kept.path, "POST")
-    keeper = KEEPERS.get(route)
-    if keeper is None:
-        return None
     response = visit.page(
         "continue.html",
-        to=kept.path,
-        words=keeper.words(parameters, form),
-        facts=keeper.facts(form),
+        serial=kept.serial,
+        words=emergency_form.kept_words(kept.serial, form),
+        facts=emergency_form.facts(form),
         codes=emergency_form.submitted(form).codes,
         fields=form.pairs,
         form_token=form_token(bearer),

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Users: search, create, change, unlock, disable, delete."""
 
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -9,7 +8,6 @@ from starlette.responses import Response
 
 from sparecode_node.console.kit import explanations, paging
 from sparecode_node.console.kit.changes import change
-from sparecode_node.console.kit.forms import Form
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.visits import Visit
@@ -30,29 +28,10 @@ STATES: Final = {
 
 FIELDS: Final = {"search": "q", "page": ""}
 
-LABELS: Final = {
-    "username": N_("User name"),
-    "display_name": N_("Name"),
-    "email": N_("E-mail"),
-    "manager_email": N_("E-mail of the manager"),
-    "language": N_("Language"),
-}
-"""The fields of a new user."""
-
 
 def address(username: str) -> str:
     """Return the address of a user's page."""
     return f"/users/{quote(username, safe='')}"
-
-
-def kept_words(_parameters: Mapping[str, str], form: Form) -> str:
-    """Return what sending the form of a new user does."""
-    return _("Create the user %(username)s", username=form.text("username"))
-
-
-def facts(form: Form) -> list[tuple[str, str]]:
-    """Return what the form of a new user says, with labels."""
-    return [(_(words), form.text(name)) for name, words in LABELS.items()]
 
 
 async def search(visit: Visit) -> Response:

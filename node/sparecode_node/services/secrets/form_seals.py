@@ -21,9 +21,9 @@ TEXT_MAX: Final = 32 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptForm:
-    """The fields of a form, and the page that they belong to."""
+    """The fields of the form of emergency access, and the token that it is about."""
 
-    path: str
+    serial: str
     fields: tuple[tuple[str, str], ...] = field(repr=False)
     ends_at_ms: int
 
