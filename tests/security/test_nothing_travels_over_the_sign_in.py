@@ -42,13 +42,10 @@ STEERING = ("kept", "next", "action", "form_token", "confirm_password", "boxes")
 CROSS_SITE = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
 FOREIGN = {
     "another site": CROSS_SITE,
-    "another site, by its origin": {
-        "sec-fetch-site": "",
-        "origin": "https://evil.example",
-    },
+    "another site, by its origin": {"origin": "https://evil.example"},
     "another host of the domain": {"sec-fetch-site": "same-site"},
     "no page": {"sec-fetch-site": "none"},
-    "no browser": {"sec-fetch-site": ""},
+    "no browser": {},
 }
 
 
@@ -226,6 +223,7 @@ async def test_a_form_from_elsewhere_changes_nothing(desk: Desk, who: str) -> No
     """With the right token, too: what the browser states of the form decides."""
     browser = await desk.administrator()
     token = (await browser.open("/account")).form("/account/sign-out")
+    del browser.client.headers["sec-fetch-site"]
     before = state(desk)
     sent = 0
     for path, fields in posts():
