@@ -46,6 +46,8 @@ async def browser_of(desk: Desk, folder: Path, *origins: str) -> AsyncIterator[B
                 args=[
                     "--no-sandbox",
                     "--disable-dev-shm-usage",
+                    # A console on the Internet is not protected by it, so ours is not.
+                    "--disable-features=LocalNetworkAccessChecks",
                     f"--host-resolver-rules={rules}",
                 ],
             )
