@@ -152,8 +152,9 @@ def facts(form: Form) -> list[tuple[str, str]]:
     chosen = [
         words for policy, (words, _why) in RECOVERY.items() if policy == values.recovery
     ]
+    drawn = [(_("Number of tokencodes"), values.count)]
     return [
-        (_("Number of tokencodes"), values.count),
+        *(drawn if action in ("generate", "replace") else []),
         (
             _("Expires on"),
             _("No expiration") if values.lifetime == "never" else ends,
