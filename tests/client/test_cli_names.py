@@ -7,8 +7,10 @@ from typer.testing import CliRunner, Result
 
 from sparecode.v1 import agents_pb2, cluster_pb2, tokens_pb2, users_pb2
 from sparecode_client.cli import app
+from sparecode_client.cli.terminal import settings
 from tests.client import answers
 from tests.client.conftest import Cli
+from tests.client.every_command import words_of
 from tests.client.fakes import Failure
 from tests.client.test_cli_json_everywhere import ALL
 
@@ -68,13 +70,58 @@ def test_a_serial_comes_first(cli: Cli) -> None:
     assert cli.node.requests(SHOW)[-1].serial == "alice"
 
 
-def test_neither_a_token_nor_a_user_is_an_unknown_token(cli: Cli) -> None:
+TAKES_NAMES = sorted(
+    name
+    for name, command in ALL.items()
+    if any(each.metavar == "SERIAL|USER" for each in command.params)
+)
+NAMES = (
+    "first.last",
+    "alice@example.com",
+    "a_b",
+    "Anna Maria",
+    "Jürgen",
+    "山田",
+    "al-1",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("command", TAKES_NAMES)
+def test_every_kind_of_user_name_stands_for_a_token(
+    cli: Cli, command: str, name: str
+) -> None:
+    """A name that is no serial is never asked for as one: nodes refuse its form."""
+    wrong = Failure(Code.INVALID_ARGUMENT, "FIELD", "serial: must be 1 to 64 letters")
+    cli.node.answer(TOKEN, NO_TOKEN if settings.SERIAL.fullmatch(name) else wrong)
+    cli.node.answer(USER, user_with("1", "2"))
+    words = words_of(command, cli.node)
+    result = cli(*(name if each == SERIAL else each for each in words))
+    assert f"user {name} has 2 tokens; name one by its serial: 1, 2" in " ".join(
+        result.stderr.split()
+    )
+    assert [each.username for each in cli.node.requests(USER)] == [name]
+
+
+def test_an_unknown_name_is_answered_with_near_ones(cli: Cli) -> None:
+    near = [users_pb2.User(username=each) for each in ("first.last", "fiona", "zoe")]
+    cli.node.answer(USER, NO_USER)
+    cli.node.answer("UserService/ListUsers", users_pb2.ListUsersResponse(users=near))
+    result = cli("emergency", "show", "firts.last")
+    assert result.exit_code == 1
+    words = " ".join(result.stderr.split())
+    assert "no token and no user firts.last: did you mean first.last? Search" in words
+    assert "sparecode users list --search TEXT" in words
+    cli.node.answer("UserService/ListUsers", users_pb2.ListUsersResponse())
+    assert "did you mean" not in cli("emergency", "show", "firts.last").stderr
+
+
+def test_neither_a_token_nor_a_user_is_not_found(cli: Cli) -> None:
     cli.node.answer(TOKEN, NO_TOKEN)
     cli.node.answer(USER, NO_USER)
-    cli.node.answer(SHOW, NO_TOKEN)
     result = cli("emergency", "show", "nobody")
     assert result.exit_code == 1
-    assert "there is no such token" in result.stderr
+    assert "there is no token and no user nobody" in result.stderr
 
 
 def test_only_naming_and_deleting_a_token_need_its_serial() -> None:

@@ -126,7 +126,7 @@ NEXT: dict[str, str] = {
     "USER_EXISTS": "Show the user: sparecode users show USER",
     "USER_HAS_TOKENS": "Unassign the tokens first: sparecode tokens unassign SERIAL",
     "USER_IS_ADMINISTRATOR": "Remove the administrator first: sparecode admins list",
-    "USER_UNKNOWN": "List the users: sparecode users list",
+    "USER_UNKNOWN": "Search the users: sparecode users list --search TEXT",
     "VERSION": "It was changed in the meantime. Read it again, then repeat your change.",
     "WRONG_PASSWORD": "Repeat the command with the right password.",
 }

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The global options, and connections made with them."""
 
+import difflib
+import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +29,17 @@ from sparecode_client.cli.terminal.session_file import (
     store_session,
 )
 from sparecode_client.connection.channels import ADMIN_PORT, address
-from sparecode_client.errors import NotFound, NotPermitted, NotSignedIn
+from sparecode_client.errors import (
+    NotFound,
+    NotPermitted,
+    NotSignedIn,
+    SparecodeError,
+)
+
+SERIAL = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+"""The form of a serial. Many user names have another one: `first.last`."""
+NEAR_PREFIX = 2
+"""Letters at the beginning of a mistyped name that are taken to be right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +121,24 @@ class Settings:
 
         Raises:
             UsageError: The user has no token, or several.
+            NotFound: There is neither such a token nor such a user.
         """
         if not name.strip("0123456789-"):
             return name
-        try:
-            return admin.get_token(name, stale_ok=stale_ok).serial
-        except NotFound:
-            pass
+        if SERIAL.fullmatch(name):
+            try:
+                return admin.get_token(name, stale_ok=stale_ok).serial
+            except NotFound:
+                pass
         try:
             serials = admin.get_user(name, stale_ok=stale_ok).token_serials
-        except (NotFound, NotPermitted):
+        except NotPermitted:
             return name  # The command reports that there is no such token.
+        except NotFound as error:
+            raise NotFound(
+                error.reason,
+                f"there is no token and no user {name}{_near(admin, name)}",
+            ) from None
         if not serials:
             raise UsageError(
                 f"user {name} has no token: sparecode tokens assign SERIAL {name}"
@@ -281,3 +300,13 @@ def _report_usage() -> Iterator[None]:
 def _fingerprint(ca: Path) -> str:
     with _report_usage():
         return fingerprint(ca)
+
+
+def _near(admin: Admin, name: str) -> str:
+    """Return user names that are spelled like *name*, in words; empty: none is known."""
+    names: list[str] = []
+    # The question is only a courtesy: its error would hide the one that counts.
+    with suppress(SparecodeError):
+        page = admin.list_users(username_prefix=name[:NEAR_PREFIX], stale_ok=True)
+        names = difflib.get_close_matches(name, [each.username for each in page.items])
+    return f": did you mean {' or '.join(names)}?" if names else ""
