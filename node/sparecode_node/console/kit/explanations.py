@@ -19,6 +19,7 @@ from sparecode_node.services.people.explanations import (
     UserExplanation,
 )
 
+TURN_OFF = "EmergencyAccessService/DisableEmergencyAccess"
 May = Callable[[str], bool]
 
 _REMEDIES = {
@@ -182,6 +183,9 @@ def _remedy(may: May, blocker: ExplainedBlocker, username: str) -> tuple[str, st
     if reason is Reason.USER_NOT_ALLOWED and may("AgentService/UpdateAgent"):
         return "/agents", _("Agents")
     action, words, method = _REMEDIES.get(reason, ("", "", ""))
+    if reason is Reason.RECOVERED_TOKEN_REFUSED and not may(method):
+        # The form of emergency access reinstates a token, too.
+        action, method = "emergency-access", TURN_OFF
     if action and blocker.serial and may(method):
         return f"/tokens/{quote(blocker.serial, safe='')}/{action}", _(words)
     return "", ""
