@@ -269,11 +269,23 @@ async def test_generated_codes_say_that_unused_ones_become_void(desk: Desk) -> N
     assert page.links["keep them"] == "#unused"
 
 
-async def test_turning_it_off_leads_to_reinstating_the_token(desk: Desk) -> None:
-    await desk.node.issue()
+async def test_turning_it_off_says_that_a_token_left_at_home_works(desk: Desk) -> None:
+    """(R3) As `users explain` says: nothing stands in the way of the token."""
+    await desk.node.issue(recovery=RecoveryPolicy.ALLOW_AND_DISABLE)
     browser = await desk.administrator()
     await browser.open(PAGE)
     page = await browser.send("Save", untick=("online",))
+    assert "are void. The token works at its next use." in page.text
+    assert "still counts as lost" not in page.text
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
+
+
+async def test_turning_it_off_leads_to_reinstating_the_token(desk: Desk) -> None:
+    await desk.node.issue(recovery=RecoveryPolicy.DENY)
+    browser = await desk.administrator()
+    await browser.open(PAGE)
+    await browser.send("Save", untick=("online",))
+    page = await browser.send("Turn off all the same")
     assert "are void. The token itself still counts as lost." in page.text
     assert page.links["Reinstate"] == f"/tokens/{SERIAL}/reinstate"
 

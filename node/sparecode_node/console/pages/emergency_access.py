@@ -324,6 +324,7 @@ async def _saved(
         "emergency_sent.html" if issued and issued.message else "emergency_saved.html",
         token=token,
         lost=after.token.lost if after else None,
+        stays_refused=after.stays_refused if after else False,
         saved=issued.saved if issued else done,
         issued=issued,
         fixed=values.kind == "fixed",
