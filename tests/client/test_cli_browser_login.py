@@ -58,7 +58,7 @@ def test_login_shows_the_code_and_waits(stranger: Cli, naps: list[float]) -> Non
     assert result.exit_code == 0, result.stderr
     assert f"  {PAGE}\n" in result.stdout
     assert "  WDJB-MJHT\n" in result.stdout
-    assert "Signed in as root (SUPER_ADMIN) until 2026-12-01 12:00 UTC" in result.stdout
+    assert "Signed in as root (super-admin) until 2026-12-01 12:00 UTC" in result.stdout
     shown = result.output.partition("The session is stored")[0]
     assert max(map(len, shown.splitlines())) <= 80
     for secret in ("device-code", "bearer-of-root", "cookie"):

@@ -107,13 +107,13 @@ def test_an_unknown_name_is_answered_with_near_ones(cli: Cli) -> None:
     near = [users_pb2.User(username=each) for each in ("first.last", "fiona", "zoe")]
     cli.node.answer(USER, NO_USER)
     cli.node.answer("UserService/ListUsers", users_pb2.ListUsersResponse(users=near))
-    result = cli("emergency", "show", "firts.last")
+    result = cli("emergency", "show", "first.lasst")
     assert result.exit_code == 1
     words = " ".join(result.stderr.split())
-    assert "no token and no user firts.last: did you mean first.last? Search" in words
+    assert "no token and no user first.lasst: did you mean first.last? Search" in words
     assert "sparecode users list --search TEXT" in words
     cli.node.answer("UserService/ListUsers", users_pb2.ListUsersResponse())
-    assert "did you mean" not in cli("emergency", "show", "firts.last").stderr
+    assert "did you mean" not in cli("emergency", "show", "first.lasst").stderr
 
 
 def test_neither_a_token_nor_a_user_is_not_found(cli: Cli) -> None:

@@ -26,7 +26,7 @@ def test_login_prompts_for_the_password_and_stores_the_session(stranger: Cli) ->
     result = stranger("login", "root", text="correct horse\n")
 
     assert result.exit_code == 0
-    assert "Signed in as root (SUPER_ADMIN) until 2026-12-01 12:00 UTC" in result.stdout
+    assert "Signed in as root (super-admin) until 2026-12-01 12:00 UTC" in result.stdout
     assert "correct horse" not in result.output
     assert "bearer-of-root" not in result.output
     (request,) = stranger.node.requests("SessionService/Login")
@@ -128,7 +128,7 @@ def test_session_carries_nodes_and_ca_to_the_next_command(cli: Cli) -> None:
     assert result.exit_code == 0
     assert result.stdout == (
         "Administrator    root\n"
-        "Role             SUPER_ADMIN\n"
+        "Role             super-admin\n"
         "Signed in until  2026-12-01 12:00 UTC\n"
     )
     assert cli.node.calls[0].metadata["authorization"] == "Bearer bearer-of-root"

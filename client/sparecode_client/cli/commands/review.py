@@ -9,7 +9,7 @@ import typer
 from sparecode_client.cli.terminal.exit_codes import UsageError
 from sparecode_client.cli.terminal.output import Output
 from sparecode_client.cli.terminal.settings import settings_of
-from sparecode_client.cli.terminal.words import plural, show_second
+from sparecode_client.cli.terminal.words import plural, role, show_second
 from sparecode_client.values.agents import NO_ATTRIBUTES
 from sparecode_client.values.review import ClusterReview, ReviewedRadiusClient
 
@@ -106,7 +106,7 @@ def show(output: Output, contents: ClusterReview) -> None:
     output.table(
         ["Name", "Role", "State"],
         (
-            [each.name, each.role, "enabled" if each.enabled else "disabled"]
+            [each.name, role(each.role), "enabled" if each.enabled else "disabled"]
             for each in contents.administrators
         ),
     )

@@ -15,7 +15,7 @@ from sparecode_client.cli.terminal.options import Limit, StaleOk
 from sparecode_client.cli.terminal.prompts import secret
 from sparecode_client.cli.terminal.session_file import forget_session, session_path
 from sparecode_client.cli.terminal.settings import Settings, settings_of
-from sparecode_client.cli.terminal.words import show_time
+from sparecode_client.cli.terminal.words import role, show_time
 from sparecode_client.errors import NotSignedIn
 from sparecode_client.values.sessions import OpenSession, Session
 
@@ -99,7 +99,7 @@ def login(
         settings.output.json(session)
         return
     settings.output.say(
-        f"Signed in as {session.administrator} ({session.role}) until "
+        f"Signed in as {session.administrator} ({role(session.role)}) until "
         f"{show_time(session.end_time, never='you sign out')}."
     )
     settings.output.note(f"The session is stored in {path}.")
@@ -169,7 +169,7 @@ def whoami(context: typer.Context) -> None:
     settings.output.facts(
         [
             ("Administrator", session.administrator),
-            ("Role", session.role),
+            ("Role", role(session.role)),
             ("Signed in until", show_time(session.end_time, never="signed out")),
         ]
     )

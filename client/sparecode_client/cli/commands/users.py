@@ -172,13 +172,11 @@ def explain(
         output.say(f"Nothing stands in the way of {explanation.username or username}.")
     for blocker in explanation.blockers:
         output.say(f"{blocker.words} {blocker.next_step}".rstrip())
-    if explanation.attempts:
+    for attempt in explanation.attempts:
         output.say()
-        output.table(
-            ["Time", "Agent", "Node", "From", "To", "Token", "Outcome"],
-            [_attempt_row(attempt) for attempt in explanation.attempts],
-        )
-    elif not explanation.older_attempts_missing:
+        output.say(_place(attempt))
+        output.say(f"{attempt.words} {attempt.next_step}".rstrip())
+    if not explanation.attempts and not explanation.older_attempts_missing:
         output.say("No sign-in attempt is known.")
     if explanation.older_attempts_missing:
         output.note(
@@ -188,16 +186,16 @@ def explain(
     output.position(explanation.position)
 
 
-def _attempt_row(attempt: Attempt) -> list[str]:
-    return [
-        show_second(attempt.time),
-        attempt.agent,
-        attempt.node_id,
-        attempt.client_address or "-",
-        attempt.resource or "-",
-        attempt.serial or "-",
-        f"{attempt.words} {attempt.next_step}".rstrip(),
-    ]
+def _place(attempt: Attempt) -> str:
+    """Return when and where an attempt was made; what is unknown is left out."""
+    parts = {
+        "from": attempt.client_address,
+        "to": attempt.resource,
+        "token": attempt.serial,
+        "through node": attempt.node_id,
+    }
+    known = [f"{words} {value}" for words, value in parts.items() if value]
+    return f"{show_second(attempt.time)} at {', '.join([attempt.agent, *known])}:"
 
 
 @app.command("list")

@@ -113,6 +113,11 @@ def show_code(code: str) -> str:
     )
 
 
+def role(name: str) -> str:
+    """Return a role as options take it, such as `super-admin`."""
+    return name.lower().replace("_", "-")
+
+
 def plural(number: int, one: str, many: str = "") -> str:
     """Return a number with a noun, such as `1 code` or `3 codes`."""
     return f"{number} {one}" if number == 1 else f"{number} {many or f'{one}s'}"
