@@ -28,6 +28,21 @@ async def test_node_without_a_quorum_is_alive_and_not_ready(listener):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("listener", ["agents", "admin"])
+async def test_list_names_every_service_and_logs_nothing(listener, caplog):
+    """Anyone may call it: a method that is missing logged a traceback each time."""
+    async with running_edge() as edge, getattr(edge, listener)() as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).List(
+            health_pb2.HealthListRequest(), timeout=60
+        )
+    assert {name: each.status for name, each in answer.statuses.items()} == {
+        "": Status.SERVING,
+        "sparecode.ready": Status.NOT_SERVING,
+    }
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.asyncio
 async def test_watcher_receives_every_change_of_readiness():
     async with running_edge() as edge, edge.admin() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(

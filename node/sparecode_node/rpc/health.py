@@ -62,6 +62,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             )
         return _Answer(status=status)
 
+    async def List(
+        self,
+        request: health_pb2.HealthListRequest,  # noqa: ARG002  It has no fields.
+        context: Context,  # noqa: ARG002
+    ) -> health_pb2.HealthListResponse:
+        """Return the status of every service name."""
+        statuses = {name: _Answer(status=self._status(name)) for name in (ALIVE, READY)}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
