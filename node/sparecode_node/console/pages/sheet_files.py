@@ -7,6 +7,7 @@ No node keeps the codes, so the browser has the only copy.
 
 import re
 from dataclasses import replace
+from typing import Final
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -18,6 +19,7 @@ from sparecode_node.console.pages import tokens
 from sparecode_node.services.emergency.emergency_access import ShownCode
 from sparecode_node.services.errors import InvalidFieldError
 
+SAVE: Final = "EmergencyAccessService/SaveEmergencyAccess"
 CODE = re.compile(r"[A-Z0-9]{1,8}(-[A-Z0-9]{1,8}){0,7}", re.ASCII)
 
 
@@ -32,6 +34,7 @@ def codes_in(form: Form) -> tuple[ShownCode, ...]:
 
 async def download(visit: Visit) -> Response:
     """Return the codes that the browser sent, as a file that says what the sheet says."""
+    visit.require(SAVE)
     serial = visit.request.path_params["serial"]
     token = await tokens.find(visit, serial)
     by = visit.session.administrator if visit.session else ""
@@ -46,6 +49,7 @@ async def download(visit: Visit) -> Response:
 
 async def download_pdf(visit: Visit) -> Response:
     """Return the same as a PDF, encrypted with the password on the browser's page."""
+    visit.require(SAVE)
     serial = visit.request.path_params["serial"]
     secret = visit.form.secret("pdf_password")
     if not sheet_pdf.PASSWORD.fullmatch(secret):
