@@ -48,6 +48,7 @@ BESIDE_OTHERS = (
 EXCEPTIONS = (
     "console/test_at_the_desk.py",
     "console/test_procedure.py",
+    "security/test_callers_may_do_what_the_table_says.py",
     "services/test_state_process.py",
 )
 
