@@ -2,7 +2,8 @@
 """
 Writes the reference pages from the code: python docs/generate.py [--check].
 
-Also writes the reasons that `sparecode explain` shows. With `--check` it writes nothing, and fails if a page is out of date.
+Also writes the reasons that `sparecode explain` shows, and the tables of callers in
+`security.md`. With `--check` it writes nothing, and fails if a page is out of date.
 """
 
 import ast
@@ -14,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import callers_page
 import grpc_reference
 import python_reference
 import typer
@@ -273,6 +275,7 @@ from any language.
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "security.md": callers_page.page,
     "python-reference.md": python_api,
     "grpc-reference.md": grpc_api,
     "metrics.md": metrics,
