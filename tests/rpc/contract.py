@@ -28,6 +28,7 @@ CONTENTS: Mapping[str, Any] = {
     "digits": 6,
     "end_time": Timestamp(seconds=1_900_000_000),
     "email": "alice@example.net",
+    "etag": "",  # A random one would be refused.
     "fingerprint": "ab" * 32,
     "first_tokencode": "123456",
     "further_code_lengths": "",

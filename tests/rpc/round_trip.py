@@ -38,7 +38,7 @@ from sparecode_node.services.tokens.user_import import ImportedUser
 from sparecode_node.statemachine.results import EmergencyAccessSaved
 from tests.rpc.edge import NODE
 
-IN_CONTEXT = (".device_cookie", ".request_id")
+IN_CONTEXT = (".device_cookie", ".etag", ".request_id")
 """Fields of a request that are in the context of the call, and in no argument."""
 
 RENAMED: Mapping[str, tuple[str, ...]] = {

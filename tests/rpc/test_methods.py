@@ -264,6 +264,7 @@ def test_every_field_arrives_under_its_name(edge, name, data):
     assert call.context.method == name
     assert call.context.request_id == getattr(request, "request_id", "")
     assert call.context.device_cookie == getattr(request, "device_cookie", "")
+    assert call.context.etag == getattr(request, "etag", "")
     assert 0 < call.context.deadline_s < 60
     assert call.context.peer == "127.0.0.1"
     assert call.context.caller == _caller(name)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Administrators, and the parameters for hashing their passwords."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.etags import ADMINISTRATOR, etag
 from sparecode_node.domain.ids import AdministratorName, KeyId, SessionId
 from sparecode_node.queries import pages
 from sparecode_node.queries.state import ReadTransaction
@@ -84,6 +85,7 @@ class AdministratorView:
     """Whether another administrator chose the password."""
     second_factor: bool = False
     """Whether sign-in needs a code or a passkey as well."""
+    etag: str = field(default="", compare=False)
 
 
 async def page(
@@ -92,7 +94,7 @@ async def page(
     """Return a page of administrators, ordered by name."""
     rows = await transaction.all(
         f"""
-        SELECT name, role, administrators.enabled AS enabled, username, temporary,
+        SELECT name, role, administrators.enabled AS enabled, user_id, username, temporary,
                {_HAS_FACTOR} AS second_factor
         FROM administrators LEFT JOIN users USING (user_id)
         WHERE name > :after ORDER BY name LIMIT :rows
@@ -110,5 +112,9 @@ async def page(
             second_factor=bool(row["second_factor"]),
         )
         for row in rows
+    ]
+    views = [
+        replace(each, etag=etag(each, ADMINISTRATOR, row["user_id"]))
+        for each, row in zip(views, rows, strict=True)
     ]
     return pages.page(views, size, lambda each: each.name)

@@ -2,8 +2,10 @@
 """Agents and the deny list of certificates."""
 
 import sqlite3
+from dataclasses import replace
 
 from sparecode_node.domain.agents import Certificate, CertificateMark, Protects
+from sparecode_node.domain.etags import AGENT, etag
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.users import fold
 from sparecode_node.queries import agent_keys, pages, radius
@@ -160,7 +162,7 @@ async def _view(
         identity=row["identity"],
     )
     facts = await radius.facts_of(transaction, row["identity"], now_ms)
-    return AgentView(
+    view = AgentView(
         name=row["name"],
         identity=row["identity"],
         protects=Protects(row["protects"]),
@@ -174,4 +176,9 @@ async def _view(
         secret_created_at_ms=facts.secret_created_at_ms if facts else None,
         former_secret_ends_at_ms=facts.former_secret_ends_at_ms if facts else None,
         keys=await agent_keys.facts_of(transaction, row["identity"], now_ms),
+    )
+    return replace(
+        view,
+        etag=etag(view, AGENT, view.accept_attributes),
+        radius_etag=etag(view.radius, (), view.radius),
     )

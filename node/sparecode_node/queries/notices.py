@@ -5,9 +5,10 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sparecode_node.domain.audit import AuditEvent
+from sparecode_node.domain.etags import CHANNEL, etag
 from sparecode_node.domain.ids import NameKey
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.domain.personal_kinds import PersonalKind
@@ -62,6 +63,7 @@ class ChannelView:
     dead: int
     oldest_at_ms: int | None
     """When the oldest waiting notice happened; None: none waits."""
+    etag: str = field(default="", compare=False)
 
 
 async def channels(transaction: ReadTransaction) -> list[Channel]:
@@ -108,6 +110,7 @@ async def views(transaction: ReadTransaction) -> tuple[ChannelView, ...]:
                 waiting=0 if row is None else row["waiting"],
                 dead=0 if row is None else row["dead"],
                 oldest_at_ms=None if row is None else row["oldest"],
+                etag=etag(each, CHANNEL),
             )
         )
     return tuple(found)
@@ -125,6 +128,7 @@ async def _syslog_view(transaction: ReadTransaction, channel: Channel) -> Channe
         waiting=max(newest - begin, 0),
         dead=0,
         oldest_at_ms=first[0].event.at_ms if first else None,
+        etag=etag(channel, CHANNEL),
     )
 
 

@@ -5,8 +5,9 @@ import enum
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sparecode_node.domain.etags import TOKEN, etag
 from sparecode_node.domain.ids import NameKey, TokenSerial
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.domain.tokencodes import Algorithm, HashName
@@ -212,7 +213,7 @@ async def existing(
 
 
 def _view(row: sqlite3.Row) -> TokenView:
-    return TokenView(
+    view = TokenView(
         serial=row["serial"],
         algorithm=Algorithm(row["algorithm"]),
         hash_name=HashName(row["hash_name"]),
@@ -229,3 +230,4 @@ def _view(row: sqlite3.Row) -> TokenView:
         lost=bool(row["lost"]),
         live_codes=row["live_codes"],
     )
+    return replace(view, etag=etag(view, TOKEN))

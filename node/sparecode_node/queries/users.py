@@ -5,8 +5,9 @@ import enum
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sparecode_node.domain.etags import USER, etag
 from sparecode_node.domain.ids import KeyId, NameKey, SetId, TokenSerial, UserId
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.users import fold
@@ -369,7 +370,7 @@ async def _view(
         "SELECT group_key FROM user_groups WHERE user_id = :user_id ORDER BY group_key",
         user_id=row["user_id"],
     )
-    return UserView(
+    view = UserView(
         username=row["username"],
         display_name=row["display_name"],
         email=row["email"],
@@ -382,3 +383,4 @@ async def _view(
         language=row["language"],
         manager_email=row["manager_email"],
     )
+    return replace(view, etag=etag(view, USER))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Views: the values that reads return to people. They hold no secret."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from sparecode_node.domain.agents import CertificateMark, Protects
@@ -62,6 +62,7 @@ class UserView:
     """Of what is written for the user, a tag of BCP 47; empty: not known."""
     manager_email: str = ""
     """Empty: no manager is on file."""
+    etag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,7 @@ class TokenView:
     email: str = ""
     language: str = ""
     """Language of the user; empty: not known."""
+    etag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,9 @@ class AgentView:
     """What is known of its bearer keys; None: it has none."""
     radius_activity: RadiusActivityView | None = None
     """What this node has seen of a RADIUS client; None for other agents."""
+    etag: str = field(default="", compare=False)
+    radius_etag: str = field(default="", compare=False)
+    """Of what `UpdateRadiusClient` replaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,10 @@ class AdministratorServicer(pb_grpc.AdministratorServiceServicer):
             role = conversion.enum_value("role", request.role, ROLES)
         applied = await self._administrators.update(
             calls.session_call(
-                context, "AdministratorService/UpdateAdministrator", request.request_id
+                context,
+                "AdministratorService/UpdateAdministrator",
+                request.request_id,
+                request.etag,
             ),
             name=request.name,
             role=role,
@@ -266,4 +269,5 @@ def _administrator(administrator: AdministratorView) -> pb.Administrator:
         username=administrator.username,
         password_temporary=administrator.temporary,
         second_factor=administrator.second_factor,
+        etag=administrator.etag,
     )

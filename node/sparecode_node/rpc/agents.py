@@ -82,7 +82,9 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
                 "protects", request.protects, conversion.PROTECTS
             )
         applied = await self._agents.update(
-            calls.session_call(context, "AgentService/UpdateAgent", request.request_id),
+            calls.session_call(
+                context, "AgentService/UpdateAgent", request.request_id, request.etag
+            ),
             name=request.name,
             protects=protects,
             enabled=request.enabled if request.HasField("enabled") else None,
@@ -152,7 +154,10 @@ class AgentServicer(pb_grpc.AgentServiceServicer):
 
         applied = await self._radius_clients.update(
             calls.session_call(
-                context, "AgentService/UpdateRadiusClient", request.request_id
+                context,
+                "AgentService/UpdateRadiusClient",
+                request.request_id,
+                request.etag,
             ),
             name=request.name,
             networks=tuple(request.networks),
@@ -308,6 +313,8 @@ def _agent(agent: AgentView) -> pb.Agent:
         radius_activity=None
         if agent.radius_activity is None
         else _activity(agent.radius_activity),
+        etag=agent.etag,
+        radius_etag=agent.radius_etag,
     )
 
 

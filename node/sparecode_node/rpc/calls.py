@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The context of a call for a use case: the caller, the request id, the time left."""
 
+from dataclasses import replace
 from typing import cast
 from urllib.parse import unquote
 
@@ -43,9 +44,12 @@ def agent_caller(context: Context) -> AgentCaller:
     )
 
 
-def session_call(context: Context, method: str, request_id: str = "") -> CallContext:
+def session_call(
+    context: Context, method: str, request_id: str = "", etag: str = ""
+) -> CallContext:
     """Return the call of an administrator. Raises `NotSignedInError`."""
-    return _call(context, session_caller(context), method, request_id)
+    caller = session_caller(context)
+    return replace(_call(context, caller, method, request_id), etag=etag)
 
 
 def anonymous_call(context: Context, method: str, request_id: str) -> CallContext:

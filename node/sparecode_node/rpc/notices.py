@@ -81,7 +81,7 @@ class NoticeServicer(pb_grpc.NoticeServiceServicer):
         private = request.allow_private if request.HasField("allow_private") else None
         applied = await self._channels.update(
             calls.session_call(
-                context, "NoticeService/UpdateChannel", request.request_id
+                context, "NoticeService/UpdateChannel", request.request_id, request.etag
             ),
             name=request.name,
             enabled=request.enabled if request.HasField("enabled") else None,
@@ -206,6 +206,7 @@ def _channel(view: ChannelView) -> pb.Channel:
         sender=channel.sender,
         login=channel.login,
         contact=channel.contact,
+        etag=view.etag,
     )
 
 

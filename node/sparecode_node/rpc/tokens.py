@@ -190,7 +190,9 @@ class TokenServicer(pb_grpc.TokenServiceServicer):
         if request.HasField("expire_time"):
             expires_at_ms = conversion.milliseconds("expire_time", request.expire_time)
         applied = await self._tokens.update(
-            calls.session_call(context, "TokenService/UpdateToken", request.request_id),
+            calls.session_call(
+                context, "TokenService/UpdateToken", request.request_id, request.etag
+            ),
             serial=request.serial,
             expires_at_ms=expires_at_ms,
             never_expires=request.never_expires,
@@ -287,4 +289,5 @@ def _token(token: TokenView) -> pb.Token:
         expire_time=conversion.timestamp(token.expires_at_ms),
         lost=token.lost,
         live_codes=token.live_codes,
+        etag=token.etag,
     )

@@ -110,7 +110,9 @@ class UserServicer(pb_grpc.UserServiceServicer):
     ) -> pb.UpdateUserResponse:
         """Change the fields that are set of a user."""
         applied = await self._users.update(
-            calls.session_call(context, "UserService/UpdateUser", request.request_id),
+            calls.session_call(
+                context, "UserService/UpdateUser", request.request_id, request.etag
+            ),
             username=request.username,
             display_name=(
                 request.display_name if request.HasField("display_name") else None
@@ -216,4 +218,5 @@ def _user(user: UserView) -> pb.User:
         groups=user.groups,
         language=user.language,
         manager_email=user.manager_email,
+        etag=user.etag,
     )

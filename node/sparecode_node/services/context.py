@@ -86,6 +86,8 @@ class CallContext:
 
     Unlike `resource`, this is no part of the request: a copy may come another way.
     """
+    etag: str = ""
+    """What the caller was shown of what the call changes; empty: it is all the same."""
     device_cookie: str = field(default="", repr=False)
     """What the caller has shown to be known as a device (L7). No part of the request."""
     visit: str = field(default="", repr=False)

@@ -22,6 +22,10 @@ Every other `ProposeError` passes through: it tells whether something may have b
 applied.
 """
 
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.replication.errors import OverloadedError
 
@@ -49,6 +53,23 @@ class Refused(ServiceError):  # noqa: N818
             else rejected.reason.value
         )
         self.rejected = rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated(Rejected):
+    """The refusal of a change, because another one has come in between (P10)."""
+
+    event: AuditEvent = field(kw_only=True)
+
+    @classmethod
+    def by(cls, event: AuditEvent) -> "Outdated":
+        """Return the refusal, with the administrator or node, the time and the change."""
+        at = datetime.fromtimestamp(event.at_ms // 1000, UTC).isoformat()
+        what = f"{at}: {event.detail}" if event.detail else at
+        words = (
+            f"changed by {event.actor.replace(':', ' ', 1)} at {what}; read it again"
+        )
+        return cls(Reason.VERSION, words, "etag", event=event)
 
 
 class NotSignedInError(Refused):

@@ -42,13 +42,13 @@ def idempotent(use_case: _UseCase[S, P, R]) -> _UseCase[S, P, R]:
         each.name: content_of(each.default)
         for each in arguments
         if each.default is not each.empty
-    }
+    } | {"etag": content_of("")}
 
     @functools.wraps(use_case)
     async def call(
         service: S, context: CallContext, /, *args: P.args, **arguments: P.kwargs
     ) -> R:
-        content = _named_content(arguments, defaults)
+        content = _named_content({**arguments, "etag": context.etag}, defaults)
         return await use_case(
             service, dataclasses.replace(context, content=content), *args, **arguments
         )

@@ -2,11 +2,13 @@
 """Proposals of administrators' commands, and the results of those proposals."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from sparecode_node.domain.administrators import Permission
 from sparecode_node.domain.ids import NO_SESSION, RequestId, SessionId
 from sparecode_node.domain.outcomes import Reason, Rejected
-from sparecode_node.queries import requests
+from sparecode_node.domain.policy import DAY_MS
+from sparecode_node.queries import audit, cluster, requests
 from sparecode_node.queries.state import LocalState
 from sparecode_node.replication.errors import OverloadedError
 from sparecode_node.replication.replicator import Proposal, Replicator
@@ -18,11 +20,14 @@ from sparecode_node.services.context import CallContext, Deadline
 from sparecode_node.services.errors import (
     ApprovalNeededError,
     InvalidFieldError,
+    Outdated,
     Refused,
     refusal,
 )
 from sparecode_node.services.secrets.sealing import Sealing
 from sparecode_node.statemachine.commands import Command, RequestKey, UnstampedCall
+from sparecode_node.statemachine.etags import Conditional, target_in
+from sparecode_node.statemachine.feature_level import ETAGS
 from sparecode_node.statemachine.power import REAUTHENTICATION_NEEDED
 from sparecode_node.statemachine.results import Applied, ApprovalPending, Result
 
@@ -152,14 +157,13 @@ class Proposer:
         """
         proposal = self.proposal(
             context,
-            command,
+            await self._conditional(context, command),
             caller=_caller(session),
             session_id=session.session_id,
             tokencodes=tokencodes,
         )
-        return _decided(
-            await self._replicator.propose(proposal, timeout_s=deadline.left_s())
-        )
+        result = await self._replicator.propose(proposal, timeout_s=deadline.left_s())
+        return _decided(await self._explained(result, command, deadline))
 
     def proposal(
         self,
@@ -193,18 +197,12 @@ class Proposer:
         prepare: Callable[[], Awaitable[Command]],
     ) -> Result:
         """Propose what *prepare* builds from the current state, as `propose` (T2)."""
-
-        async def proposal() -> Proposal:
-            return self.proposal(
-                context,
-                await prepare(),
-                caller=_caller(session),
-                session_id=session.session_id,
-            )
-
+        await self.barrier(deadline)
         try:
-            return await self.decide(proposal, deadline)
-        except (InvalidFieldError, Refused):
+            return await self.propose_fresh(context, session, deadline, prepare)
+        except (InvalidFieldError, Refused) as error:
+            if isinstance(error, Refused) and isinstance(error.rejected, Outdated):
+                raise  # Apply has refused it.
             # The current policy or this node refuses it; the policy of the first try
             # may not have (Q2).
             key = request_key(self._sealing, context, _caller(session))
@@ -226,16 +224,48 @@ class Proposer:
 
         For commands that depend on little: this does not wait for the newest state.
         """
+        made: list[Command] = []
 
         async def proposal() -> Proposal:
+            made.append(await self._conditional(context, await prepare()))
             return self.proposal(
                 context,
-                await prepare(),
+                made[-1],
                 caller=_caller(session),
                 session_id=session.session_id,
             )
 
-        return _decided(await propose_until_fresh(self._replicator, proposal, deadline))
+        result = await propose_until_fresh(self._replicator, proposal, deadline)
+        return _decided(await self._explained(result, made[-1], deadline))
+
+    async def _conditional(self, context: CallContext, command: Command) -> Command:
+        """Return the command with the caller's etag, if all members know etags (P10)."""
+        if context.etag and isinstance(command, Conditional):
+            async with self._state.transaction() as transaction:
+                if await cluster.feature_level(transaction) >= ETAGS:
+                    return replace(command, etag=context.etag)
+        return command
+
+    async def _explained(
+        self, result: Result, command: Command, deadline: Deadline
+    ) -> Result:
+        """Return the result; a refusal of an etag with who changed what, and when (P10)."""
+        target = target_in(result) if isinstance(result, Rejected) else ""
+        if not target:
+            return result
+        await self.barrier(deadline)
+        criteria = audit.AuditFilter(
+            target=target, action=type(command).__name__, outcome="applied"
+        )
+        async with self._state.transaction() as transaction:
+            page = await audit.page(
+                transaction, size=1, page_token="", criteria=criteria, from_sequence=0
+            )
+        for record in page.items:
+            # An older event is not of a change that the caller has missed.
+            if record.event.at_ms > self.now_ms() - DAY_MS:
+                return Outdated.by(record.event)
+        return result
 
     async def decide(
         self, prepare: Callable[[], Awaitable[Proposal]], deadline: Deadline

@@ -227,6 +227,9 @@ BRIEF_EVENTS = 2
 """The event of a change of an allow list names its first users, and hashes all (U1)."""
 
 
+ETAGS = 2
+"""From here on, a change can depend on what its caller was shown (P10)."""
+
 SET_ENDS = 2
 """
 From here on, users hear of sets that end by time (N6): of those that are issued from here

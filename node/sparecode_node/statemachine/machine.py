@@ -24,6 +24,7 @@ from sparecode_node.statemachine import (
     checkpoints,
     commands,
     dispatch,
+    etags,
     feature_level,
     slot_standing,
     snapshots,
@@ -398,7 +399,7 @@ class StateMachine:
         return approvals.pass_or_keep(applying, held) or result
 
     def _decide(self, applying: Applying) -> Result:
-        refused = slot_standing.refusal(applying)
+        refused = slot_standing.refusal(applying) or etags.refusal(applying)
         result = refused or dispatch.decide(applying, self._decide)
         command = applying.call.command
         if isinstance(command, CHANGES_BEGINNING):

@@ -69,6 +69,7 @@ class Administrator(_message.Message):
     USERNAME_FIELD_NUMBER: _builtins.int
     PASSWORD_TEMPORARY_FIELD_NUMBER: _builtins.int
     SECOND_FACTOR_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name in its compared form: lower case."""
     role: Global___AdministratorRole.ValueType
@@ -85,6 +86,8 @@ class Administrator(_message.Message):
     """
     second_factor: _builtins.bool
     """Sign-in also needs a code from an authenticator app."""
+    etag: _builtins.str
+    """Opaque. Changes with the values that UpdateAdministrator replaces."""
     def __init__(
         self,
         *,
@@ -94,10 +97,11 @@ class Administrator(_message.Message):
         username: _builtins.str = ...,
         password_temporary: _builtins.bool = ...,
         second_factor: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "name", b"name", "password_temporary", b"password_temporary", "role", b"role", "second_factor", b"second_factor", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "etag", b"etag", "name", b"name", "password_temporary", b"password_temporary", "role", b"role", "second_factor", b"second_factor", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,6 +251,7 @@ class UpdateAdministratorRequest(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     USERNAME_FIELD_NUMBER: _builtins.int
     NO_USER_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -259,6 +264,10 @@ class UpdateAdministratorRequest(_message.Message):
     """The user account of this person."""
     no_user: _builtins.bool
     """This person is not a user. Must be true."""
+    etag: _builtins.str
+    """The `etag` of the administrator that was read. If it has changed since, the
+    request is refused with VERSION. Empty: change whatever is there now.
+    """
     def __init__(
         self,
         *,
@@ -268,10 +277,11 @@ class UpdateAdministratorRequest(_message.Message):
         enabled: _builtins.bool | None = ...,
         username: _builtins.str = ...,
         no_user: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "link", b"link", "no_user", b"no_user", "username", b"username"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "link", b"link", "name", b"name", "no_user", b"no_user", "request_id", b"request_id", "role", b"role", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "enabled", b"enabled", "etag", b"etag", "link", b"link", "name", b"name", "no_user", b"no_user", "request_id", b"request_id", "role", b"role", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

@@ -41,6 +41,8 @@ class Agent(_message.Message):
     SECRET_CREATE_TIME_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     ACCEPT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    RADIUS_ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique; 1 to 64 characters."""
     certificate_identity: _builtins.str
@@ -53,6 +55,10 @@ class Agent(_message.Message):
     """True: it admits only users on its allow list. False: it admits every user."""
     allowed_user_count: _builtins.int
     """The number of users on its allow list."""
+    etag: _builtins.str
+    """Opaque. Changes with the values that UpdateAgent replaces."""
+    radius_etag: _builtins.str
+    """Opaque. Changes with the values that UpdateRadiusClient replaces."""
     @_builtins.property
     def allowed_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Its allow list, ordered by name. Only GetAgent fills it in."""
@@ -106,10 +112,12 @@ class Agent(_message.Message):
         secret_create_time: _timestamp_pb2.Timestamp | None = ...,
         keys: Global___AgentKeys | None = ...,
         accept_attributes: Global___AcceptAttributes | None = ...,
+        etag: _builtins.str = ...,
+        radius_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "radius", b"radius", "radius_activity", b"radius_activity", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_attributes", b"accept_attributes", "allowed_groups", b"allowed_groups", "allowed_user_count", b"allowed_user_count", "allowed_usernames", b"allowed_usernames", "certificate_identity", b"certificate_identity", "enabled", b"enabled", "etag", b"etag", "former_secret_end_time", b"former_secret_end_time", "keys", b"keys", "name", b"name", "protects", b"protects", "radius", b"radius", "radius_activity", b"radius_activity", "radius_etag", b"radius_etag", "restricted", b"restricted", "secret_create_time", b"secret_create_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -546,6 +554,7 @@ class UpdateAgentRequest(_message.Message):
     FILTER_ID_FIELD_NUMBER: _builtins.int
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -564,6 +573,10 @@ class UpdateAgentRequest(_message.Message):
     """See AcceptAttributes. Empty: none."""
     session_timeout_seconds: _builtins.int
     """See AcceptAttributes. 0: none."""
+    etag: _builtins.str
+    """The `etag` of the agent that was read. If it has changed since, the
+    request is refused with VERSION. Empty: change whatever is there now.
+    """
     @_builtins.property
     def add_usernames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Users to add to its allow list. At most 100 per request and 2,000 in total."""
@@ -598,10 +611,11 @@ class UpdateAgentRequest(_message.Message):
         filter_id: _builtins.str | None = ...,
         class_attribute: _builtins.str | None = ...,
         session_timeout_seconds: _builtins.int | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_filter_id", b"_filter_id", "_restricted", b"_restricted", "_session_timeout_seconds", b"_session_timeout_seconds", "class_attribute", b"class_attribute", "enabled", b"enabled", "filter_id", b"filter_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_filter_id", b"_filter_id", "_restricted", b"_restricted", "_session_timeout_seconds", b"_session_timeout_seconds", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "filter_id", b"filter_id", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_filter_id", b"_filter_id", "_restricted", b"_restricted", "_session_timeout_seconds", b"_session_timeout_seconds", "add_groups", b"add_groups", "add_usernames", b"add_usernames", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "etag", b"etag", "filter_id", b"filter_id", "name", b"name", "protects", b"protects", "remove_groups", b"remove_groups", "remove_usernames", b"remove_usernames", "request_id", b"request_id", "restricted", b"restricted", "session_timeout_seconds", b"session_timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
     _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
@@ -816,6 +830,7 @@ class UpdateRadiusClientRequest(_message.Message):
     REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     name: _builtins.str
@@ -830,6 +845,10 @@ class UpdateRadiusClientRequest(_message.Message):
     """See RadiusSettings."""
     prompts_for_passcode: _builtins.bool
     """See RadiusSettings."""
+    etag: _builtins.str
+    """The `radius_etag` of the agent that was read. If it has changed since, the
+    request is refused with VERSION. Empty: change whatever is there now.
+    """
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All its networks. Empty: no change."""
@@ -845,10 +864,11 @@ class UpdateRadiusClientRequest(_message.Message):
         repeats_with_new_authenticator: _builtins.bool | None = ...,
         unsigned_until_signed: _builtins.bool | None = ...,
         prompts_for_passcode: _builtins.bool | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name", b"name", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "etag", b"etag", "name", b"name", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "request_id", b"request_id", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015

@@ -26,55 +26,55 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asparecode/v1/notices.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xc3\x02\n\x07\x43hannel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.sparecode.v1.ChannelKind\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12)\n\x07\x63lasses\x18\x05 \x03(\x0e\x32\x18.sparecode.v1.EventClass\x12\x15\n\rallow_private\x18\x06 \x01(\x08\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x15\n\rwaiting_count\x18\x08 \x01(\x03\x12\x12\n\ndead_count\x18\t \x01(\x03\x12/\n\x0boldest_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06sender\x18\x0b \x01(\t\x12\r\n\x05login\x18\x0c \x01(\t\x12\x0f\n\x07\x63ontact\x18\r \x01(\t\"\'\n\x13ListChannelsRequest\x12\x10\n\x08stale_ok\x18\x01 \x01(\x08\"m\n\x14ListChannelsResponse\x12\'\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x15.sparecode.v1.Channel\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x87\x02\n\x14\x43reateChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.sparecode.v1.ChannelKind\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12)\n\x07\x63lasses\x18\x05 \x03(\x0e\x32\x18.sparecode.v1.EventClass\x12\x15\n\rallow_private\x18\x06 \x01(\x08\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x0e\n\x06secret\x18\x08 \x01(\t\x12\x0e\n\x06sender\x18\t \x01(\t\x12\r\n\x05login\x18\n \x01(\t\x12\x0f\n\x07\x63ontact\x18\x0b \x01(\t\"=\n\x15\x43reateChannelResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xeb\x02\n\x14UpdateChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x07\x61\x64\x64ress\x18\x04 \x01(\tH\x01\x88\x01\x01\x12)\n\x07\x63lasses\x18\x05 \x03(\x0e\x32\x18.sparecode.v1.EventClass\x12\x1a\n\rallow_private\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x16\n\tauthority\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x06secret\x18\x08 \x01(\t\x12\x13\n\x06sender\x18\t \x01(\tH\x04\x88\x01\x01\x12\x12\n\x05login\x18\n \x01(\tH\x05\x88\x01\x01\x12\x14\n\x07\x63ontact\x18\x0b \x01(\tH\x06\x88\x01\x01\x42\n\n\x08_enabledB\n\n\x08_addressB\x10\n\x0e_allow_privateB\x0c\n\n_authorityB\t\n\x07_senderB\x08\n\x06_loginB\n\n\x08_contact\"=\n\x15UpdateChannelResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x14RemoveChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"=\n\x15RemoveChannelResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xd4\x01\n\x06Notice\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x11\n\tnotice_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12-\n\x0b\x65vent_class\x18\x04 \x01(\x0e\x32\x18.sparecode.v1.EventClass\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64\x65\x61\x64\x18\x08 \x01(\x08\x12\r\n\x05\x63\x61use\x18\t \x01(\t\"q\n\x12ListNoticesRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x11\n\tdead_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x83\x01\n\x13ListNoticesResponse\x12%\n\x07notices\x18\x01 \x03(\x0b\x32\x14.sparecode.v1.Notice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"O\n\x17SendNoticesAgainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0f\n\x07numbers\x18\x03 \x03(\x03\"@\n\x18SendNoticesAgainResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\"\n\x12TestChannelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"h\n\x13TestChannelResponse\x12\x11\n\tdelivered\x18\x01 \x01(\x08\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0c\n\x04sent\x18\x03 \x01(\t\x12\x10\n\x08received\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\t\"]\n\x15PreviewNoticesRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x12\n\nto_manager\x18\x03 \x01(\x08\x12\x10\n\x08stale_ok\x18\x04 \x01(\x08\"\\\n\rNoticePreview\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0c\n\x04html\x18\x05 \x01(\t\"u\n\x16PreviewNoticesResponse\x12-\n\x08previews\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.NoticePreview\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition*\x8c\x01\n\x0b\x43hannelKind\x12\x1c\n\x18\x43HANNEL_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_KIND_WEBHOOK\x10\x01\x12\x17\n\x13\x43HANNEL_KIND_SYSLOG\x10\x02\x12\x15\n\x11\x43HANNEL_KIND_FILE\x10\x03\x12\x15\n\x11\x43HANNEL_KIND_MAIL\x10\x04*\xce\x01\n\nEventClass\x12\x1b\n\x17\x45VENT_CLASS_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_CLASS_ADMINISTRATION\x10\x01\x12\x19\n\x15\x45VENT_CLASS_EMERGENCY\x10\x02\x12\x16\n\x12\x45VENT_CLASS_TOKENS\x10\x03\x12\x18\n\x14\x45VENT_CLASS_SESSIONS\x10\x04\x12\x1e\n\x1a\x45VENT_CLASS_AUTHENTICATION\x10\x05\x12\x16\n\x12\x45VENT_CLASS_UPKEEP\x10\x06\x32\xdc\x05\n\rNoticeService\x12U\n\x0cListChannels\x12!.sparecode.v1.ListChannelsRequest\x1a\".sparecode.v1.ListChannelsResponse\x12X\n\rCreateChannel\x12\".sparecode.v1.CreateChannelRequest\x1a#.sparecode.v1.CreateChannelResponse\x12X\n\rUpdateChannel\x12\".sparecode.v1.UpdateChannelRequest\x1a#.sparecode.v1.UpdateChannelResponse\x12X\n\rRemoveChannel\x12\".sparecode.v1.RemoveChannelRequest\x1a#.sparecode.v1.RemoveChannelResponse\x12R\n\x0bListNotices\x12 .sparecode.v1.ListNoticesRequest\x1a!.sparecode.v1.ListNoticesResponse\x12\x61\n\x10SendNoticesAgain\x12%.sparecode.v1.SendNoticesAgainRequest\x1a&.sparecode.v1.SendNoticesAgainResponse\x12R\n\x0bTestChannel\x12 .sparecode.v1.TestChannelRequest\x1a!.sparecode.v1.TestChannelResponse\x12[\n\x0ePreviewNotices\x12#.sparecode.v1.PreviewNoticesRequest\x1a$.sparecode.v1.PreviewNoticesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asparecode/v1/notices.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xd1\x02\n\x07\x43hannel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.sparecode.v1.ChannelKind\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12)\n\x07\x63lasses\x18\x05 \x03(\x0e\x32\x18.sparecode.v1.EventClass\x12\x15\n\rallow_private\x18\x06 \x01(\x08\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x15\n\rwaiting_count\x18\x08 \x01(\x03\x12\x12\n\ndead_count\x18\t \x01(\x03\x12/\n\x0boldest_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06sender\x18\x0b \x01(\t\x12\r\n\x05login\x18\x0c \x01(\t\x12\x0f\n\x07\x63ontact\x18\r \x01(\t\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\"\'\n\x13ListChannelsRequest\x12\x10\n\x08stale_ok\x18\x01 \x01(\x08\"m\n\x14ListChannelsResponse\x12\'\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x15.sparecode.v1.Channel\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\x87\x02\n\x14\x43reateChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.sparecode.v1.ChannelKind\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12)\n\x07\x63lasses\x18\x05 \x03(\x0e\x32\x18.sparecode.v1.EventClass\x12\x15\n\rallow_private\x18\x06 \x01(\x08\x12\x11\n\tauthority\x18\x07 \x01(\t\x12\x0e\n\x06secret\x18\x08 \x01(\t\x12\x0e\n\x06sender\x18\t \x01(\t\x12\r\n\x05login\x18\n \x01(\t\x12\x0f\n\x07\x63ontact\x18\x0b \x01(\t\"=\n\x15\x43reateChannelResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xf9\x02\n\x14UpdateChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x07\x61\x64\x64ress\x18\x04 \x01(\tH\x01\x88\x01\x01\x12)\n\x07\x63lasses\x18\x05 \x03(\x0e\x32\x18.sparecode.v1.EventClass\x12\x1a\n\rallow_private\x18\x06 \x01(\x08H\x02\x88\x01\x01\x12\x16\n\tauthority\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x06secret\x18\x08 \x01(\t\x12\x13\n\x06sender\x18\t \x01(\tH\x04\x88\x01\x01\x12\x12\n\x05login\x18\n \x01(\tH\x05\x88\x01\x01\x12\x14\n\x07\x63ontact\x18\x0b \x01(\tH\x06\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\x0c \x01(\tB\n\n\x08_enabledB\n\n\x08_addressB\x10\n\x0e_allow_privateB\x0c\n\n_authorityB\t\n\x07_senderB\x08\n\x06_loginB\n\n\x08_contact\"=\n\x15UpdateChannelResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x14RemoveChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"=\n\x15RemoveChannelResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\xd4\x01\n\x06Notice\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x11\n\tnotice_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12-\n\x0b\x65vent_class\x18\x04 \x01(\x0e\x32\x18.sparecode.v1.EventClass\x12\x0e\n\x06\x61\x63tion\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64\x65\x61\x64\x18\x08 \x01(\x08\x12\r\n\x05\x63\x61use\x18\t \x01(\t\"q\n\x12ListNoticesRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x11\n\tdead_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x10\n\x08stale_ok\x18\x05 \x01(\x08\"\x83\x01\n\x13ListNoticesResponse\x12%\n\x07notices\x18\x01 \x03(\x0b\x32\x14.sparecode.v1.Notice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"O\n\x17SendNoticesAgainRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0f\n\x07numbers\x18\x03 \x03(\x03\"@\n\x18SendNoticesAgainResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"\"\n\x12TestChannelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"h\n\x13TestChannelResponse\x12\x11\n\tdelivered\x18\x01 \x01(\x08\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0c\n\x04sent\x18\x03 \x01(\t\x12\x10\n\x08received\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\t\"]\n\x15PreviewNoticesRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x12\n\nto_manager\x18\x03 \x01(\x08\x12\x10\n\x08stale_ok\x18\x04 \x01(\x08\"\\\n\rNoticePreview\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08language\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0c\n\x04html\x18\x05 \x01(\t\"u\n\x16PreviewNoticesResponse\x12-\n\x08previews\x18\x01 \x03(\x0b\x32\x1b.sparecode.v1.NoticePreview\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition*\x8c\x01\n\x0b\x43hannelKind\x12\x1c\n\x18\x43HANNEL_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_KIND_WEBHOOK\x10\x01\x12\x17\n\x13\x43HANNEL_KIND_SYSLOG\x10\x02\x12\x15\n\x11\x43HANNEL_KIND_FILE\x10\x03\x12\x15\n\x11\x43HANNEL_KIND_MAIL\x10\x04*\xce\x01\n\nEventClass\x12\x1b\n\x17\x45VENT_CLASS_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENT_CLASS_ADMINISTRATION\x10\x01\x12\x19\n\x15\x45VENT_CLASS_EMERGENCY\x10\x02\x12\x16\n\x12\x45VENT_CLASS_TOKENS\x10\x03\x12\x18\n\x14\x45VENT_CLASS_SESSIONS\x10\x04\x12\x1e\n\x1a\x45VENT_CLASS_AUTHENTICATION\x10\x05\x12\x16\n\x12\x45VENT_CLASS_UPKEEP\x10\x06\x32\xdc\x05\n\rNoticeService\x12U\n\x0cListChannels\x12!.sparecode.v1.ListChannelsRequest\x1a\".sparecode.v1.ListChannelsResponse\x12X\n\rCreateChannel\x12\".sparecode.v1.CreateChannelRequest\x1a#.sparecode.v1.CreateChannelResponse\x12X\n\rUpdateChannel\x12\".sparecode.v1.UpdateChannelRequest\x1a#.sparecode.v1.UpdateChannelResponse\x12X\n\rRemoveChannel\x12\".sparecode.v1.RemoveChannelRequest\x1a#.sparecode.v1.RemoveChannelResponse\x12R\n\x0bListNotices\x12 .sparecode.v1.ListNoticesRequest\x1a!.sparecode.v1.ListNoticesResponse\x12\x61\n\x10SendNoticesAgain\x12%.sparecode.v1.SendNoticesAgainRequest\x1a&.sparecode.v1.SendNoticesAgainResponse\x12R\n\x0bTestChannel\x12 .sparecode.v1.TestChannelRequest\x1a!.sparecode.v1.TestChannelResponse\x12[\n\x0ePreviewNotices\x12#.sparecode.v1.PreviewNoticesRequest\x1a$.sparecode.v1.PreviewNoticesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.notices_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANNELKIND']._serialized_start=2522
-  _globals['_CHANNELKIND']._serialized_end=2662
-  _globals['_EVENTCLASS']._serialized_start=2665
-  _globals['_EVENTCLASS']._serialized_end=2871
+  _globals['_CHANNELKIND']._serialized_start=2550
+  _globals['_CHANNELKIND']._serialized_end=2690
+  _globals['_EVENTCLASS']._serialized_start=2693
+  _globals['_EVENTCLASS']._serialized_end=2899
   _globals['_CHANNEL']._serialized_start=104
-  _globals['_CHANNEL']._serialized_end=427
-  _globals['_LISTCHANNELSREQUEST']._serialized_start=429
-  _globals['_LISTCHANNELSREQUEST']._serialized_end=468
-  _globals['_LISTCHANNELSRESPONSE']._serialized_start=470
-  _globals['_LISTCHANNELSRESPONSE']._serialized_end=579
-  _globals['_CREATECHANNELREQUEST']._serialized_start=582
-  _globals['_CREATECHANNELREQUEST']._serialized_end=845
-  _globals['_CREATECHANNELRESPONSE']._serialized_start=847
-  _globals['_CREATECHANNELRESPONSE']._serialized_end=908
-  _globals['_UPDATECHANNELREQUEST']._serialized_start=911
-  _globals['_UPDATECHANNELREQUEST']._serialized_end=1274
-  _globals['_UPDATECHANNELRESPONSE']._serialized_start=1276
-  _globals['_UPDATECHANNELRESPONSE']._serialized_end=1337
-  _globals['_REMOVECHANNELREQUEST']._serialized_start=1339
-  _globals['_REMOVECHANNELREQUEST']._serialized_end=1395
-  _globals['_REMOVECHANNELRESPONSE']._serialized_start=1397
-  _globals['_REMOVECHANNELRESPONSE']._serialized_end=1458
-  _globals['_NOTICE']._serialized_start=1461
-  _globals['_NOTICE']._serialized_end=1673
-  _globals['_LISTNOTICESREQUEST']._serialized_start=1675
-  _globals['_LISTNOTICESREQUEST']._serialized_end=1788
-  _globals['_LISTNOTICESRESPONSE']._serialized_start=1791
-  _globals['_LISTNOTICESRESPONSE']._serialized_end=1922
-  _globals['_SENDNOTICESAGAINREQUEST']._serialized_start=1924
-  _globals['_SENDNOTICESAGAINREQUEST']._serialized_end=2003
-  _globals['_SENDNOTICESAGAINRESPONSE']._serialized_start=2005
-  _globals['_SENDNOTICESAGAINRESPONSE']._serialized_end=2069
-  _globals['_TESTCHANNELREQUEST']._serialized_start=2071
-  _globals['_TESTCHANNELREQUEST']._serialized_end=2105
-  _globals['_TESTCHANNELRESPONSE']._serialized_start=2107
-  _globals['_TESTCHANNELRESPONSE']._serialized_end=2211
-  _globals['_PREVIEWNOTICESREQUEST']._serialized_start=2213
-  _globals['_PREVIEWNOTICESREQUEST']._serialized_end=2306
-  _globals['_NOTICEPREVIEW']._serialized_start=2308
-  _globals['_NOTICEPREVIEW']._serialized_end=2400
-  _globals['_PREVIEWNOTICESRESPONSE']._serialized_start=2402
-  _globals['_PREVIEWNOTICESRESPONSE']._serialized_end=2519
-  _globals['_NOTICESERVICE']._serialized_start=2874
-  _globals['_NOTICESERVICE']._serialized_end=3606
+  _globals['_CHANNEL']._serialized_end=441
+  _globals['_LISTCHANNELSREQUEST']._serialized_start=443
+  _globals['_LISTCHANNELSREQUEST']._serialized_end=482
+  _globals['_LISTCHANNELSRESPONSE']._serialized_start=484
+  _globals['_LISTCHANNELSRESPONSE']._serialized_end=593
+  _globals['_CREATECHANNELREQUEST']._serialized_start=596
+  _globals['_CREATECHANNELREQUEST']._serialized_end=859
+  _globals['_CREATECHANNELRESPONSE']._serialized_start=861
+  _globals['_CREATECHANNELRESPONSE']._serialized_end=922
+  _globals['_UPDATECHANNELREQUEST']._serialized_start=925
+  _globals['_UPDATECHANNELREQUEST']._serialized_end=1302
+  _globals['_UPDATECHANNELRESPONSE']._serialized_start=1304
+  _globals['_UPDATECHANNELRESPONSE']._serialized_end=1365
+  _globals['_REMOVECHANNELREQUEST']._serialized_start=1367
+  _globals['_REMOVECHANNELREQUEST']._serialized_end=1423
+  _globals['_REMOVECHANNELRESPONSE']._serialized_start=1425
+  _globals['_REMOVECHANNELRESPONSE']._serialized_end=1486
+  _globals['_NOTICE']._serialized_start=1489
+  _globals['_NOTICE']._serialized_end=1701
+  _globals['_LISTNOTICESREQUEST']._serialized_start=1703
+  _globals['_LISTNOTICESREQUEST']._serialized_end=1816
+  _globals['_LISTNOTICESRESPONSE']._serialized_start=1819
+  _globals['_LISTNOTICESRESPONSE']._serialized_end=1950
+  _globals['_SENDNOTICESAGAINREQUEST']._serialized_start=1952
+  _globals['_SENDNOTICESAGAINREQUEST']._serialized_end=2031
+  _globals['_SENDNOTICESAGAINRESPONSE']._serialized_start=2033
+  _globals['_SENDNOTICESAGAINRESPONSE']._serialized_end=2097
+  _globals['_TESTCHANNELREQUEST']._serialized_start=2099
+  _globals['_TESTCHANNELREQUEST']._serialized_end=2133
+  _globals['_TESTCHANNELRESPONSE']._serialized_start=2135
+  _globals['_TESTCHANNELRESPONSE']._serialized_end=2239
+  _globals['_PREVIEWNOTICESREQUEST']._serialized_start=2241
+  _globals['_PREVIEWNOTICESREQUEST']._serialized_end=2334
+  _globals['_NOTICEPREVIEW']._serialized_start=2336
+  _globals['_NOTICEPREVIEW']._serialized_end=2428
+  _globals['_PREVIEWNOTICESRESPONSE']._serialized_start=2430
+  _globals['_PREVIEWNOTICESRESPONSE']._serialized_end=2547
+  _globals['_NOTICESERVICE']._serialized_start=2902
+  _globals['_NOTICESERVICE']._serialized_end=3634
 # @@protoc_insertion_point(module_scope)

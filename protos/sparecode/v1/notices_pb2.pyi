@@ -112,6 +112,7 @@ class Channel(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
     CONTACT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the channel; letter case does not matter."""
     kind: Global___ChannelKind.ValueType
@@ -134,6 +135,8 @@ class Channel(_message.Message):
     """Mail: the name at the mail server; empty: the nodes do not sign in."""
     contact: _builtins.str
     """Mail: how people reach the help desk, in words."""
+    etag: _builtins.str
+    """Opaque. Changes with the values that UpdateChannel replaces."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[Global___EventClass.ValueType]:
         """The events that it tells; empty: those that the people concerned hear of by mail."""
@@ -158,10 +161,11 @@ class Channel(_message.Message):
         sender: _builtins.str = ...,
         login: _builtins.str = ...,
         contact: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "dead_count", b"dead_count", "enabled", b"enabled", "kind", b"kind", "login", b"login", "name", b"name", "oldest_time", b"oldest_time", "sender", b"sender", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "dead_count", b"dead_count", "enabled", b"enabled", "etag", b"etag", "kind", b"kind", "login", b"login", "name", b"name", "oldest_time", b"oldest_time", "sender", b"sender", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,6 +333,7 @@ class UpdateChannelRequest(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
     CONTACT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies the request: a UUID."""
     name: _builtins.str
@@ -349,6 +354,10 @@ class UpdateChannelRequest(_message.Message):
     """Mail: the name at the mail server; empty: the nodes do not sign in."""
     contact: _builtins.str
     """Mail: how people reach the help desk, in words."""
+    etag: _builtins.str
+    """The `etag` of the channel that was read. If it has changed since, the
+    request is refused with VERSION. Empty: change whatever is there now.
+    """
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[Global___EventClass.ValueType]:
         """All events that it tells; empty: no change."""
@@ -367,10 +376,11 @@ class UpdateChannelRequest(_message.Message):
         sender: _builtins.str | None = ...,
         login: _builtins.str | None = ...,
         contact: _builtins.str | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_contact", b"_contact", "_enabled", b"_enabled", "_login", b"_login", "_sender", b"_sender", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "contact", b"contact", "enabled", b"enabled", "login", b"login", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_contact", b"_contact", "_enabled", b"_enabled", "_login", b"_login", "_sender", b"_sender", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "enabled", b"enabled", "login", b"login", "name", b"name", "request_id", b"request_id", "secret", b"secret", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_allow_private", b"_allow_private", "_authority", b"_authority", "_contact", b"_contact", "_enabled", b"_enabled", "_login", b"_login", "_sender", b"_sender", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "classes", b"classes", "contact", b"contact", "enabled", b"enabled", "etag", b"etag", "login", b"login", "name", b"name", "request_id", b"request_id", "secret", b"secret", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__address: _TypeAlias = _typing.Literal["address"]  # noqa: Y015
     _WhichOneofArgType__address: _TypeAlias = _typing.Literal["_address", b"_address"]  # noqa: Y015

@@ -75,6 +75,7 @@ class Token(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     LIVE_CODES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Unique. 1 to 64 letters, digits and hyphens; 12 digits for SecurID."""
     algorithm: _types_pb2.TokenAlgorithm.ValueType
@@ -97,6 +98,8 @@ class Token(_message.Message):
     """Emergency codes were issued for the token and it has not been recovered."""
     live_codes: _builtins.int
     """The number of its emergency codes that can be used now."""
+    etag: _builtins.str
+    """Opaque. Changes with the values that UpdateToken replaces."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """From this time on the token is refused. Not set: never."""
@@ -116,10 +119,11 @@ class Token(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         lost: _builtins.bool = ...,
         live_codes: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "digits", b"digits", "enabled", b"enabled", "expire_time", b"expire_time", "hash", b"hash", "live_codes", b"live_codes", "lost", b"lost", "period_seconds", b"period_seconds", "pin_rule", b"pin_rule", "pin_set", b"pin_set", "serial", b"serial", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "digits", b"digits", "enabled", b"enabled", "etag", b"etag", "expire_time", b"expire_time", "hash", b"hash", "live_codes", b"live_codes", "lost", b"lost", "period_seconds", b"period_seconds", "pin_rule", b"pin_rule", "pin_set", b"pin_set", "serial", b"serial", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -888,12 +892,17 @@ class UpdateTokenRequest(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     NEVER_EXPIRES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     serial: _builtins.str
     """The token."""
     never_expires: _builtins.bool
     """The token never expires. Must be true."""
+    etag: _builtins.str
+    """The `etag` of the token that was read. If it has changed since, the
+    request is refused with VERSION. Empty: change whatever is there now.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """The token is refused from this time on. If it is in the past, the token is
@@ -907,10 +916,11 @@ class UpdateTokenRequest(_message.Message):
         serial: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         never_expires: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "expiry", b"expiry", "never_expires", b"never_expires"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "expiry", b"expiry", "never_expires", b"never_expires", "request_id", b"request_id", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "never_expires", b"never_expires", "request_id", b"request_id", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_expiry: _TypeAlias = _typing.Literal["expire_time", "never_expires"]  # noqa: Y015
     _WhichOneofArgType_expiry: _TypeAlias = _typing.Literal["expiry", b"expiry"]  # noqa: Y015

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sparecode.v1 import types_pb2 as sparecode_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/users.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xe2\x01\n\x04User\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x15\n\rtoken_serials\x18\x05 \x03(\t\x12\x16\n\x0etoken_failures\x18\x06 \x01(\x05\x12\x1a\n\x12\x65mergency_failures\x18\x07 \x01(\x05\x12\x0e\n\x06locked\x18\x08 \x01(\x08\x12\x0e\n\x06groups\x18\t \x03(\t\x12\x10\n\x08language\x18\n \x01(\t\x12\x15\n\rmanager_email\x18\x0b \x01(\t\"\x9c\x01\n\x11\x43reateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x13\n\x0bjoin_groups\x18\x05 \x03(\t\x12\x10\n\x08language\x18\x06 \x01(\t\x12\x15\n\rmanager_email\x18\x07 \x01(\t\":\n\x12\x43reateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"K\n\x12ImportUsersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_row\x18\x03 \x01(\x05\"`\n\x0cImportedUser\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08imported\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"M\n\x13ImportUsersResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ImportedUser\"4\n\x0eGetUserRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"a\n\x0fGetUserResponse\x12 \n\x04user\x18\x01 \x01(\x0b\x32\x12.sparecode.v1.User\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb6\x01\n\x10ListUsersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x0fusername_prefix\x18\x03 \x01(\t\x12\x10\n\x08stale_ok\x18\x04 \x01(\x08\x12\x0e\n\x06search\x18\x05 \x01(\t\x12\x14\n\x07\x65nabled\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06locked\x18\x07 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_enabledB\t\n\x07_locked\"}\n\x11ListUsersResponse\x12!\n\x05users\x18\x01 \x03(\x0b\x32\x12.sparecode.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xa2\x02\n\x11UpdateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x65mail\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x13\n\x0bjoin_groups\x18\x06 \x03(\t\x12\x14\n\x0cleave_groups\x18\x07 \x03(\t\x12\x15\n\x08language\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x1a\n\rmanager_email\x18\t \x01(\tH\x04\x88\x01\x01\x42\x0f\n\r_display_nameB\x08\n\x06_emailB\n\n\x08_enabledB\x0b\n\t_languageB\x10\n\x0e_manager_email\":\n\x12UpdateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11\x44\x65leteUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12\x44\x65leteUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11UnlockUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12UnlockUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x12\x45xplainUserRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"\xab\x01\n\x07\x42locker\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12\x0e\n\x06serial\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x05 \x01(\t\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x61ilures\x18\x07 \x01(\x05\x12\x0e\n\x06\x61gents\x18\x08 \x03(\t\"\xeb\x01\n\x07\x41ttempt\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0e\n\x06serial\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\r\n\x05words\x18\t \x01(\t\x12\x11\n\tnext_step\x18\n \x01(\t\x12\x19\n\x11\x61uthentication_id\x18\x0b \x01(\t\"\xc7\x01\n\x13\x45xplainUserResponse\x12\x10\n\x08username\x18\x01 \x01(\t\x12\'\n\x08\x62lockers\x18\x02 \x03(\x0b\x32\x15.sparecode.v1.Blocker\x12\'\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x15.sparecode.v1.Attempt\x12,\n\x08position\x18\x04 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\x12\x1e\n\x16older_attempts_missing\x18\x05 \x01(\x08\x32\x91\x05\n\x0bUserService\x12O\n\nCreateUser\x12\x1f.sparecode.v1.CreateUserRequest\x1a .sparecode.v1.CreateUserResponse\x12T\n\x0bImportUsers\x12 .sparecode.v1.ImportUsersRequest\x1a!.sparecode.v1.ImportUsersResponse0\x01\x12\x46\n\x07GetUser\x12\x1c.sparecode.v1.GetUserRequest\x1a\x1d.sparecode.v1.GetUserResponse\x12L\n\tListUsers\x12\x1e.sparecode.v1.ListUsersRequest\x1a\x1f.sparecode.v1.ListUsersResponse\x12O\n\nUpdateUser\x12\x1f.sparecode.v1.UpdateUserRequest\x1a .sparecode.v1.UpdateUserResponse\x12O\n\nDeleteUser\x12\x1f.sparecode.v1.DeleteUserRequest\x1a .sparecode.v1.DeleteUserResponse\x12O\n\nUnlockUser\x12\x1f.sparecode.v1.UnlockUserRequest\x1a .sparecode.v1.UnlockUserResponse\x12R\n\x0b\x45xplainUser\x12 .sparecode.v1.ExplainUserRequest\x1a!.sparecode.v1.ExplainUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sparecode/v1/users.proto\x12\x0csparecode.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sparecode/v1/types.proto\"\xf0\x01\n\x04User\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x15\n\rtoken_serials\x18\x05 \x03(\t\x12\x16\n\x0etoken_failures\x18\x06 \x01(\x05\x12\x1a\n\x12\x65mergency_failures\x18\x07 \x01(\x05\x12\x0e\n\x06locked\x18\x08 \x01(\x08\x12\x0e\n\x06groups\x18\t \x03(\t\x12\x10\n\x08language\x18\n \x01(\t\x12\x15\n\rmanager_email\x18\x0b \x01(\t\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\"\x9c\x01\n\x11\x43reateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x13\n\x0bjoin_groups\x18\x05 \x03(\t\x12\x10\n\x08language\x18\x06 \x01(\t\x12\x15\n\rmanager_email\x18\x07 \x01(\t\":\n\x12\x43reateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"K\n\x12ImportUsersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x10\n\x08\x66rom_row\x18\x03 \x01(\x05\"`\n\x0cImportedUser\x12\x0b\n\x03row\x18\x01 \x01(\x05\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08imported\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"M\n\x13ImportUsersResponse\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12(\n\x04user\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ImportedUser\"4\n\x0eGetUserRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"a\n\x0fGetUserResponse\x12 \n\x04user\x18\x01 \x01(\x0b\x32\x12.sparecode.v1.User\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb6\x01\n\x10ListUsersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x0fusername_prefix\x18\x03 \x01(\t\x12\x10\n\x08stale_ok\x18\x04 \x01(\x08\x12\x0e\n\x06search\x18\x05 \x01(\t\x12\x14\n\x07\x65nabled\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06locked\x18\x07 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_enabledB\t\n\x07_locked\"}\n\x11ListUsersResponse\x12!\n\x05users\x18\x01 \x03(\x0b\x32\x12.sparecode.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\"\xb0\x02\n\x11UpdateUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x19\n\x0c\x64isplay_name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x65mail\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x05 \x01(\x08H\x02\x88\x01\x01\x12\x13\n\x0bjoin_groups\x18\x06 \x03(\t\x12\x14\n\x0cleave_groups\x18\x07 \x03(\t\x12\x15\n\x08language\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x1a\n\rmanager_email\x18\t \x01(\tH\x04\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\n \x01(\tB\x0f\n\r_display_nameB\x08\n\x06_emailB\n\n\x08_enabledB\x0b\n\t_languageB\x10\n\x0e_manager_email\":\n\x12UpdateUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11\x44\x65leteUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12\x44\x65leteUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"9\n\x11UnlockUserRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\":\n\x12UnlockUserResponse\x12$\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x14.sparecode.v1.Commit\"8\n\x12\x45xplainUserRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08stale_ok\x18\x02 \x01(\x08\"\xab\x01\n\x07\x42locker\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x01(\t\x12\x11\n\tnext_step\x18\x03 \x01(\t\x12\x0e\n\x06serial\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x05 \x01(\t\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x61ilures\x18\x07 \x01(\x05\x12\x0e\n\x06\x61gents\x18\x08 \x03(\t\"\xeb\x01\n\x07\x41ttempt\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0e\n\x06serial\x18\x06 \x01(\t\x12\x0f\n\x07outcome\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\r\n\x05words\x18\t \x01(\t\x12\x11\n\tnext_step\x18\n \x01(\t\x12\x19\n\x11\x61uthentication_id\x18\x0b \x01(\t\"\xc7\x01\n\x13\x45xplainUserResponse\x12\x10\n\x08username\x18\x01 \x01(\t\x12\'\n\x08\x62lockers\x18\x02 \x03(\x0b\x32\x15.sparecode.v1.Blocker\x12\'\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x15.sparecode.v1.Attempt\x12,\n\x08position\x18\x04 \x01(\x0b\x32\x1a.sparecode.v1.ReadPosition\x12\x1e\n\x16older_attempts_missing\x18\x05 \x01(\x08\x32\x91\x05\n\x0bUserService\x12O\n\nCreateUser\x12\x1f.sparecode.v1.CreateUserRequest\x1a .sparecode.v1.CreateUserResponse\x12T\n\x0bImportUsers\x12 .sparecode.v1.ImportUsersRequest\x1a!.sparecode.v1.ImportUsersResponse0\x01\x12\x46\n\x07GetUser\x12\x1c.sparecode.v1.GetUserRequest\x1a\x1d.sparecode.v1.GetUserResponse\x12L\n\tListUsers\x12\x1e.sparecode.v1.ListUsersRequest\x1a\x1f.sparecode.v1.ListUsersResponse\x12O\n\nUpdateUser\x12\x1f.sparecode.v1.UpdateUserRequest\x1a .sparecode.v1.UpdateUserResponse\x12O\n\nDeleteUser\x12\x1f.sparecode.v1.DeleteUserRequest\x1a .sparecode.v1.DeleteUserResponse\x12O\n\nUnlockUser\x12\x1f.sparecode.v1.UnlockUserRequest\x1a .sparecode.v1.UnlockUserResponse\x12R\n\x0b\x45xplainUser\x12 .sparecode.v1.ExplainUserRequest\x1a!.sparecode.v1.ExplainUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,45 +34,45 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sparecode.v1.users_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USER']._serialized_start=102
-  _globals['_USER']._serialized_end=328
-  _globals['_CREATEUSERREQUEST']._serialized_start=331
-  _globals['_CREATEUSERREQUEST']._serialized_end=487
-  _globals['_CREATEUSERRESPONSE']._serialized_start=489
-  _globals['_CREATEUSERRESPONSE']._serialized_end=547
-  _globals['_IMPORTUSERSREQUEST']._serialized_start=549
-  _globals['_IMPORTUSERSREQUEST']._serialized_end=624
-  _globals['_IMPORTEDUSER']._serialized_start=626
-  _globals['_IMPORTEDUSER']._serialized_end=722
-  _globals['_IMPORTUSERSRESPONSE']._serialized_start=724
-  _globals['_IMPORTUSERSRESPONSE']._serialized_end=801
-  _globals['_GETUSERREQUEST']._serialized_start=803
-  _globals['_GETUSERREQUEST']._serialized_end=855
-  _globals['_GETUSERRESPONSE']._serialized_start=857
-  _globals['_GETUSERRESPONSE']._serialized_end=954
-  _globals['_LISTUSERSREQUEST']._serialized_start=957
-  _globals['_LISTUSERSREQUEST']._serialized_end=1139
-  _globals['_LISTUSERSRESPONSE']._serialized_start=1141
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1266
-  _globals['_UPDATEUSERREQUEST']._serialized_start=1269
-  _globals['_UPDATEUSERREQUEST']._serialized_end=1559
-  _globals['_UPDATEUSERRESPONSE']._serialized_start=1561
-  _globals['_UPDATEUSERRESPONSE']._serialized_end=1619
-  _globals['_DELETEUSERREQUEST']._serialized_start=1621
-  _globals['_DELETEUSERREQUEST']._serialized_end=1678
-  _globals['_DELETEUSERRESPONSE']._serialized_start=1680
-  _globals['_DELETEUSERRESPONSE']._serialized_end=1738
-  _globals['_UNLOCKUSERREQUEST']._serialized_start=1740
-  _globals['_UNLOCKUSERREQUEST']._serialized_end=1797
-  _globals['_UNLOCKUSERRESPONSE']._serialized_start=1799
-  _globals['_UNLOCKUSERRESPONSE']._serialized_end=1857
-  _globals['_EXPLAINUSERREQUEST']._serialized_start=1859
-  _globals['_EXPLAINUSERREQUEST']._serialized_end=1915
-  _globals['_BLOCKER']._serialized_start=1918
-  _globals['_BLOCKER']._serialized_end=2089
-  _globals['_ATTEMPT']._serialized_start=2092
-  _globals['_ATTEMPT']._serialized_end=2327
-  _globals['_EXPLAINUSERRESPONSE']._serialized_start=2330
-  _globals['_EXPLAINUSERRESPONSE']._serialized_end=2529
-  _globals['_USERSERVICE']._serialized_start=2532
-  _globals['_USERSERVICE']._serialized_end=3189
+  _globals['_USER']._serialized_end=342
+  _globals['_CREATEUSERREQUEST']._serialized_start=345
+  _globals['_CREATEUSERREQUEST']._serialized_end=501
+  _globals['_CREATEUSERRESPONSE']._serialized_start=503
+  _globals['_CREATEUSERRESPONSE']._serialized_end=561
+  _globals['_IMPORTUSERSREQUEST']._serialized_start=563
+  _globals['_IMPORTUSERSREQUEST']._serialized_end=638
+  _globals['_IMPORTEDUSER']._serialized_start=640
+  _globals['_IMPORTEDUSER']._serialized_end=736
+  _globals['_IMPORTUSERSRESPONSE']._serialized_start=738
+  _globals['_IMPORTUSERSRESPONSE']._serialized_end=815
+  _globals['_GETUSERREQUEST']._serialized_start=817
+  _globals['_GETUSERREQUEST']._serialized_end=869
+  _globals['_GETUSERRESPONSE']._serialized_start=871
+  _globals['_GETUSERRESPONSE']._serialized_end=968
+  _globals['_LISTUSERSREQUEST']._serialized_start=971
+  _globals['_LISTUSERSREQUEST']._serialized_end=1153
+  _globals['_LISTUSERSRESPONSE']._serialized_start=1155
+  _globals['_LISTUSERSRESPONSE']._serialized_end=1280
+  _globals['_UPDATEUSERREQUEST']._serialized_start=1283
+  _globals['_UPDATEUSERREQUEST']._serialized_end=1587
+  _globals['_UPDATEUSERRESPONSE']._serialized_start=1589
+  _globals['_UPDATEUSERRESPONSE']._serialized_end=1647
+  _globals['_DELETEUSERREQUEST']._serialized_start=1649
+  _globals['_DELETEUSERREQUEST']._serialized_end=1706
+  _globals['_DELETEUSERRESPONSE']._serialized_start=1708
+  _globals['_DELETEUSERRESPONSE']._serialized_end=1766
+  _globals['_UNLOCKUSERREQUEST']._serialized_start=1768
+  _globals['_UNLOCKUSERREQUEST']._serialized_end=1825
+  _globals['_UNLOCKUSERRESPONSE']._serialized_start=1827
+  _globals['_UNLOCKUSERRESPONSE']._serialized_end=1885
+  _globals['_EXPLAINUSERREQUEST']._serialized_start=1887
+  _globals['_EXPLAINUSERREQUEST']._serialized_end=1943
+  _globals['_BLOCKER']._serialized_start=1946
+  _globals['_BLOCKER']._serialized_end=2117
+  _globals['_ATTEMPT']._serialized_start=2120
+  _globals['_ATTEMPT']._serialized_end=2355
+  _globals['_EXPLAINUSERRESPONSE']._serialized_start=2358
+  _globals['_EXPLAINUSERRESPONSE']._serialized_end=2557
+  _globals['_USERSERVICE']._serialized_start=2560
+  _globals['_USERSERVICE']._serialized_end=3217
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,7 @@ class User(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """Unique after NFKC normalization and case folding. 1 to 128 characters."""
     display_name: _builtins.str
@@ -59,6 +60,8 @@ class User(_message.Message):
     """The email address of the user's manager, who hears of some of the notices that the
     user gets. Empty: no manager is on file.
     """
+    etag: _builtins.str
+    """Opaque. Changes with the values that UpdateUser replaces."""
     @_builtins.property
     def token_serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The serials of the user's tokens."""
@@ -81,10 +84,11 @@ class User(_message.Message):
         groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str = ...,
         manager_email: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "groups", b"groups", "language", b"language", "locked", b"locked", "manager_email", b"manager_email", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "emergency_failures", b"emergency_failures", "enabled", b"enabled", "etag", b"etag", "groups", b"groups", "language", b"language", "locked", b"locked", "manager_email", b"manager_email", "token_failures", b"token_failures", "token_serials", b"token_serials", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,6 +434,7 @@ class UpdateUserRequest(_message.Message):
     LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifies this request (UUID). Retries carry the same ID."""
     username: _builtins.str
@@ -444,6 +449,10 @@ class UpdateUserRequest(_message.Message):
     """The new language, if set: a tag of BCP 47, or empty for none."""
     manager_email: _builtins.str
     """The new email address of the user's manager, if set; empty: no manager."""
+    etag: _builtins.str
+    """The `etag` of the user that was read. If it has changed since, the
+    request is refused with VERSION. Empty: change whatever is there now.
+    """
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Groups that the user joins, in any case. At most 32 names of 1 to 64 characters."""
@@ -464,10 +473,11 @@ class UpdateUserRequest(_message.Message):
         leave_groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str | None = ...,
         manager_email: _builtins.str | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language", "manager_email", b"manager_email"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "manager_email", b"manager_email", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "etag", b"etag", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "manager_email", b"manager_email", "request_id", b"request_id", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015

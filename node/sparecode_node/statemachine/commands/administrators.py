@@ -30,6 +30,7 @@ class UpdateAdministrator:
     user: str | None
     no_user: bool
     """Unlink the administrator from their user."""
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ class UpdateAgent:
     filter_id: str | None = None
     class_attribute: str | None = None
     session_timeout_s: int | None = None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ class SaveChannel:
     sender: str = ""
     login: str = ""
     contact: str = ""
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ class UpdateRadiusClient:
     unsigned_until_signed: bool | None
     repeats_with_new_authenticator: bool | None
     prompts_for_passcode: bool | None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

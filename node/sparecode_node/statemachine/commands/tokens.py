@@ -76,6 +76,7 @@ class UpdateToken:
     serial: TokenSerial
     expires_at_ms: int | None
     never_expires: bool
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

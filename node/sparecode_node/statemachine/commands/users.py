@@ -39,6 +39,7 @@ class UpdateUser:
     leave_groups: tuple[GroupKey, ...] = ()
     language: str | None = None
     manager_email: str | None = None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

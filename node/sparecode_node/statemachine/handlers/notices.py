@@ -23,6 +23,7 @@ from sparecode_node.statemachine.commands.notices import (
     SaveChannel,
     SendNoticesAgain,
 )
+from sparecode_node.statemachine.etags import outdated
 from sparecode_node.statemachine.tables import notices as tables
 
 
@@ -70,7 +71,7 @@ def _check(
             Reason.CHANNEL_EXISTS, f"channel {command.name} already exists", "name"
         )
     if known is not None and known.version != command.version:
-        return _changed(known)
+        return outdated(applying.target)
     if known is not None and known.kind is not command.kind:
         return Rejected(
             Reason.CHANNEL_SETTINGS,
@@ -154,7 +155,7 @@ def acknowledge_notices(
     if known is None:
         return _unknown(command.channel)
     if known.version != command.version:
-        return _changed(known)
+        return outdated(applying.target)
     if known.kind in STREAMS:
         refused = _beyond(command.numbers, tables.newest_event(applying.db))
         if refused is None:
@@ -191,7 +192,7 @@ def fail_notices(applying: Applying, command: FailNotices) -> Rejected | None:
     if known is None:
         return _unknown(command.channel)
     if known.version != command.version:
-        return _changed(known)
+        return outdated(applying.target)
     refused = _beyond(command.numbers, tables.newest_number(applying.db))
     if refused is not None:
         return refused
@@ -218,13 +219,6 @@ def send_notices_again(
     )
     applying.detail = plural(again, "notice")
     return None
-
-
-def _changed(channel: Channel) -> Rejected:
-    return Rejected(
-        Reason.VERSION,
-        f"channel {channel.name} has changed since it was read: read it again",
-    )
 
 
 def _unknown(channel: NameKey) -> Rejected:

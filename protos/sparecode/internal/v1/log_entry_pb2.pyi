@@ -1226,6 +1226,7 @@ class UpdateUser(_message.Message):
     LEAVE_GROUPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     MANAGER_EMAIL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The user's name, as it is compared."""
     display_name: _builtins.str
@@ -1238,6 +1239,8 @@ class UpdateUser(_message.Message):
     """The language of what is written for the user. Not set: no change."""
     manager_email: _builtins.str
     """The email address of the user's manager. Not set: no change."""
+    etag: _builtins.str
+    """What the caller was shown. Empty: the change does not depend on it."""
     @_builtins.property
     def join_groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The groups that the user joins, as they are compared."""
@@ -1257,10 +1260,11 @@ class UpdateUser(_message.Message):
         leave_groups: _abc.Iterable[_builtins.str] | None = ...,
         language: _builtins.str | None = ...,
         manager_email: _builtins.str | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "language", b"language", "manager_email", b"manager_email"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "manager_email", b"manager_email", "name_key", b"name_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_enabled", b"_enabled", "_language", b"_language", "_manager_email", b"_manager_email", "display_name", b"display_name", "email", b"email", "enabled", b"enabled", "etag", b"etag", "join_groups", b"join_groups", "language", b"language", "leave_groups", b"leave_groups", "manager_email", b"manager_email", "name_key", b"name_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
@@ -1522,22 +1526,26 @@ class UpdateToken(_message.Message):
     SERIAL_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     NEVER_EXPIRES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """The token's serial."""
     expires_at_ms: _builtins.int
     """When it expires. Not set: no change, unless never_expires is set."""
     never_expires: _builtins.bool
     """The token never expires."""
+    etag: _builtins.str
+    """What the caller was shown. Empty: the change does not depend on it."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
         expires_at_ms: _builtins.int | None = ...,
         never_expires: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "expires_at_ms", b"expires_at_ms", "never_expires", b"never_expires", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "etag", b"etag", "expires_at_ms", b"expires_at_ms", "never_expires", b"never_expires", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_at_ms: _TypeAlias = _typing.Literal["expires_at_ms"]  # noqa: Y015
     _WhichOneofArgType__expires_at_ms: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms"]  # noqa: Y015
@@ -2558,6 +2566,7 @@ class UpdateAgent(_message.Message):
     FILTER_ID_FIELD_NUMBER: _builtins.int
     CLASS_ATTRIBUTE_FIELD_NUMBER: _builtins.int
     SESSION_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The agent's name, as it is compared."""
     protects: _builtins.str
@@ -2574,6 +2583,8 @@ class UpdateAgent(_message.Message):
     """The Class of an Access-Accept. Not set: no change."""
     session_timeout_s: _builtins.int
     """The Session-Timeout of an Access-Accept in seconds. Not set: no change."""
+    etag: _builtins.str
+    """What the caller was shown. Empty: the change does not depend on it."""
     @_builtins.property
     def add_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of users to add to its allow list, as they are compared."""
@@ -2605,10 +2616,11 @@ class UpdateAgent(_message.Message):
         filter_id: _builtins.str | None = ...,
         class_attribute: _builtins.str | None = ...,
         session_timeout_s: _builtins.int | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_end_keys", b"_end_keys", "_filter_id", b"_filter_id", "_protects", b"_protects", "_restricted", b"_restricted", "_session_timeout_s", b"_session_timeout_s", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "filter_id", b"filter_id", "protects", b"protects", "restricted", b"restricted", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_end_keys", b"_end_keys", "_filter_id", b"_filter_id", "_protects", b"_protects", "_restricted", b"_restricted", "_session_timeout_s", b"_session_timeout_s", "add_groups", b"add_groups", "add_users", b"add_users", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "filter_id", b"filter_id", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute", "_enabled", b"_enabled", "_end_keys", b"_end_keys", "_filter_id", b"_filter_id", "_protects", b"_protects", "_restricted", b"_restricted", "_session_timeout_s", b"_session_timeout_s", "add_groups", b"add_groups", "add_users", b"add_users", "class_attribute", b"class_attribute", "enabled", b"enabled", "end_keys", b"end_keys", "etag", b"etag", "filter_id", b"filter_id", "name_key", b"name_key", "protects", b"protects", "remove_groups", b"remove_groups", "remove_users", b"remove_users", "restricted", b"restricted", "session_timeout_s", b"session_timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__class_attribute: _TypeAlias = _typing.Literal["class_attribute"]  # noqa: Y015
     _WhichOneofArgType__class_attribute: _TypeAlias = _typing.Literal["_class_attribute", b"_class_attribute"]  # noqa: Y015
@@ -2760,6 +2772,7 @@ class UpdateRadiusClient(_message.Message):
     REPEATS_WITH_NEW_AUTHENTICATOR_FIELD_NUMBER: _builtins.int
     UNSIGNED_UNTIL_SIGNED_FIELD_NUMBER: _builtins.int
     PROMPTS_FOR_PASSCODE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name_key: _builtins.str
     """The agent's name, as it is compared."""
     allow_unsigned: _builtins.bool
@@ -2776,6 +2789,8 @@ class UpdateRadiusClient(_message.Message):
     """Whether a signed request with an empty password gets a challenge for the passcode.
     Not set: no change.
     """
+    etag: _builtins.str
+    """What the caller was shown. Empty: the change does not depend on it."""
     @_builtins.property
     def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All its networks. Empty: no change."""
@@ -2790,10 +2805,11 @@ class UpdateRadiusClient(_message.Message):
         repeats_with_new_authenticator: _builtins.bool | None = ...,
         unsigned_until_signed: _builtins.bool | None = ...,
         prompts_for_passcode: _builtins.bool | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "name_key", b"name_key", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned", "_allow_unsigned_proxied", b"_allow_unsigned_proxied", "_prompts_for_passcode", b"_prompts_for_passcode", "_repeats_with_new_authenticator", b"_repeats_with_new_authenticator", "_unsigned_until_signed", b"_unsigned_until_signed", "allow_unsigned", b"allow_unsigned", "allow_unsigned_proxied", b"allow_unsigned_proxied", "etag", b"etag", "name_key", b"name_key", "networks", b"networks", "prompts_for_passcode", b"prompts_for_passcode", "repeats_with_new_authenticator", b"repeats_with_new_authenticator", "unsigned_until_signed", b"unsigned_until_signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_unsigned: _TypeAlias = _typing.Literal["allow_unsigned"]  # noqa: Y015
     _WhichOneofArgType__allow_unsigned: _TypeAlias = _typing.Literal["_allow_unsigned", b"_allow_unsigned"]  # noqa: Y015
@@ -3429,6 +3445,7 @@ class UpdateAdministrator(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     NO_USER_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The administrator's name, as it is compared."""
     role: _builtins.str
@@ -3439,6 +3456,8 @@ class UpdateAdministrator(_message.Message):
     """The user account of this person. Not set: no change."""
     no_user: _builtins.bool
     """This person is not a user."""
+    etag: _builtins.str
+    """What the caller was shown. Empty: the change does not depend on it."""
     def __init__(
         self,
         *,
@@ -3447,10 +3466,11 @@ class UpdateAdministrator(_message.Message):
         enabled: _builtins.bool | None = ...,
         user: _builtins.str | None = ...,
         no_user: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_role", b"_role", "_user", b"_user", "enabled", b"enabled", "role", b"role", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_role", b"_role", "_user", b"_user", "enabled", b"enabled", "name", b"name", "no_user", b"no_user", "role", b"role", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_role", b"_role", "_user", b"_user", "enabled", b"enabled", "etag", b"etag", "name", b"name", "no_user", b"no_user", "role", b"role", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
@@ -4688,6 +4708,7 @@ class SaveChannel(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
     CONTACT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """The channel's name, as it is compared."""
     name: _builtins.str
@@ -4714,6 +4735,8 @@ class SaveChannel(_message.Message):
     """Mail: the name at the mail server; empty: none."""
     contact: _builtins.str
     """Mail: how people reach the help desk."""
+    etag: _builtins.str
+    """What the caller was shown. Empty: the change does not depend on it."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The classes of events that it wants: values of EventClass."""
@@ -4735,10 +4758,11 @@ class SaveChannel(_message.Message):
         sender: _builtins.str = ...,
         login: _builtins.str = ...,
         contact: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "sealed_secret", b"sealed_secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "channel", b"channel", "classes", b"classes", "contact", b"contact", "enabled", b"enabled", "key_id", b"key_id", "kind", b"kind", "login", b"login", "name", b"name", "sealed_secret", b"sealed_secret", "sender", b"sender", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret", "address", b"address", "allow_private", b"allow_private", "authority", b"authority", "channel", b"channel", "classes", b"classes", "contact", b"contact", "enabled", b"enabled", "etag", b"etag", "key_id", b"key_id", "kind", b"kind", "login", b"login", "name", b"name", "sealed_secret", b"sealed_secret", "sender", b"sender", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sealed_secret: _TypeAlias = _typing.Literal["sealed_secret"]  # noqa: Y015
     _WhichOneofArgType__sealed_secret: _TypeAlias = _typing.Literal["_sealed_secret", b"_sealed_secret"]  # noqa: Y015
