@@ -22,7 +22,11 @@ from sparecode_node.statemachine.commands.users import (
     UnlockUser,
     UpdateUser,
 )
-from sparecode_node.statemachine.feature_level import PERSONAL_NOTICES, SEALED_CODES
+from sparecode_node.statemachine.feature_level import (
+    ETAGS,
+    PERSONAL_NOTICES,
+    SEALED_CODES,
+)
 from sparecode_node.statemachine.handlers import keys, known_secrets
 from sparecode_node.statemachine.personal_notices import (
     addresses_of,
@@ -89,6 +93,7 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
     user = user_tables.find_user_by_name(db, command.name_key)
     if user is None:
         return unknown_user(command.name_key)
+    _name_changes(applying, user, command)
     if command.display_name is not None:
         user = replace(user, display_name=command.display_name)
     if command.email is not None and command.email != user.email:
@@ -103,7 +108,7 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
             manager_email=command.manager_email,
             manager_since_ms=_since_ms(applying),
         )
-        applying.detail = "manager's address changed"
+        _add_detail(applying, "manager's address changed")
     if command.enabled is not None:
         if user.enabled and not command.enabled:
             applying.told.append(
@@ -116,6 +121,14 @@ def update_user(applying: Applying, command: UpdateUser) -> Result:
         applying, user, join=command.join_groups, leave=command.leave_groups
     )
     return refused or Applied(index=applying.index)
+
+
+def _name_changes(applying: Applying, user: User, command: UpdateUser) -> None:
+    """Name the fields that change: their values are no part of the audit log."""
+    named = ("display_name", "email", "language")
+    for field in named if applying.feature_level >= ETAGS else ():
+        if getattr(command, field) not in (None, getattr(user, field)):
+            _add_detail(applying, f"{field.replace('_', ' ')} changed")
 
 
 def _since_ms(applying: Applying) -> int:
