@@ -356,32 +356,10 @@ async def test_an_agent_is_registered_limited_and_removed(desk: Desk) -> None:
     assert "mail" not in page.links
 
 
-async def test_a_saved_agent_keeps_what_a_colleague_has_changed(desk: Desk) -> None:
-    """Only the fields that the person has changed are sent."""
-
-    async def update(**values: object) -> None:
-        await desk.node.agents.update(
-            desk.node.admin("AgentService/UpdateAgent"), name=GATE, **values
-        )
-
-    browser = await desk.administrator()
-    await browser.open(f"/agents/{GATE}")
-    await update(restricted=True, protects=Protects.CLOUD)
-    page = await browser.send("Save", filter_id="staff")
-    for words in ("Filter-Id staff", "Cloud resources", "no user is admitted"):
-        assert words in page.text, words
-    await update(filter_id="new")
-    page = await browser.send(
-        "Save", protects="authentication_manager", untick=("restricted",)
-    )
-    for words in ("Filter-Id new", "all users"):
-        assert words in page.text, words
-
-
-async def test_a_saved_agent_keeps_the_attributes_that_nobody_touched(
+async def test_below_level_2_a_saved_agent_keeps_what_nobody_touched(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A colleague's newer value stays, and members of level 1 can read the change."""
+    """There are no etags yet, and only what the person has changed is sent."""
     replicator = desk.node.replicator
     propose = replicator.propose
 
@@ -389,6 +367,11 @@ async def test_a_saved_agent_keeps_the_attributes_that_nobody_touched(
         if isinstance(proposal.call.command, UpdateAgent):
             levels.check(proposal.call, 1)
         return await propose(proposal, timeout_s=timeout_s)
+
+    def set_level(level: int) -> None:
+        db = desk.node.local_db
+        db.execute("UPDATE meta SET value = ? WHERE name = 'feature_level'", (level,))
+        db.commit()
 
     async def update(**values: object) -> None:
         await desk.node.agents.update(
@@ -409,12 +392,14 @@ async def test_a_saved_agent_keeps_the_attributes_that_nobody_touched(
     await update(filter_id="new")
     with monkeypatch.context() as patch:
         patch.setattr(replicator, "propose", as_in_level_1)
+        set_level(1)
         page = await browser.send("Save", protects="cloud")
         assert page.status == 200
         for words in ("Cloud resources", "Filter-Id new", "Class c", "60 s"):
             assert words in page.text, words
         page = await browser.send("Save", class_attribute="d")
         assert "runs an older release" in page.text
+    set_level(2)
     await browser.open("/agents/mail")
     page = await browser.send("Save", class_attribute="d", session_timeout="")
     for words in ("Filter-Id new", "Class d"):

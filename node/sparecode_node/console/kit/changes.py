@@ -78,6 +78,8 @@ async def attempt(
             Reason.SECOND_FACTOR_REQUIRED,
         ):
             raise
+        if isinstance(error, Refused) and error.rejected.reason is Reason.VERSION:
+            visit.is_outdated = True
         visit.add(explain(error, fields))
     return None
 

@@ -4,6 +4,7 @@
 import datetime as dt
 import zoneinfo
 from collections.abc import Container, Iterable, Mapping
+from functools import cached_property
 from urllib.parse import parse_qsl
 
 from sparecode_node.console.kit.languages import gettext as _
@@ -97,6 +98,20 @@ class Form:
     def all(self, name: str) -> list[str]:
         """Return every value of a field."""
         return [value for each, value in self._pairs if each == name]
+
+    @cached_property
+    def shown(self) -> Mapping[str, str]:
+        """The values of the fields as the page showed them before the input (P10)."""
+        return dict(parse_qsl(self.secret("shown"), keep_blank_values=True))
+
+    def has_changed(self, name: str, value: str = "on") -> bool:
+        """Return whether the person has changed a field, or the box with *value*."""
+        key = name if value == "on" else f"{name} {value}"
+        if name in self.text("boxes").split():
+            return (value in self.all(name)) * "on" != self.shown.get(key)
+        # Browsers end lines with carriage returns.
+        typed = self.secret(name).replace("\r\n", "\n")
+        return name in self._first and typed != self.shown.get(name)
 
     def whole(self, name: str, what: str) -> int:
         """Return a whole number. Raises `InvalidFieldError`."""

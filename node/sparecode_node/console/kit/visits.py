@@ -2,9 +2,9 @@
 """A visit: one request of a browser, with its session and permissions."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -12,6 +12,8 @@ from starlette.routing import Match
 
 from sparecode_node.console.kit import languages, rendering, sheet
 from sparecode_node.console.kit.forms import Form, Query
+from sparecode_node.console.kit.languages import N_
+from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.notices import Notice
 from sparecode_node.console.kit.security import (
     NOTICE_COOKIE,
@@ -87,6 +89,10 @@ class Visit:
         """If set, the page may lack changes committed after this index."""
         self.problems: dict[str, Problem] = {}
         """By field; "" for problems that concern no single field."""
+        self.is_outdated = False
+        """Whether a change was refused because another one came in between (P10)."""
+        self._present: dict[str, str] = {}
+        """The present values of the fields that the page has shown so far."""
         self._request_id = ""
         self.is_renewed = False
         """Whether the answer gives the browser another session."""
@@ -107,6 +113,7 @@ class Visit:
             caller=SessionCaller(bearer=self._bearer) if self._bearer else Anonymous(),
             request_id=request_id,
             method=method,
+            etag=self.form.text("etag"),
             deadline_s=within_s,
             peer=canonical(self.request.client.host) if self.request.client else "",
             door="console",
@@ -181,11 +188,29 @@ class Visit:
         """Whether a form was submitted; the page then shows its input again."""
         return self.request.method == "POST"
 
-    def value(self, name: str, otherwise: object = "") -> str:
-        """Return a field's value to show: the input, or else the present value."""
-        if self.is_form and name in self.form.values:
-            return self.form.secret(name)
-        return "" if otherwise is None else str(otherwise)
+    def value(
+        self, name: str, otherwise: object = "", words: Mapping[str, str] | None = None
+    ) -> str:
+        """
+        Return a field's value to show: the input, or else the present value.
+
+        If a colleague was faster, only what the person has changed is shown again, and
+        if both have changed the field, what it is now. *words*: of each value.
+        """
+        present = "" if otherwise is None else str(otherwise)
+        self._present[name] = present
+        if not self.is_form or name not in self.form.values:
+            return present
+        if self.is_outdated and name in self.form.shown:
+            if not self.form.has_changed(name):
+                return present
+            if present not in (self.form.secret(name), self.form.shown.get(name)):
+                said = _(
+                    "Another administrator has changed this in the meantime. The value is now: %(value)s",
+                    value=_((words or {}).get(present, present) or N_("empty")),
+                )
+                self.add(Problem(words=said, field=name, status=200))
+        return self.form.secret(name)
 
     def ticked(self, name: str, *, otherwise: bool = False, value: str = "on") -> bool:
         """
@@ -194,9 +219,17 @@ class Visit:
         Browsers do not send an unticked checkbox, so each form names its checkboxes: a
         submission of another form on the page says nothing about this one.
         """
-        if self.is_form and name in self.form.text("boxes").split():
+        self._present[name if value == "on" else f"{name} {value}"] = otherwise * "on"
+        sent = self.is_form and name in self.form.text("boxes").split()
+        if sent and (not self.is_outdated or self.form.has_changed(name, value)):
             return value in self.form.all(name)
         return otherwise
+
+    def carried(self, etag: object) -> dict[str, str]:
+        """Return what a form says of its page: the etag, and the values shown so far."""
+        present = {"etag": str(etag), "shown": urlencode(self._present)}
+        kept = {} if self.is_outdated else self.form.values
+        return {name: kept.get(name, value) for name, value in present.items()}
 
     # --- Answers -------------------------------------------------------------
 

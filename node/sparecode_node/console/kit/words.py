@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.console.kit.navigation import role_in_sentence
+from sparecode_node.console.kit.rendering import action_words, plain_time
 from sparecode_node.domain.administrators import Role
 from sparecode_node.domain.outcomes import Reason
 from sparecode_node.queries.segments import MissingSegmentError
@@ -29,6 +30,7 @@ from sparecode_node.services.errors import (
     CountingError,
     InvalidFieldError,
     NotPermittedError,
+    Outdated,
     RateError,
     Refused,
 )
@@ -190,6 +192,7 @@ _FIELDS: dict[Reason, str] = {
     Reason.RECOVERY_END_TOO_LATE: "recovery",
     Reason.RECOVERY_WEAKENED: "weaken",
     Reason.CODE_COUNT: "count",
+    Reason.VERSION: "",
     Reason.GUESS_ODDS: "count",
     Reason.DRAFT_STALE: "codes",
     Reason.TOKENCODES_NOT_CONSECUTIVE: "first_tokencode",
@@ -263,6 +266,16 @@ def explain(error: Exception, fields: Mapping[str, str] | None = None) -> Proble
                     "Your role cannot do this. Ask an administrator whose role can."
                 ),
                 status=403,
+            )
+        case Refused(rejected=Outdated(event=event)):
+            return Problem(
+                words=_(
+                    "Nothing was saved: changed by %(who)s at %(time)s: %(what)s. The fields that you have not changed show the newest values: check them, then save again.",
+                    who=event.actor.removeprefix("administrator:").replace(":", " "),
+                    time=plain_time(event.at_ms, seconds=True),
+                    what=event.detail or action_words(event.action),
+                ),
+                status=409,
             )
         case Refused(rejected=rejected):
             words = _(_WORDS.get(rejected.reason, "")) or rejected.detail

@@ -170,14 +170,14 @@ def protects_in(visit: Visit) -> Protects:
     return Protects(typed) if known else Protects.AUTHENTICATION_MANAGER
 
 
-def attributes_in(visit: Visit, prefix: str = "") -> AcceptAttributes:
+def attributes_in(visit: Visit) -> AcceptAttributes:
     """Return the attributes in the form. Raises `InvalidFieldError`."""
-    form, timeout = visit.form, f"{prefix}session_timeout"
+    form = visit.form
     return AcceptAttributes(
-        filter_id=form.text(f"{prefix}filter_id"),
-        class_attribute=form.text(f"{prefix}class_attribute"),
-        session_timeout_s=form.whole(timeout, _("the session timeout"))
-        if form.text(timeout)
+        filter_id=form.text("filter_id"),
+        class_attribute=form.text("class_attribute"),
+        session_timeout_s=form.whole("session_timeout", _("the session timeout"))
+        if form.text("session_timeout")
         else 0,
     )
 
@@ -186,19 +186,18 @@ def _changed_fields(visit: Visit) -> dict[str, Any]:
     """
     Return the fields that the person has changed. Raises `InvalidFieldError`.
 
-    The others may have been changed by someone else meanwhile, and below feature level 2
-    a member does not know the attributes.
+    Below feature level 2 a member knows neither the attributes nor etags.
     """
-    form = visit.form
-    shown = dataclasses.asdict(attributes_in(visit, "shown_"))
-    entered = dataclasses.asdict(attributes_in(visit))
-    changed = {name: value for name, value in entered.items() if value != shown[name]}
-    protects, restricted = protects_in(visit), form.flag("restricted")
-    if protects != form.text("shown_protects"):
-        changed["protects"] = protects
-    if form.text("shown_restricted") != ("yes" if restricted else "no"):
-        changed["restricted"] = restricted
-    return changed
+    values = {
+        "protects": protects_in(visit),
+        "restricted": visit.form.flag("restricted"),
+        **dataclasses.asdict(attributes_in(visit)),
+    }
+    return {
+        name: value
+        for name, value in values.items()
+        if visit.form.has_changed(name.removesuffix("_s"))
+    }
 
 
 async def certificates(visit: Visit) -> Response:

@@ -22,6 +22,7 @@ from sparecode_node.console.kit.visits import Visit
 from sparecode_node.console.pages.reauthentication import ask, is_confirmed
 from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
 from sparecode_node.domain.outcomes import Reason, Rejected
+from sparecode_node.queries.notices import ChannelView
 from sparecode_node.services.context import CallContext
 from sparecode_node.services.errors import InvalidFieldError, Refused
 from sparecode_node.statemachine.results import Applied
@@ -129,7 +130,9 @@ async def _create(visit: Visit, call: CallContext) -> Applied:
 async def edit(visit: Visit) -> Response:
     """Change a channel, or remove it."""
     visit.require(UPDATE)
-    channel = await _channel(visit, visit.request.path_params["name"])
+    name = visit.request.path_params["name"]
+    view = await _view(visit, name)
+    channel, answer = view.channel, None
     if visit.is_form and visit.form.text("action") == "remove":
         answer = await change(
             visit,
@@ -147,9 +150,11 @@ async def edit(visit: Visit) -> Response:
             words=_("The channel is changed."),
             fields=_fields(channel.kind),
         )
-    else:
-        answer = None
-    return _page(visit, channel.kind, channel) if answer is None else answer
+    if answer is not None:
+        return answer
+    if visit.is_outdated:
+        view = await _view(visit, name)
+    return _page(visit, channel.kind, view)
 
 
 async def _remove(visit: Visit, call: CallContext, channel: Channel) -> Applied:
@@ -191,7 +196,7 @@ def _secret_in(visit: Visit, kind: ChannelKind) -> str:
             return ""
 
 
-async def _channel(visit: Visit, name: str) -> Channel:
+async def _view(visit: Visit, name: str) -> ChannelView:
     """Return a channel that this page can change. Raises `Refused`: there is none."""
     views = await visit.read(
         "NoticeService/ListChannels",
@@ -201,7 +206,7 @@ async def _channel(visit: Visit, name: str) -> Channel:
     )
     for view in views:
         if view.channel.name == name and view.channel.kind.value in KINDS:
-            return view.channel
+            return view
     raise Refused(
         Rejected(Reason.CHANNEL_UNKNOWN, f"there is no channel {name} of these kinds")
     )
@@ -251,8 +256,8 @@ def _kinds_page(visit: Visit, kind: str) -> Response:
     )
 
 
-def _page(visit: Visit, kind: ChannelKind, channel: Channel | None) -> Response:
-    shown = _SHOWN[kind]
+def _page(visit: Visit, kind: ChannelKind, view: ChannelView | None) -> Response:
+    shown, channel = _SHOWN[kind], view.channel if view else None
     # A box that no page has shown is not unticked.
     boxes = {
         each for each in _BOXES if each in shown or (channel and each == "enabled")
@@ -263,6 +268,7 @@ def _page(visit: Visit, kind: ChannelKind, channel: Channel | None) -> Response:
     return visit.page(
         "channel.html",
         channel=channel,
+        etag=view.etag if view else "",
         kind=kind.value,
         kinds=KINDS,
         descriptions=DESCRIPTIONS,

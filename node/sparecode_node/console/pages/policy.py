@@ -50,7 +50,7 @@ async def edit(visit: Visit) -> Response:
     if visit.is_form:
         visit.require("PolicyService/UpdatePolicy")
         try:
-            version = visit.form.whole("version", _("the version"))
+            version = visit.form.whole("etag", _("the version"))
             values = _changed_values(visit)
         except EXPLAINED as error:
             visit.add(explain(error))
@@ -67,7 +67,8 @@ async def edit(visit: Visit) -> Response:
     )
     # A form whose outcome is unknown must be sent again as it was.
     if 0 < version < policy.version and not visit.must_send_again:
-        _catch_up(visit, policy)
+        visit.is_outdated = True
+        visit.add(replace(explain(Refused(Rejected(Reason.VERSION))), status=200))
     typed = replace(policy, **_as_stored(values))
     refusal = policy_problem(typed)
     odds: tuple[Odds, ...] = ()
@@ -87,7 +88,6 @@ async def edit(visit: Visit) -> Response:
         odds=odds,
         problem=problem,
         display_value=display_value,
-        shown_value=_shown_value,
         boxes=" ".join(
             knob.name for knob in FIELDS.values() if knob.is_box or knob.kinds
         ),
@@ -164,81 +164,17 @@ def display_value(policy: Policy, knob: PolicyField) -> str:
     return str(value)
 
 
-def _shown_value(policy: Policy, knob: PolicyField) -> str:
-    """Return a field's value as the page sends it back, to tell changed fields."""
-    if knob.is_box:
-        return "on" if getattr(policy, knob.name) else ""
-    return display_value(policy, knob)
-
-
-def _typed_value(visit: Visit, knob: PolicyField) -> str | None:
-    """Return the input as `_shown_value` has it; None if the form lacks the field."""
-    form = visit.form
-    if knob.is_box or knob.kinds:
-        if knob.name not in form.text("boxes").split():
-            return None
-        if knob.is_box:
-            return "on" if form.flag(knob.name) else ""
-        ticked, shown = form.all(knob.name), form.text(f"shown_{knob.name}")
-        # In their former order if none has changed.
-        return shown if set(ticked) == set(shown.split()) else " ".join(ticked)
-    return form.text(knob.name) if knob.name in form.values else None
-
-
-def _is_changed(visit: Visit, knob: PolicyField) -> bool:
-    """Return whether the person has changed a field since the page showed it."""
-    typed, shown = _typed_value(visit, knob), f"shown_{knob.name}"
-    return typed is not None and (
-        shown not in visit.form.values or typed != visit.form.text(shown)
-    )
-
-
 def _changed_values(visit: Visit) -> dict[str, Any]:
     """Return the changed input by field names. Raises `InvalidFieldError`."""
     values: dict[str, Any] = {}
-    for knob in FIELDS.values():
-        if not _is_changed(visit, knob):
-            continue
-        if knob.is_box:
-            values[knob.name] = visit.form.flag(knob.name)
-        elif knob.kinds:
-            values[knob.name] = _typed_value(visit, knob)
-        else:
-            values[knob.name] = _value(visit, knob)
+    for name, knob in FIELDS.items():
+        if knob.kinds:
+            boxes = [key for key in visit.form.shown if key.startswith(f"{name} ")]
+            if any(visit.form.has_changed(name, key.split()[1]) for key in boxes):
+                values[name] = " ".join(visit.form.all(name))
+        elif visit.form.has_changed(name):
+            values[name] = visit.form.flag(name) if knob.is_box else _value(visit, knob)
     return values
-
-
-def _catch_up(visit: Visit, policy: Policy) -> None:
-    """
-    Continue with a newer version of the policy than the form was made from.
-
-    Fields that the person has not changed show their newest values. Where a colleague
-    has changed the same field, the input stays, and the page says what it replaces.
-    """
-    outdated = {"version"}
-    for knob in FIELDS.values():
-        shown = f"shown_{knob.name}"
-        outdated.add(shown)
-        if not _is_changed(visit, knob):
-            outdated.add(knob.name)
-            continue
-        newest = _shown_value(policy, knob)
-        known = (_typed_value(visit, knob), visit.form.text(shown))
-        if newest not in known and not knob.is_box:
-            words = _(
-                "Another administrator has changed this in the meantime. The value is now: %(value)s",
-                value=_value_in_words(knob, newest),
-            )
-            visit.add(Problem(words=words, field=knob.name, status=200))
-    visit.form = visit.form.without(outdated)
-    visit.add(replace(explain(Refused(Rejected(Reason.VERSION))), status=200))
-
-
-def _value_in_words(knob: PolicyField, value: str) -> str:
-    """Return a value as a sentence has it."""
-    kinds = [_(knob.kinds.get(each, each)) for each in value.split()]
-    words = ", ".join(kinds) if knob.kinds else _(knob.choices.get(value, value))
-    return words or _("empty")
 
 
 def _as_stored(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,10 +91,12 @@ async def edit(visit: Visit) -> Response:
         )
         if answer is not None:
             return answer
+    settings, etag = await _settings(visit, name)
     return visit.page(
         "radius_client.html",
         name=name,
-        settings=await _settings(visit, name),
+        settings=settings,
+        etag=etag,
         signatures=SIGNATURES,
         signatures_of=signatures_of,
     )
@@ -139,8 +141,8 @@ async def rotate(visit: Visit) -> Response:
     return _page(visit, "radius_secret.html", name, new)
 
 
-async def _settings(visit: Visit, name: str) -> RadiusSettings:
-    """Return the settings of a RADIUS client. Raises `Refused`: there is none."""
+async def _settings(visit: Visit, name: str) -> tuple[RadiusSettings, str]:
+    """Return the settings of a RADIUS client, and their etag. Raises `Refused`."""
     agent = await visit.read(
         "AgentService/GetAgent",
         lambda call, stale_ok: visit.site.services.agents.get(
@@ -151,7 +153,7 @@ async def _settings(visit: Visit, name: str) -> RadiusSettings:
         raise Refused(
             Rejected(Reason.AGENT_UNKNOWN, f"there is no RADIUS client {name}")
         )
-    return agent.radius
+    return agent.radius, agent.radius_etag
 
 
 async def _rotate(visit: Visit, call: CallContext, name: str) -> NewSecret:
