@@ -22,6 +22,20 @@ class Certificate:
     key: Path
 
 
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""Python 3.13 and newer ask for it, and for the key identifiers (RFC 5280, 4.2.1)."""
+
+
 class Authority:
     """A CA that issues into *folder*."""
 
@@ -32,6 +46,10 @@ class Authority:
         certificate = (
             _builder(self._name, self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+            .add_extension(SIGNS_CERTIFICATES, True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False
+            )
             .sign(self._key, hashes.SHA256())
         )
         self.ca = folder / f"{name}-ca.pem"
@@ -42,6 +60,12 @@ class Authority:
         certificate = (
             _builder(_named(name), self._name, key)
             .add_extension(x509.SubjectAlternativeName(alternatives), False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                    self._key.public_key()
+                ),
+                False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         issued = Certificate(self._folder / f"{name}.pem", self._folder / f"{name}.key")

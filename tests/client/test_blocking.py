@@ -53,13 +53,14 @@ def test_blocking_classes_have_every_method(blocking: type, asynchronous: type) 
 
 def test_help_shows_blocking_methods() -> None:
     """A reader of `help(Agent.authenticate)` would await what is no coroutine."""
-    text = pydoc.plain(pydoc.render_doc(Agent))
-    assert "authenticate(self, username: str, passcode: str" in text
-    assert "async " not in text
+    # Python 3.13 puts each argument of a long signature into a line of its own.
+    text = "".join(pydoc.plain(pydoc.render_doc(Agent)).replace("|", "").split())
+    assert "authenticate(self,username:str,passcode:str" in text
+    assert "asyncdef" not in text
 
-    text = pydoc.plain(pydoc.render_doc(Admin.get_user))
-    assert "get_user(self, username: str" in text
-    assert "async " not in text
+    text = "".join(pydoc.plain(pydoc.render_doc(Admin.get_user)).split())
+    assert "get_user(self,username:str" in text
+    assert "async" not in text
     assert Admin.get_user.__qualname__ == "Admin.get_user"
     assert not inspect.iscoroutinefunction(Admin.get_user)
 

@@ -643,7 +643,7 @@ async def test_what_this_node_lacks_is_left_out_until_it_is_fetched(
     """(U2) Never less than a whole segment, and nothing that the chain does not prove."""
     path = tmp_path / "local.db"
     await discard(node, path)
-    with sqlite3.connect(sealed_events.file_of(path)) as db:
+    with contextlib.closing(sqlite3.connect(sealed_events.file_of(path))) as db, db:
         db.execute(damage, (EVENTS + 2,))
     archive = archive_of(node, path, folder)
     with pytest.raises(SegmentError):

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -244,7 +245,7 @@ async def test_no_code_key_or_pin_is_left_anywhere(
         ("audit log as JSON_LINES", b"OpenSealedCodes"),
     ):
         assert action in left[name], (name, sorted(left))
-    with sqlite3.connect(tmp_path / "snapshot") as snapshot:
+    with closing(sqlite3.connect(tmp_path / "snapshot")) as snapshot:
         (waits,) = snapshot.execute("SELECT ciphertext FROM sealed_codes").fetchone()
     assert waits in left["snapshot"]
     assert waits in left["Raft log"]

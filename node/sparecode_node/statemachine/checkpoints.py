@@ -7,6 +7,7 @@ the kernel may have dropped pages and report success for the next one, so each e
 here is final: the node must stop, and `Checkpoints` does nothing more.
 """
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -66,13 +67,22 @@ class Checkpoints:
         """Whether the last checkpoint has copied everything, durably."""
         self.frames = 0
         """Frames in the write-ahead log after the last checkpoint."""
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute(OFF)
-        self._reader = sqlite3.connect(
-            read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False
-        )
-        self._reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.ExitStack() as opened:  # Closed if a later step fails.
+            self._db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False
+            )
+            opened.callback(self._db.close)
+            self._db.execute(OFF)
+            self._reader = sqlite3.connect(
+                read_only_uri(path),
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            opened.callback(self._reader.close)
+            self._reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            opened.pop_all()
 
     def run(self, *, last: bool = False) -> None:
         """
