@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures for every test."""
 
+import collections
 import functools
 import os
 import threading
@@ -99,6 +100,40 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if not config.getoption("--quick"):
         return []
     return [f"left out by --quick: {', '.join(EXCEPTIONS)}"]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> None:
+    """Say how many tests were skipped for want of which packages."""
+    missing = collections.Counter(_missing(terminalreporter))
+    if missing:
+        names = ", ".join(
+            f"{name} ({number})" for name, number in missing.most_common()
+        )
+        terminalreporter.write_line(
+            f"{missing.total()} tests were skipped for want of {names}: "
+            "make system-packages installs what Debian has."
+        )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail in CI, which installs every package that tests need."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if "CI" in os.environ and reporter and any(_missing(reporter, installed=True)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _missing(
+    reporter: pytest.TerminalReporter, *, installed: bool = False
+) -> Iterator[str]:
+    """Yield the package of each skipped test; *installed*: by `make system-packages`."""
+    for report in reporter.stats.get("skipped", ()):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        package, is_missing, advice = reason.partition(" is missing")
+        if is_missing and (not installed or "make system-packages" in advice):
+            yield package
 
 
 class NodesInOneProcess(LoadScopeScheduling):

@@ -197,7 +197,7 @@ async def curl(door: Door, passcode: str) -> tuple[int, str, str]:
 @pytest.mark.asyncio
 @pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("jq")),
-    reason="missing: make system-packages (curl, jq)",
+    reason="curl or jq is missing: make system-packages",
 )
 async def test_the_script_with_curl(door: Door) -> None:
     """A code works once, and a node that has stopped makes no decision."""

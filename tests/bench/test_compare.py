@@ -3,6 +3,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,8 @@ def test_the_table_fits_into_a_terminal() -> None:
 @pytest.fixture
 def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Return git of a repository that stands for this one, with one commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is missing: make system-packages")
     root = tmp_path / "root"
     fetched = (compare.HTMX, compare.ICONS / "one", compare.FONTS / "one")
     for path in (compare.SMOKE, *fetched):
