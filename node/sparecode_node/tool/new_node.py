@@ -372,7 +372,10 @@ def _give_to_service(config: Config) -> None:
         *(key_beside(ca) for ca in (config.peers.ca, config.agents.ca)),
     }
     for folder in (config.node.data_dir, config.keys_file.parent):
-        keys.update((folder, *folder.rglob("*")))
+        # What a link leads to stays root's.
+        keys.update(
+            (folder, *(each for each in folder.rglob("*") if not each.is_symlink()))
+        )
     for path in filter(Path.exists, keys):
         os.chown(path, user.pw_uid, user.pw_gid)
 

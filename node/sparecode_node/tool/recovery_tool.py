@@ -17,7 +17,6 @@ from sparecode_node.daemon import local_socket
 from sparecode_node.daemon.local_socket import LocalSocketError
 from sparecode_node.membership import bundle_files, recovery
 from sparecode_node.membership.bundle_record import record_bundle
-from sparecode_node.membership.files import NewFile
 from sparecode_node.membership.preparation import StartError, ring_file
 from sparecode_node.membership.recovery import NewCluster
 from sparecode_node.replication.offline.refounding import SurvivingLog
@@ -32,6 +31,7 @@ from sparecode_node.services.cluster.bundles import (
 from sparecode_node.services.files import age_files
 from sparecode_node.services.files.age_files import AgeError
 from sparecode_node.services.secrets.keyring import KeyRingError, write_private
+from sparecode_node.tool.ownership import give_to_node
 from sparecode_node.tool.recovery_report import print_missing_segments
 from sparecode_node.tool.terminal import EXIT_USAGE, fail, loaded, read_password, tool
 
@@ -482,15 +482,6 @@ def _refuse_others_files(config: Config) -> None:
     folder = config.node.data_dir
     if folder.exists() and folder.stat().st_uid != os.geteuid() != 0:
         fail(f"{folder} is owned by another user: run this as that user, or as root")
-
-
-def give_to_node(config: Config, files: Sequence[NewFile] = ()) -> None:
-    """Give the files that root wrote for the node to the owner of the data folder."""
-    if os.geteuid() != 0:
-        return
-    owner = config.node.data_dir.stat()
-    for path in (*config.node.data_dir.rglob("*"), *(each.path for each in files)):
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _time(at_ms: int) -> str:

@@ -21,7 +21,7 @@ from sparecode_node.replication.log.skips import Decision
 from sparecode_node.replication.offline.skipping import Trial
 from sparecode_node.replication.replicator import MemberStatus
 from sparecode_node.services.ambient import SystemClock
-from sparecode_node.tool.recovery_tool import give_to_node
+from sparecode_node.tool.ownership import give_to_node
 from sparecode_node.tool.terminal import EXIT_REFUSED, EXIT_USAGE, fail, loaded, tool
 
 _DIGEST = re.compile("[0-9a-f]{64}")
