@@ -49,7 +49,11 @@ from sparecode_node.services.ambient import Clock, Entropy
 from sparecode_node.services.cluster.bundles import Bundle
 from sparecode_node.services.files import backup_files
 from sparecode_node.services.files.age_files import AgeError
-from sparecode_node.services.files.backup_files import BackupFileError, BackupManifest
+from sparecode_node.services.files.backup_files import (
+    BackupFileError,
+    BackupManifest,
+    SignedManifest,
+)
 from sparecode_node.services.files.backup_verification import open_backup
 from sparecode_node.services.secrets.keyring import KeyRing, KeyRingError, write_private
 from sparecode_node.services.secrets.sealing import Sealing
@@ -117,19 +121,12 @@ def restore(
     try:
         ring_file(config).prepare(entropy)
         new.mkdir(mode=0o700)
-        signed = open_backup(backup, new / STATE, identities)
-        manifest = signed.manifest
-        if manifest.cluster_id != bundle.ring.cluster_id:
-            raise StartError(
-                f"the backup is of cluster {manifest.cluster_id}, but the bundle is of "
-                f"{bundle.ring.cluster_id}: use the bundle of the backup's cluster"
-            )
-        if not backup_files.is_signed_by_ring(Sealing(bundle.ring), signed):
-            raise StartError(
-                f"{backup}: not signed with key {manifest.key_id} of the bundle's key "
-                "ring: the backup is forged, or the bundle is older than that key; use a "
-                "bundle that was exported after the key was replaced"
-            )
+        manifest = open_backup(
+            backup,
+            new / STATE,
+            identities,
+            lambda signed: _check_origin(backup, signed, bundle.ring),
+        ).manifest
         command = BeginEpoch(
             cluster_id=entropy.uuid(),
             cause="restore",
@@ -156,6 +153,22 @@ def restore(
     return NewCluster(
         cluster_id=command.cluster_id, index=command.state_index
     ), manifest
+
+
+def _check_origin(backup: Path, signed: SignedManifest, ring: KeyRing) -> None:
+    """Raise `StartError` unless the cluster with this key ring has made the backup."""
+    manifest = signed.manifest
+    if manifest.cluster_id != ring.cluster_id:
+        raise StartError(
+            f"the backup is of cluster {manifest.cluster_id}, but the bundle is of "
+            f"{ring.cluster_id}: use the bundle of the backup's cluster"
+        )
+    if not backup_files.is_signed_by_ring(Sealing(ring), signed):
+        raise StartError(
+            f"{backup}: not signed with key {manifest.key_id} of the bundle's key "
+            "ring: the backup is forged, or the bundle is older than that key; use a "
+            "bundle that was exported after the key was replaced"
+        )
 
 
 # --- From a survivor

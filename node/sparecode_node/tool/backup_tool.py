@@ -118,16 +118,19 @@ def verify(
     (TMPDIR), readable for its owner only, and is deleted afterwards.
     """
     del output, as_json
+
+    def check_origin(signed: SignedManifest) -> None:
+        if public_key and not any(map(signed.signed_by, read_keys(public_key))):
+            fail(f"NOT VERIFIED: {path}: not signed by any of the keys in {public_key}")
+
     try:
         identities = age_files.read_identities(key)
         with tempfile.TemporaryDirectory(prefix="sparecode.") as folder:
             plain = Path(folder) / "state.db"
-            signed = open_backup(path, plain, identities)
+            signed = open_backup(path, plain, identities, check_origin)
             missing = missing_events(plain)
     except (AgeError, BackupFileError) as error:
         fail(f"NOT VERIFIED: {error}")
-    if public_key is not None and not any(map(signed.signed_by, read_keys(public_key))):
-        fail(f"NOT VERIFIED: {path}: not signed by any of the keys in {public_key}")
     print_manifest(signed)
     if not wants_json():
         typer.echo("")

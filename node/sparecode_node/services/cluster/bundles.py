@@ -18,6 +18,8 @@ from sparecode_node.services.secrets.keyring import KeyRing
 
 FORMAT = 1
 BUNDLE_BYTES_MAX = 4 * 1024 * 1024
+NAME_BYTES_MAX = 200
+"""A file system takes 255, and a file is first written under a longer name."""
 
 
 class BundleError(Exception):
@@ -73,7 +75,8 @@ def from_bytes(text: bytes) -> Bundle:
 
 
 def _name(name: str) -> str:
-    """Return a file name. Raises `ValueError` if it leads out of its folder."""
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
+    """Return a file name. Raises `ValueError` if it is too long, or leads out of its folder."""
+    too_long = len(name.encode()) > NAME_BYTES_MAX
+    if not name or name.startswith(".") or "/" in name or "\0" in name or too_long:
         raise ValueError(name)
     return name

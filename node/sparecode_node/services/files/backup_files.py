@@ -164,20 +164,23 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(path, "r:") as file:
             yield file
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OverflowError, ValueError) as error:
+        # The last two: numbers in a header that nothing can be.
         raise BackupFileError(f"{path}: not a backup: {error}") from None
     except OSError as error:
         raise BackupFileError(f"{path}: {error.strerror or error}") from error
 
 
 def _member(path: Path, file: tarfile.TarFile, name: str) -> IO[bytes]:
+    """Return a member that is a file of its own: no link to another, and no sparse one."""
     try:
-        member = file.extractfile(file.getmember(name))
+        member = file.getmember(name)
     except KeyError:
         raise BackupFileError(f"{path}: incomplete backup: it has no {name}") from None
-    if member is None:
+    content = file.extractfile(member) if member.isreg() else None
+    if content is None or member.issparse():
         raise BackupFileError(f"{path}: not a backup: {name} is not a file")
-    return member
+    return content
 
 
 def _manifest(path: Path, file: tarfile.TarFile) -> SignedManifest:

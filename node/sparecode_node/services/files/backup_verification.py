@@ -4,7 +4,7 @@
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
@@ -20,15 +20,23 @@ from sparecode_node.statemachine.tables import archives, segments
 from sparecode_node.statemachine.tables.schema import read_only_uri
 
 
-def open_backup(path: Path, target: Path, identities: Sequence[str]) -> SignedManifest:
+def open_backup(
+    path: Path,
+    target: Path,
+    identities: Sequence[str],
+    check_origin: Callable[[SignedManifest], None] = lambda _: None,
+) -> SignedManifest:
     """
     Decrypt the state of a backup into the new file *target*, and verify all of it.
 
-    Only the signature is not verified: that takes a key ring or a public key. Raises
-    `BackupFileError` and `AgeError`; then there is no *target*.
+    *check_origin* raises an error if the signature is not of the cluster: that takes a
+    key ring or a public key. It comes first, because anyone who knows a recipient can
+    encrypt a database to it. Raises `BackupFileError` and `AgeError`; then there is no
+    *target*.
     """
     try:
         with backup_files.open_state(path) as (signed, sealed):
+            check_origin(signed)
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as plain:
                 age_files.decrypt(sealed, plain, identities)
@@ -78,8 +86,9 @@ def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:
             f"{path}: the SHA-256 of the state does not match the manifest"
         )
     try:
+        _check_tables(path, plain)
         facts = read_facts(plain)
-    except SnapshotError as error:
+    except (SnapshotError, sqlite3.DatabaseError) as error:
         raise BackupFileError(f"{path}: {error}") from error
     if (facts.index, facts.digest) != (manifest.index, manifest.digest):
         raise BackupFileError(
@@ -89,6 +98,16 @@ def _check(path: Path, plain: Path, manifest: BackupManifest) -> None:
     uri = read_only_uri(plain)
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
         _check_audit(path, db, manifest)
+
+
+def _check_tables(path: Path, plain: Path) -> None:
+    """Refuse a database with a view in place of a table: reading it might never end."""
+    uri = read_only_uri(plain)
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        ):
+            raise BackupFileError(f"{path}: {name!r} is no table of a state")
 
 
 def _check_audit(path: Path, db: sqlite3.Connection, manifest: BackupManifest) -> None:
