@@ -45,7 +45,8 @@ def archived_segments(
 
     Raises:
         AuditFileError: The folder cannot be read, or has two segments of a number, or
-            none unless it *may_be_empty*.
+            none unless it *may_be_empty*, or no file at a file's name: reading a device
+            or a pipe might never end.
     """
     try:
         names = sorted(each.name for each in folder.iterdir())
@@ -61,10 +62,12 @@ def archived_segments(
                 f"{events}: segment {number} is there twice: a restored cluster has "
                 "written its own; give each its own folder"
             )
+        checkpoint = events.with_suffix(_CHECKPOINT)
+        for each in (events, checkpoint):
+            if each.exists() and not each.is_file():
+                raise AuditFileError(f"{each}: not a regular file")
         found[number] = ArchivedSegment(
-            number=number,
-            events=events,
-            checkpoint=events.with_suffix(_CHECKPOINT),
+            number=number, events=events, checkpoint=checkpoint
         )
     if not found and not may_be_empty:
         raise AuditFileError(f"{folder}: holds no segment of an audit log")

@@ -15,6 +15,8 @@ from sparecode_client.values.audit import Checkpoint
 
 CHECKPOINT_FIRST_LINE = b"sparecode audit checkpoint 1\n"
 _PEM_END = b"-----END PUBLIC KEY-----"
+FILE_BYTES_MAX = 1024 * 1024
+"""Of a file with a checkpoint or with keys."""
 
 
 class AuditFileError(Exception):
@@ -126,6 +128,7 @@ def _blocks(content: bytes) -> Iterator[bytes]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(FILE_BYTES_MAX)
     except OSError as error:
         raise AuditFileError(f"{path}: {error.strerror}") from error

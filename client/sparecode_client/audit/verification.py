@@ -162,7 +162,9 @@ def _lines_of(paths: Sequence[Path]) -> Iterator[bytes]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                yield from file
+                # A longer line comes in parts, of which none is an event.
+                while line := file.readline(LINE_BYTES_MAX + 1):
+                    yield line
         except OSError as error:
             raise AuditFileError(f"{path}: {error.strerror}") from error
 
