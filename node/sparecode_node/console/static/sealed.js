@@ -104,6 +104,8 @@ function show(content, codes) {
   // The history of this tab loses the link, which opens nothing now. The browser's own
   // list of visited pages may keep it.
   history.replaceState(null, "", location.pathname);
+  // Its answer is not lost: the next person at this tab gets nothing in the minute that is left.
+  sessionStorage.removeItem("sealed-page");
   say("shown");
   opened.focus();
 }
