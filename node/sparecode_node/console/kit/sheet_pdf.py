@@ -111,6 +111,7 @@ def _draw(sheet: Sheet, secret: str, made_at_ms: int) -> bytes:
     from fpdf.syntax import PDFString  # noqa: PLC0415
 
     pdf = FPDF(format="A4")
+    pdf.alias_nb_pages("")  # A name with `{nb}` is no number of pages.
     pdf.set_encryption(
         owner_password=secret,
         user_password=secret,
