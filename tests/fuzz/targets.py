@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.types import Message
@@ -304,7 +305,7 @@ FIELD_READERS: tuple[Callable[[Form, str], object], ...] = (
 def read_form(data: bytes) -> None:
     """Read a form of the console, and each field in every way."""
     form = Form.parse(data)
-    assert Form.parse(form.kept(without=()).encode()).pairs == form.pairs
+    assert Form.parse(urlencode(form.pairs).encode()).pairs == form.pairs
     for name in form.values:
         for read in FIELD_READERS:
             with contextlib.suppress(InvalidFieldError):
