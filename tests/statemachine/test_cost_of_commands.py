@@ -120,7 +120,7 @@ SMALL = dict.fromkeys(
         *("member_keys", "nodes", "ring_keys", "segment_holders"),
         *("lost_segments", "skip_statements", "skipped_entries"),
         *("archive_places", "channels", "move_administrators", "moved_slots", "moves"),
-        *("notices",),
+        *("notices", "notice_senders"),
     ),
     "it has rows for administrators, members or operators, or a bound",
 )

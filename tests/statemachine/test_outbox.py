@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import KeyId, NameKey
-from sparecode_node.domain.notices import ChannelKind, EventClass
+from sparecode_node.domain.notices import ChannelKind, EventClass, rank_of
 from sparecode_node.domain.outcomes import Reason, Rejected
 from sparecode_node.statemachine import outbox
 from sparecode_node.statemachine.commands.notices import (
@@ -122,6 +123,23 @@ def assert_adds_up(world: World) -> None:
         "SELECT count(*) FROM notices WHERE channel NOT IN (SELECT channel FROM channels)"
     ).fetchone()
     assert orphans == 0
+    assert_senders_add_up(world)
+
+
+def assert_senders_add_up(world: World) -> None:
+    """Check the counts of senders, by which a full channel drops."""
+    counted = world.db.execute(
+        "SELECT channel, security, sender, kept FROM notice_senders ORDER BY 1, 2, 3"
+    ).fetchall()
+    waiting = world.db.execute(
+        "SELECT channel, rank <= 2, actor, count(*) FROM notices "
+        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    ).fetchall()
+    assert counted == waiting
+    for channel, security in world.db.execute("SELECT channel, security FROM channels"):
+        assert security == sum(
+            each[3] for each in waiting if each[0] == channel and each[1]
+        )
 
 
 @settings(max_examples=40, deadline=None)
@@ -172,3 +190,124 @@ def test_what_has_not_happened_is_not_acknowledged(kind: str, number: int) -> No
         assert str(number) in refused.detail
     after = world.db.execute("SELECT position, kept FROM channels").fetchall()
     assert after == before
+
+
+def listening(**settings: str) -> World:
+    """Return a world with a channel that tells every class."""
+    world = World()
+    world.handle("begin", {})
+    world.handle("raise-feature-level", {"level": "2"})
+    every = "+".join(each.value for each in EventClass)
+    world.handle(
+        "save-channel",
+        {"name": "siem", "kind": "webhook", "tells": every, "secret": "x", **settings},
+    )
+    return world
+
+
+def waiting(world: World) -> list[tuple[str, str]]:
+    return world.db.execute(
+        "SELECT actor, action FROM notices ORDER BY number"
+    ).fetchall()
+
+
+def tell(world: World, number: int, actor: str, action: str) -> None:
+    outbox.offer(
+        world.db,
+        AuditEvent(
+            sequence=number,
+            at_ms=number,
+            actor=actor,
+            node="n1",
+            action=action,
+            target="",
+            outcome="applied",
+        ),
+        index=1_000_000,
+        number=number,
+    )
+
+
+def test_an_operator_who_sends_nothing_again_pushes_no_notice_out() -> None:
+    """The attack: 400 calls a second, each an event, and the queue was the operator's."""
+    world = listening()
+    for number in range(20):
+        world.handle("create-user", {"name": f"user{number}"})
+    before = waiting(world), tables.newest_event(world.db)
+    for number in range(3000):
+        refused = world.apply(world.call("send-again", {"name": "siem"}))
+        assert isinstance(refused, Rejected), number
+        assert refused.reason is Reason.NOTICE_UNKNOWN
+        assert "nothing to send again" in refused.detail
+        if number % 1000 == 0:
+            world.handle("wait", {"2m": ""})
+    assert (waiting(world), tables.newest_event(world.db)) == before
+
+
+SENDERS = st.sampled_from(["administrator:root", "administrator:eve", "agent:vpn"])
+ACTIONS = st.sampled_from(
+    ["UpdateAgent", "CreateUser", "SET_ENDED", "Authenticate", "ReplaceSeals"]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(SENDERS, ACTIONS), max_size=60))
+def test_a_full_channel_drops_of_the_sender_with_the_most(
+    events: list[tuple[str, str]],
+) -> None:
+    """(N2) So an unrelated sender loses nothing; compared with a plain model of the rule."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox, "NOTICES_MAX", KEPT_MAX)
+        world = listening()
+        tables.acknowledge(world.db, NameKey("siem"), range(1, 10))
+        kept: list[tuple[str, str]] = []
+        for number, event in enumerate(events, start=1):
+            tell(world, number, *event)
+            kept.append(event)
+            if len(kept) > KEPT_MAX:
+                secure = [each for each in kept if rank_of(each[1]) <= 2]
+                others = [each for each in kept if rank_of(each[1]) > 2]
+                pool = secure if 2 * len(secure) > len(kept) else others
+                senders = [sender for sender, _ in pool]
+                loser = min(senders, key=lambda each: (-senders.count(each), each))
+                kept.remove(
+                    max(
+                        (each for each in pool if each[0] == loser),
+                        key=lambda each: rank_of(each[1]),
+                    )
+                )
+            assert waiting(world) == kept
+        assert_senders_add_up(world)
+
+
+@pytest.mark.parametrize("action", ["UpdateAgent", "Authenticate", "SET_ENDED"])
+def test_a_flood_pushes_out_only_notices_of_its_sender(
+    action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(N2) Of a class that is as important as those of the others, too."""
+    monkeypatch.setattr(outbox, "NOTICES_MAX", 100)
+    world = listening()
+    tables.acknowledge(world.db, NameKey("siem"), range(1, 10))
+    for number in range(1, 21):
+        tell(world, number, f"administrator:{number % 2}", "UpdatePolicy")
+        tell(world, number + 20, f"agent:{number % 2}", "Authenticate")
+    others = waiting(world)
+    for number in range(100, 2100):
+        tell(world, number, "administrator:mallory", action)
+    assert waiting(world)[:40] == others
+    assert waiting(world)[40:] == [("administrator:mallory", action)] * 60
+
+
+def test_sign_ins_of_many_senders_leave_security_notices_their_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """(N2) Each agent has fewer waiting than the administrator, who loses none all the same."""
+    monkeypatch.setattr(outbox, "NOTICES_MAX", 100)
+    world = listening()
+    tables.acknowledge(world.db, NameKey("siem"), range(1, 10))
+    for number in range(1, 51):
+        tell(world, number, "administrator:root", "UpdatePolicy")
+    for number in range(100, 2100):
+        tell(world, number, f"agent:{number}", "Authenticate")
+    assert [sender for sender, _ in waiting(world)[:50]] == ["administrator:root"] * 50
+    assert len(waiting(world)) == 100

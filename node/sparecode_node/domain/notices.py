@@ -63,9 +63,14 @@ class EventClass(enum.StrEnum):
 
 
 RANKS = {each: rank for rank, each in enumerate(EventClass)}
-"""A full channel drops notices of the highest number first."""
+"""Of one sender, a full channel drops notices of the highest number first."""
 DROPPED_FIRST = "SET_ENDED"
 """A million sets may end by time at once: they must not push other notices out."""
+SECURITY_RANK = RANKS[EventClass.TOKENS]
+"""
+Notices up to this rank are about security, and half of a channel is room of their own:
+sign-ins, passcodes and upkeep, which come in floods, never push them out of it.
+"""
 
 _ACTIONS: dict[EventClass, str] = {
     EventClass.ADMINISTRATION: """
@@ -120,7 +125,7 @@ def class_of(action: str) -> EventClass:
 
 
 def rank_of(action: str) -> int:
-    """Return the rank of an action: a full channel drops the highest one first."""
+    """Return the rank of an action: of one sender, the highest one is dropped first."""
     return len(RANKS) if action == DROPPED_FIRST else RANKS[class_of(action)]
 
 

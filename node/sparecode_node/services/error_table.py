@@ -276,7 +276,8 @@ _NOT_FOUND = {
     Reason.PASSKEY_UNKNOWN: "there is no such passkey; reload the page",
     Reason.TICKET_UNKNOWN: "there is no such ticket",
     Reason.CHANNEL_UNKNOWN: "there is no such channel",
-    Reason.NOTICE_UNKNOWN: "no notice has this number; `sparecode notices list` shows them",
+    Reason.NOTICE_UNKNOWN: "no notice has this number, or none is a dead letter; "
+    "`sparecode notices list` shows them",
 }
 _ALREADY_EXISTS = {
     Reason.USER_EXISTS: "a user with this name already exists",

@@ -47,7 +47,7 @@ class Applying:
     """What users hear of by mail beside the events (N6)."""
     keep_writes: bool = False
     unrecorded: bool = False
-    """An applied command that decides nothing, so the audit log has no event of it."""
+    """A command that decides nothing, so the audit log has no event of it."""
 
     @property
     def acting_administrator(self) -> Administrator:

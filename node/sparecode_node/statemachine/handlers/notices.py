@@ -217,6 +217,15 @@ def send_notices_again(
     again = tables.revive(
         applying.db, command.channel, command.numbers, applying.now_ms
     )
+    if not again:
+        # No event: a call that changes nothing would fill the channels with notices.
+        applying.unrecorded = True
+        return Rejected(
+            Reason.NOTICE_UNKNOWN,
+            f"nothing to send again: no dead letter of channel {command.channel}"
+            + (" has these numbers" if command.numbers else ""),
+            "numbers" if command.numbers else "channel",
+        )
     applying.detail = plural(again, "notice")
     return None
 

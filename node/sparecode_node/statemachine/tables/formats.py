@@ -152,6 +152,7 @@ DROP TABLE move_administrators;
 DROP TABLE moved_slots;
 DROP TABLE moves;
 DROP TABLE seed_fingerprints;
+DROP TABLE notice_senders;
 DROP TABLE notices;
 DROP TABLE personal_counts;
 DROP TABLE former_addresses;

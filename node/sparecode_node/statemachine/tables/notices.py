@@ -8,10 +8,18 @@ from typing import Any
 
 from sparecode_node.domain.audit import AuditEvent
 from sparecode_node.domain.ids import NameKey, UserId
-from sparecode_node.domain.notices import Channel, ChannelKind, EventClass
+from sparecode_node.domain.notices import (
+    SECURITY_RANK,
+    Channel,
+    ChannelKind,
+    EventClass,
+)
 from sparecode_node.domain.personal_notices import PersonalNotice
 
-NOTICE_TABLES = """
+SECURITY = f"(rank <= {SECURITY_RANK})"
+"""Whether a notice is about security, in SQL and in an index."""
+
+NOTICE_TABLES = f"""
 CREATE TABLE channels (
     channel TEXT PRIMARY KEY,        -- NFKC, casefold
     name TEXT NOT NULL,
@@ -25,6 +33,7 @@ CREATE TABLE channels (
     key_id INTEGER NOT NULL,
     version INTEGER NOT NULL,
     kept INTEGER NOT NULL,           -- its rows in `notices`
+    security INTEGER NOT NULL,       -- those of them that are about security
     dropped INTEGER NOT NULL,        -- that no audit event has told yet
     drops_told_ms INTEGER NOT NULL,  -- when the last one did
     position INTEGER NOT NULL,       -- of a stream: the last event that was delivered
@@ -60,7 +69,18 @@ CREATE TABLE notices (
     to_manager INTEGER NOT NULL      -- mail: whether it goes to that user's manager
 ) STRICT;
 CREATE INDEX notices_of_channel ON notices (channel, dead, number);
-CREATE INDEX notices_to_drop ON notices (channel, dead DESC, rank DESC, number);
+CREATE INDEX notices_to_drop
+    ON notices (channel, {SECURITY}, actor, dead DESC, rank DESC, number);
+
+CREATE TABLE notice_senders (
+    channel TEXT NOT NULL REFERENCES channels (channel) ON DELETE CASCADE,
+    security INTEGER NOT NULL,       -- notices about security are counted apart
+    sender TEXT NOT NULL,            -- the actor of their events
+    kept INTEGER NOT NULL,
+    PRIMARY KEY (channel, security, sender)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX notice_senders_by_kept
+    ON notice_senders (channel, security, kept DESC, sender);
 
 CREATE TABLE personal_counts (
     person TEXT NOT NULL,            -- the id of a user (with an address that is left),
@@ -216,8 +236,8 @@ def save(db: sqlite3.Connection, channel: Channel) -> None:
     names = COLUMNS.split(", ")
     changes = ", ".join(f"{name} = excluded.{name}" for name in names[1:])
     db.execute(
-        f"INSERT INTO channels ({COLUMNS}, kept, dropped, drops_told_ms, position) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, "
+        f"INSERT INTO channels ({COLUMNS}, kept, security, dropped, drops_told_ms, position) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, "
         "(SELECT coalesce(max(sequence), 0) FROM audit_events)) "
         f"ON CONFLICT (channel) DO UPDATE SET {changes}",
         (
@@ -298,24 +318,33 @@ def add(
             ),
         ),
     )
-    db.execute("UPDATE channels SET kept = kept + 1 WHERE channel = ?", (channel,))
+    _count(db, channel, event.actor, security=rank <= SECURITY_RANK, number=1)
 
 
 def drop_one(
     db: sqlite3.Connection, channel: str, *, now_ms: int, every_ms: int
 ) -> int:
     """
-    Drop the oldest dead letter of a channel, or else the oldest of the highest rank.
+    Drop a notice of the sender that has the most: a flood costs only its sender.
 
+    Notices about security lose only while they have more than half of the channel. Of the
+    sender, the oldest dead letter is dropped, or else the oldest of the highest rank.
     Returns how many were dropped since the last audit event that told of it, if it was
     at least *every_ms* ago; 0: no event is due.
     """
+    security, sender = db.execute(
+        "SELECT security, sender FROM notice_senders WHERE channel = :channel AND "
+        "security = (SELECT 2 * security > kept FROM channels WHERE channel = :channel) "
+        "ORDER BY kept DESC, sender LIMIT 1",
+        {"channel": channel},
+    ).fetchone()
     db.execute(
         "DELETE FROM notices WHERE number = (SELECT number FROM notices "
-        "WHERE channel = ? ORDER BY dead DESC, rank DESC, number LIMIT 1)",
-        (channel,),
+        f"WHERE channel = ? AND {SECURITY} = ? AND actor = ? "
+        "ORDER BY dead DESC, rank DESC, number LIMIT 1)",
+        (channel, security, sender),
     )
-    _subtract(db, channel, 1)
+    _count(db, channel, sender, security=bool(security), number=-1)
     (dropped, told_ms) = db.execute(
         "UPDATE channels SET dropped = dropped + 1 WHERE channel = ? "
         "RETURNING dropped, drops_told_ms",
@@ -369,11 +398,13 @@ def acknowledge(
     db: sqlite3.Connection, channel: NameKey, numbers: Sequence[int]
 ) -> None:
     """Delete delivered notices of a channel."""
-    done = db.executemany(
-        "DELETE FROM notices WHERE number = ? AND channel = ?",
-        [(number, channel) for number in numbers],
-    )
-    _subtract(db, channel, done.rowcount)
+    for number in numbers:
+        for sender, security in db.execute(
+            "DELETE FROM notices WHERE number = ? AND channel = ? "
+            f"RETURNING actor, {SECURITY}",
+            (number, channel),
+        ).fetchall():
+            _count(db, channel, sender, security=bool(security), number=-1)
 
 
 def advance(db: sqlite3.Connection, channel: NameKey, sequence: int) -> None:
@@ -415,7 +446,23 @@ def revive(
     return done.rowcount
 
 
-def _subtract(db: sqlite3.Connection, channel: str, number: int) -> None:
+def _count(
+    db: sqlite3.Connection, channel: str, sender: str, *, security: bool, number: int
+) -> None:
+    """Add to the counts of a channel and of a sender in it."""
     db.execute(
-        "UPDATE channels SET kept = kept - ? WHERE channel = ?", (number, channel)
+        "UPDATE channels SET kept = kept + ?, security = security + ? "
+        "WHERE channel = ?",
+        (number, number * security, channel),
+    )
+    key = (channel, security, sender)
+    db.execute(
+        "INSERT INTO notice_senders (channel, security, sender, kept) "
+        "VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET kept = kept + excluded.kept",
+        (*key, number),
+    )
+    db.execute(
+        "DELETE FROM notice_senders "
+        "WHERE channel = ? AND security = ? AND sender = ? AND kept = 0",
+        key,
     )
