@@ -8,7 +8,7 @@ form. So an edit, a gap or a reordering changes every later hash.
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 GENESIS_HASH = bytes(32)
 """The previous hash of the first event."""
@@ -34,6 +34,41 @@ class AuditEvent:
     """`applied`, `accepted`, `refused` or `noted` (a consequence of another event)."""
     reason: str = ""
     detail: str = ""
+
+
+TEXT_MAX = 4_096
+"""Characters of an actor, target or reason: a name of 128 letters can fold to 2,304."""
+DETAIL_MAX = 8_192
+DETAILS_MAX = {"UpdateAgent": 16_384}
+"""Characters of a detail; of actions whose whole requests need more than `DETAIL_MAX`."""
+_NOTE_MAX = 128
+_END_SHOWN = 1_024
+"""Characters that stay at the end of a long text: by whom it was requested and approved."""
+
+
+def bounded(event: AuditEvent) -> AuditEvent:
+    """Return an event whose texts have the bounds of its action."""
+    most = DETAILS_MAX.get(event.action, DETAIL_MAX)
+    return replace(
+        event,
+        actor=_bounded(event.actor, TEXT_MAX),
+        target=_bounded(event.target, TEXT_MAX),
+        reason=_bounded(event.reason, TEXT_MAX),
+        detail=_bounded(event.detail, most),
+    )
+
+
+def _bounded(text: str, most: int) -> str:
+    """Return a text, or its two ends and a hash that proves the whole of it."""
+    if len(text) <= most:
+        return text
+    begin = text[: most - _NOTE_MAX - _END_SHOWN]
+    left = len(text) - len(begin) - _END_SHOWN
+    whole = hashlib.sha256(text.encode()).hexdigest()
+    return (
+        f"{begin} (and {left:,} more characters; SHA-256 of all: {whole}) "
+        f"{text[-_END_SHOWN:]}"
+    )
 
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"))

@@ -12,7 +12,12 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sparecode_node.domain.audit import GENESIS_HASH, AuditEvent, chain_hash
+from sparecode_node.domain.audit import (
+    GENESIS_HASH,
+    AuditEvent,
+    bounded,
+    chain_hash,
+)
 from sparecode_node.domain.outcomes import plural
 from sparecode_node.domain.personal_notices import Told, Wanted
 from sparecode_node.fault_points import Point, reach
@@ -55,6 +60,8 @@ class AuditLog:
         """The notices that people get, by the policy (N6)."""
         self.seals = False
         """Whether the cluster's level has segments."""
+        self.bounds = False
+        """Whether the cluster's level bounds the texts of events."""
         self.removed = 0
         """The last event that retention has removed (U4)."""
         last = segments.last_sealed(db)
@@ -125,6 +132,8 @@ class AuditLog:
             reason=reason,
             detail=detail,
         )
+        if self.bounds:
+            event = bounded(event)
         digest = chain_hash(self.head, event)
         self._db.execute(
             "INSERT INTO audit_events (sequence, at_ms, actor, node, action, target, "
@@ -132,13 +141,13 @@ class AuditLog:
             (
                 event.sequence,
                 at_ms,
-                actor,
+                event.actor,
                 node,
                 action,
-                target,
+                event.target,
                 outcome,
-                reason,
-                detail,
+                event.reason,
+                event.detail,
                 digest,
             ),
         )

@@ -224,7 +224,10 @@ ALARMS = 2
 """From here on, users can say of a notice that it was not them (N9)."""
 
 BRIEF_EVENTS = 2
-"""The event of a change of an allow list names its first users, and hashes all (U1)."""
+"""
+The event of a change of an allow list names its first users, and hashes all. Each text
+of an event has a bound (U1).
+"""
 
 
 ETAGS = 2

@@ -458,5 +458,6 @@ class StateMachine:
             silent=frozenset(self._policy.silent_notices.split()),
             to_managers=frozenset(self._policy.manager_notices.split()),
         )
+        self._audit.bounds = self._feature_level >= feature_level.BRIEF_EVENTS
         self._audit.seals = self._feature_level >= feature_level.AUDIT_SEGMENTS
         self._audit.removed = archives.removed(self._db).last_sequence

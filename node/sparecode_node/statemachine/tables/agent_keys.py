@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sparecode_node.domain.agents import REPLACED_KEYS_MAX
 from sparecode_node.domain.ids import AgentIdentity
+from sparecode_node.domain.policy import TIME_MS_MAX
 
 AGENT_KEY_TABLES = """
 CREATE TABLE agent_keys (               -- bearer keys of agents that call by HTTP
@@ -79,7 +80,7 @@ def end_keys(
     db.execute(
         "UPDATE agent_keys SET ends_at_ms = ? "
         "WHERE identity = ? AND ends_at_ms IS NULL",
-        (now_ms + overlap_ms, identity),
+        (min(now_ms + overlap_ms, TIME_MS_MAX), identity),
     )
     db.execute(
         """
