@@ -19,6 +19,7 @@ from sparecode_node.membership.certificates import write_certificates
 from sparecode_node.replication.links.limits import Connections
 from sparecode_node.services.access.security_log import HANDSHAKE_FAILED, MALFORMED
 from tests.console.desk import Desk
+from tests.http.test_framing import AMBIGUOUS
 from tests.replication.cluster import until
 
 pytestmark = pytest.mark.asyncio
@@ -222,3 +223,17 @@ async def test_a_request_is_shed_while_too_many_connections_are_open(port: int) 
     async with connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+@pytest.mark.parametrize("request_s", [PATIENCE_S])
+async def test_a_request_with_two_readings_is_refused(
+    desk: Desk, port: int, name: str
+) -> None:
+    """As at the HTTP door: the same table."""
+    async with connection(port) as (reader, writer):
+        writer.write(AMBIGUOUS[name] + HEAD + b"\r\n")
+        came = await until_cut(reader)
+    assert came.count(b"HTTP/1.1 ") == 1
+    assert came.startswith(b"HTTP/1.1 400 ")
+    assert desk.node.refusals.log.counts[MALFORMED] == 1

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sparecode_node.domain.caller_addresses import canonical
 from sparecode_node.replication.links.limits import Connections, most_open
 from sparecode_node.web.connections import Acceptor, Tracked
+from sparecode_node.web.messages import Messages
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class Connection(H11Protocol, Tracked):
         **kwargs: Any,  # noqa: ANN401 - uvicorn's.
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.conn = Messages(head_bytes_max=HEAD_BYTES_MAX)
         # Otherwise the handlers of other loggers would decide: a URL may hold a secret.
         self.access_log = False
         self._request_s = request_s
@@ -118,7 +120,10 @@ class Connection(H11Protocol, Tracked):
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are no request."""
         self._on_malformed(canonical(self.client[0]) if self.client else "")
-        super().send_400_response(msg)
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # The answer has begun: the end of the connection cuts it off.
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
