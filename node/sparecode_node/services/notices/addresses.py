@@ -12,7 +12,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,10 +23,19 @@ HOST_MAX = 253
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_EMBEDDING = tuple(
-    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
-)
-"""Networks whose addresses stand for IPv4 addresses (RFC 6052, 8215 and 3056)."""
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+"""Addresses that stand for IPv4 ones (RFC 3056). Those of NAT64 are reserved."""
+
+_NEVER = """
+    192.0.0.0/24 168.63.129.16 100.100.100.200 fd00:ec2::/32 fd20:ce::254
+    fd00:c1::a9fe:a9fe fd00:42::42 fec0::/10
+"""
+"""
+Networks that no channel may use, beside link-local ones: the metadata services of
+Oracle, Azure, Alibaba, Amazon, Google, Oracle and Scaleway, which tell keys; and
+site-local addresses, whose use has ended (RFC 3879).
+"""
+_NEVER_NETWORKS = tuple(map(ipaddress.ip_network, _NEVER.split()))
 
 
 class AddressError(Exception):
@@ -75,20 +84,34 @@ def check(host: str, address: IpAddress, *, allow_private: bool) -> None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     if (
-        address.is_link_local
+        any(map(_is_never, (address, *_meanings(address))))
         or address.is_multicast
         or address.is_unspecified
         or (address.is_reserved and not address.is_loopback)
     ):
         raise AddressError(f"{host} is {address}, to which no channel connects")
-    embedded = isinstance(address, ipaddress.IPv6Address) and any(
-        address in network for network in _EMBEDDING
-    )
-    if (embedded or not address.is_global) and not allow_private:
+    if (address in _SIX_TO_FOUR or not address.is_global) and not allow_private:
         raise AddressError(
             f"{host} is {address}, a private or local address, and the channel does "
             "not allow these"
         )
+
+
+def _is_never(address: IpAddress) -> bool:
+    return address.is_link_local or any(
+        address in network for network in _NEVER_NETWORKS
+    )
+
+
+def _meanings(address: IpAddress) -> Iterator[ipaddress.IPv4Address]:
+    """Yield the IPv4 addresses that an IPv6 address may stand for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    if address.sixtofour:
+        yield address.sixtofour
+    yield from address.teredo or ()
+    # NAT64 by a network's own prefix of 96 bits, and ISATAP.
+    yield ipaddress.IPv4Address(int(address) & (2**32 - 1))
 
 
 def checked(
