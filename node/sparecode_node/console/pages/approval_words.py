@@ -40,9 +40,10 @@ _CHANNEL: Final = {
     re.compile("tells (?P<value>.+)"): N_("tells %(value)s"),
     re.compile("no sign-in"): N_("no sign-in"),
     re.compile("the address may be private"): N_("the address may be private"),
-    re.compile("certificate of an authority of its own"): N_(
-        "certificate of an authority of its own"
+    re.compile("certificate of its own authority with SHA-256 (?P<value>.+)"): N_(
+        "certificate of its own authority, whose file has the SHA-256 %(value)s"
     ),
+    re.compile("contact (?P<value>.+)"): N_("contact %(value)s"),
     re.compile("enabled again"): N_("enabled again"),
     re.compile("new secret"): N_("new secret"),
 }

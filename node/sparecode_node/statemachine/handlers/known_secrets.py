@@ -245,6 +245,18 @@ def _let_in(
         for token in token_tables.find_tokens_of(applying.db, user.user_id)
         if (known := _known(applying, token, administrator, since_ms)).all & enough
     ]
+    if words and isinstance(command, UpdateUser):
+        changes = {
+            "display name": command.display_name,
+            "e-mail address": command.email,
+            "language": command.language,
+            "manager's address": command.manager_email,
+        }
+        words += [
+            f"new {name} {value or 'none'}"
+            for name, value in changes.items()
+            if value is not None
+        ]
     return Hold(ApprovalKind.CHANGE, "; ".join(words)) if words else None
 
 

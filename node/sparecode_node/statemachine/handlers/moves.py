@@ -359,7 +359,10 @@ def end_move(applying: Applying, command: EndMove) -> Rejected | None:
             ended_at_ms=applying.now_ms,
         )
         move_tables.save(applying.db, move)
-        applying.detail = "it had not begun here"
+        applying.detail = (
+            f"{in_words(ticket.first_slot, ticket.last_slot)} to cluster "
+            f"{ticket.target} had not begun to move; the ticket is {ticket_words(ticket)}"
+        )
     elif move.state is MoveState.LEAVING:
         record_end(applying, move, outcome)
     elif move.state not in (outcome, MoveState.NEVER):

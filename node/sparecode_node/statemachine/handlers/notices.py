@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers of channels and of the notices that wait for them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -106,15 +107,19 @@ def _check(
 def _words(channel: Channel, known: Channel | None, *, new_secret: bool) -> str:
     """Return the settings of a channel in words: an approver decides by them."""
     words = [_receiver(channel)]
-    if channel.kind is ChannelKind.MAIL:
+    if channel.kind is ChannelKind.MAIL or channel.sender or channel.login:
         words.append(f"from {channel.sender}")
         words.append(f"signs in as {channel.login}" if channel.login else "no sign-in")
-    else:
+    if channel.classes:
         words.append(f"tells {' '.join(channel.classes)}")
     if channel.allow_private:
         words.append("the address may be private")
     if channel.authority:
-        words.append("certificate of an authority of its own")
+        # As `sha256sum` shows of the file that the author sent.
+        named = hashlib.sha256(channel.authority.encode()).hexdigest()
+        words.append(f"certificate of its own authority with SHA-256 {named}")
+    if channel.contact:
+        words.append(f"contact {channel.contact}")
     if not channel.enabled:
         words.append("disabled")
     elif known is not None and not known.enabled:

@@ -103,7 +103,7 @@ def _wanted(applying: Applying, command: ReclaimMove) -> Move | Rejected:
     if part is None:
         return move
     first, last = move.ticket.first_slot, move.ticket.last_slot
-    if not first <= part[0] <= part[-1] <= last:
+    if not first <= part.start < part.stop <= last + 1:
         return wrong_slots(f"the move has {in_words(first, last)}")
     found = move_tables.find_part(applying.db, command.move_id, part) or move
     has_begun = found.ticket.move_id != command.move_id

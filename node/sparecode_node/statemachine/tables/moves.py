@@ -182,7 +182,7 @@ def find_part(db: sqlite3.Connection, move_id: str, slots: range | None) -> Move
     A part that has not begun has the id and state of its move.
     """
     move = find(db, move_id)
-    if move is None or slots is None:
+    if move is None or not slots:
         return move
     ticket = replace(move.ticket, first_slot=slots[0], last_slot=slots[-1])
     return find(db, part_id(move_id, slots)) or replace(move, ticket=ticket)
