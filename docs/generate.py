@@ -60,7 +60,8 @@ node must not get calls, with a word for the reason: `stopping`, `removed`, `ref
 and `deploy/grafana/` has a dashboard. The node also exports the metrics of Python
 and of its process (`python_*`, `process_*`).
 
-Labels have few values. No user, administrator or token is a label; of agents, RADIUS clients are.
+Labels have few values. No user, administrator or token is a label; of agents, RADIUS clients are. Channels have their names if callers need a token or a
+certificate, and else numbers.
 """,
         ["| metric | type | labels | meaning |", "|---|---|---|---|", *rows],
     )

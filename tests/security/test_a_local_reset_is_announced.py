@@ -131,7 +131,7 @@ def resets_in_metrics(node: OneNode, folder: Path) -> float | None:
         deliveries=dict,
     )
     registry = CollectorRegistry()
-    registry.register(NodeCollector(sources))
+    registry.register(NodeCollector(sources, channel_names=False))
     return registry.get_sample_value("sparecode_administrator_resets_pending")
 
 

@@ -33,6 +33,11 @@ class MetricsAccess:
         """Whether callers connect by TLS."""
         return self.certificate is not None
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether callers of `/metrics` need a token or a certificate."""
+        return self.ca is not None or self.token_file is not None
+
     def context(self) -> ssl.SSLContext | None:
         """Return the context of the next connection. Raises `OSError`, `SSLError`."""
         if self.certificate is None:

@@ -347,7 +347,8 @@ AUTHORITIES_DUE = Metric(
 NOTICES_WAITING = Metric(
     "sparecode_notices_waiting",
     Kind.GAUGE,
-    "Notices that wait for their delivery, by channel.",
+    "Notices that wait for their delivery, by channel: its name, or a number if callers "
+    "need neither a token nor a certificate.",
     ("channel",),
 )
 NOTICES_DEAD = Metric(

@@ -48,8 +48,10 @@ _Samples = Iterable[tuple[tuple[str, ...], float]]
 class NodeCollector(Collector):
     """Produces the metrics of the sources."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, channel_names: bool) -> None:
+        """*channel_names*: else a channel has the number of its place by name."""
         self._sources = sources
+        self._channel_names = channel_names
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric that is not counted as it happens."""
@@ -139,23 +141,26 @@ class NodeCollector(Collector):
             catalog.AUTHORITIES_DUE: [((), sources.events.due_authorities)],
             catalog.RADIUS_PACKETS: list(sources.radius_packets().items()),
             catalog.RESETS_PENDING: [((), sources.events.pending_resets)],
-            **_notices(sources),
+            **_notices(sources, channel_names=self._channel_names),
         }
 
 
-def _notices(sources: Sources) -> dict[Metric, _Samples]:
+def _notices(sources: Sources, *, channel_names: bool) -> dict[Metric, _Samples]:
     """Return the metrics of channels. `sources.events` has just read the state."""
-    queues = sources.events.queues
+    queues = [
+        (each.channel if channel_names else str(place), each)
+        for place, each in enumerate(sources.events.queues, start=1)
+    ]
     counts = sources.deliveries()
     return {
-        catalog.NOTICES_WAITING: [((each.channel,), each.waiting) for each in queues],
-        catalog.NOTICES_DEAD: [((each.channel,), each.dead) for each in queues],
+        catalog.NOTICES_WAITING: [((name,), each.waiting) for name, each in queues],
+        catalog.NOTICES_DEAD: [((name,), each.dead) for name, each in queues],
         catalog.NOTICES_OLDEST: [
-            ((each.channel,), each.oldest_ms / 1000) for each in queues
+            ((name,), each.oldest_ms / 1000) for name, each in queues
         ],
         catalog.NOTICE_DELIVERIES: [
-            ((each.channel, outcome), counts.get((each.channel, outcome), 0))
-            for each in queues
+            ((name, outcome), counts.get((each.channel, outcome), 0))
+            for name, each in queues
             for outcome in delivery_counts.OUTCOMES
         ],
     }

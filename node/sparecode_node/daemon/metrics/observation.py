@@ -25,7 +25,9 @@ class Observation:
         """*address* is the host and port of the listener; None: no listener."""
         self._condition = sources.condition
         self._census = sources.census
-        measures.registry.register(NodeCollector(sources))
+        measures.registry.register(
+            NodeCollector(sources, channel_names=access.is_restricted)
+        )
         self._listener = None
         if address is not None:
             host, port = address
