@@ -74,7 +74,7 @@ SAME_OBJECT = frozenset(
     {
         *("version", "administrator_version", "policy_version", "auth_version"),
         *("key_id", "candidate_key_id", "source_key_id"),
-        *("nodes", "hash_before", "user_id"),
+        *("nodes", "hash_before", "user_id", "etag"),
     }
 )
 """What the request was computed with. If it is not the present one, it is refused."""

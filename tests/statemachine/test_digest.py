@@ -151,13 +151,14 @@ def test_any_changed_cell_changes_the_digest() -> None:
     db.execute("INSERT INTO former_codes VALUES (1, 'u-alice', '1003', 1, 7, x'07')")
     db.execute(
         "INSERT INTO channels VALUES ('siem', 'SIEM', 'webhook', 1, 'https://s.example/', "
-        "'tokens', 0, 'PEM', x'07', 1, 7, 1, 7, 7, 7, 's', 'l', 'c')"
+        "'tokens', 0, 'PEM', x'07', 1, 7, 1, 1, 7, 7, 7, 's', 'l', 'c')"
     )
     db.execute(
         "INSERT INTO notices VALUES (1, 'siem', 'c-7-1', 2, 'tokens', 7, 7, 'a', 'n1', "
         "'CreateUser', 'alice', 'applied', 'r', 'd', 7, 0, 'c', 'k', 'r', 'p', 'l', 0, "
         "'u', 0)"
     )
+    db.execute("INSERT INTO notice_senders VALUES ('siem', 1, 'a', 1)")
     db.execute("INSERT INTO secrets_known_elsewhere VALUES ('1005', 'seed')")
     db.execute("INSERT INTO sets_issued_elsewhere VALUES ('C')")
     db.execute("INSERT INTO former_addresses VALUES ('u-alice', 0, 'a@example.com', 7)")
