@@ -105,7 +105,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter,
 ) -> None:
-    """Say how many tests were skipped for want of which packages."""
+    """Name the packages for want of which tests were skipped, and how many."""
     missing = collections.Counter(_missing(terminalreporter))
     if missing:
         names = ", ".join(
