@@ -148,6 +148,7 @@ def exhibits(shown: Exhibition) -> Iterator[Exhibit]:
         "clear-pin",
         "resynchronize",
         "reinstate",
+        "turn-off-codes",
         "expiration",
         "delete",
     ):

@@ -287,7 +287,7 @@ async def test_turning_it_off_leads_to_reinstating_the_token(desk: Desk) -> None
     await browser.send("Save", untick=("online",))
     page = await browser.send("Turn off all the same")
     assert "are void. The token itself still counts as lost." in page.text
-    assert page.links["Reinstate"] == f"/tokens/{SERIAL}/reinstate"
+    assert page.links["Token is back"] == f"/tokens/{SERIAL}/reinstate"
 
 
 async def test_what_a_help_desk_asked_for_can_be_approved(desk: Desk) -> None:

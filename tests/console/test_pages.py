@@ -7,7 +7,7 @@ import pytest
 from starlette.routing import compile_path
 
 from sparecode_node.console.app import POST_ONLY, VIEWS
-from sparecode_node.console.kit.token_menu import ACTIONS
+from sparecode_node.console.kit.token_menu import ACTIONS, TURN_OFF
 from sparecode_node.domain.administrators import Role
 from sparecode_node.services.access.authorization import (
     APPROVE_BROWSER_LOGIN,
@@ -82,7 +82,8 @@ PAGES = {
     f"/tokens/{SERIAL}/set-pin": "TokenService/SetPin",
     f"/tokens/{SERIAL}/clear-pin": "TokenService/ClearPin",
     f"/tokens/{SERIAL}/resynchronize": "TokenService/ResynchronizeToken",
-    f"/tokens/{SERIAL}/reinstate": "TokenService/ReinstateToken",
+    f"/tokens/{SERIAL}/reinstate": TURN_OFF,
+    f"/tokens/{SERIAL}/turn-off-codes": TURN_OFF,
     f"/tokens/{SERIAL}/expiration": "TokenService/UpdateToken",
     f"/tokens/{SERIAL}/delete": "TokenService/DeleteToken",
     "/users": "UserService/ListUsers",
@@ -232,6 +233,8 @@ FORMS = (
         "NoticeService/RemoveChannel",
     ),
     ("/keys", {}, "ClusterService/RotateKeys"),
+    (f"/tokens/{SERIAL}/reinstate", {}, TURN_OFF),
+    (f"/tokens/{SERIAL}/turn-off-codes", {}, TURN_OFF),
     *(
         (f"/tokens/{SERIAL}/{name}", fields, f"TokenService/{method}")
         for name, fields, method in (
@@ -247,7 +250,6 @@ FORMS = (
                 {"first_tokencode": "123456", "second_tokencode": "654321"},
                 "ResynchronizeToken",
             ),
-            ("reinstate", {}, "ReinstateToken"),
             ("expiration", {"lifetime": "never"}, "UpdateToken"),
             ("delete", {}, "DeleteToken"),
         )
@@ -464,9 +466,9 @@ async def test_the_menu_fits_the_state_of_the_token(desk: Desk) -> None:
     } <= browser.page.links.keys()
     links = (await browser.open(f"/tokens/{SERIAL}")).links
     assert {"Disable", "Unassign From User", "Clear PIN", "Set PIN"} <= links.keys()
-    assert not {"Enable", "Reinstate", "Assign to User"} & links.keys()
+    assert not {"Enable", "Token Is Back", "Assign to User"} & links.keys()
     await desk.node.issue()
-    assert "Reinstate" in (await browser.open(f"/tokens/{SERIAL}")).links
+    assert "Token Is Back" in (await browser.open(f"/tokens/{SERIAL}")).links
     node = desk.node
     await node.enroll("777")
     links = (await browser.open("/tokens/777")).links

@@ -3,8 +3,11 @@
 
 import pytest
 
+from sparecode_node.domain.administrators import Role
+from sparecode_node.domain.emergency_access import RecoveryPolicy
 from sparecode_node.queries.views import TokenView
 from tests.console.desk import Desk
+from tests.console.test_pages import with_role
 from tests.services.one_node import PIN, SERIAL, seed_of
 
 pytestmark = pytest.mark.asyncio
@@ -103,7 +106,7 @@ async def test_a_lost_token_is_reinstated(desk: Desk) -> None:
     await desk.node.issue()
     browser = await desk.administrator()
     await browser.open(f"{TOKEN}/reinstate")
-    await browser.send("Reinstate token")
+    await browser.send("Token is back")
     token = await token_of(desk)
     assert not token.lost
     assert not token.live_codes
@@ -130,3 +133,55 @@ async def test_an_expiration_is_changed_and_a_token_deleted(desk: Desk) -> None:
     page = await browser.send("Delete token")
     assert page.path == "/tokens"
     assert SERIAL not in page.text
+
+
+@pytest.mark.parametrize("path", ["/users/alice", f"/tokens/{SERIAL}"])
+async def test_the_help_desk_takes_a_token_back_in_two_clicks(
+    desk: Desk, path: str
+) -> None:
+    """(R2) A button on the user's and on the token's page, and one confirmation."""
+    issued = await desk.node.issue(recovery=RecoveryPolicy.DENY)
+    browser = await with_role(desk, Role.HELP_DESK)
+    page = await browser.open(path)
+    page = await browser.open(page.links["Token is back"])
+    assert "has the token again. It is accepted from now on" in page.text
+    assert "3 live emergency codes of this token will be void at once" in page.text
+    page = await browser.send("Token is back")
+    assert "The token is accepted again." in page.text
+    assert "Token is back" not in page.links
+    assert not await desk.node.accepts(PIN + issued.codes[0].code)
+    desk.node.clock.pass_s(60)
+    assert await desk.node.accepts(PIN + desk.node.tokencode())
+
+
+@pytest.mark.parametrize("path", ["/users/alice", f"/tokens/{SERIAL}"])
+async def test_the_help_desk_turns_codes_off_in_two_clicks(
+    desk: Desk, path: str
+) -> None:
+    """(R2) The token stays as it was, and the page says so."""
+    issued = await desk.node.issue(recovery=RecoveryPolicy.DENY)
+    browser = await with_role(desk, Role.HELP_DESK)
+    page = await browser.open(path)
+    page = await browser.open(page.links["Turn off codes"])
+    assert "A token that still counts as lost stays refused" in page.text
+    page = await browser.send("Turn off codes")
+    assert "The emergency codes are void." in page.text
+    assert "Turn off codes" not in page.links
+    assert page.links["Token is back"] == f"/tokens/{SERIAL}/reinstate"
+    assert not await desk.node.accepts(PIN + issued.codes[0].code)
+    page = await browser.open(f"/tokens/{SERIAL}/reinstate")
+    page = await browser.send("Token is back")
+    assert "The token is accepted again." in page.text, page.text
+
+
+async def test_a_token_that_lacks_its_pin_is_not_called_in_use(desk: Desk) -> None:
+    """No passcode of it is accepted, so it is not shown as if all were well."""
+    browser = await desk.administrator()
+    assert "In use" in (await browser.open("/users/alice")).text
+    await desk.node.tokens.clear_pin(
+        desk.node.admin("TokenService/ClearPin"), serial=SERIAL
+    )
+    for path in ("/users/alice", f"/tokens/{SERIAL}", "/tokens"):
+        page = await browser.open(path)
+        assert "No PIN" in page.text, path
+        assert "In use" not in page.text, path

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from sparecode_node.console.kit import languages, rendering
 from sparecode_node.console.kit.languages import N_
 from sparecode_node.console.kit.languages import gettext as _
+from sparecode_node.console.kit.token_menu import TURN_OFF
 from sparecode_node.console.kit.visits import Visit
 from sparecode_node.domain.lockout import Factor
 from sparecode_node.domain.outcomes import Reason
@@ -19,7 +20,6 @@ from sparecode_node.services.people.explanations import (
     UserExplanation,
 )
 
-TURN_OFF = "EmergencyAccessService/DisableEmergencyAccess"
 May = Callable[[str], bool]
 
 _REMEDIES = {
@@ -34,8 +34,8 @@ _REMEDIES = {
     ),
     Reason.RECOVERED_TOKEN_REFUSED: (
         "reinstate",
-        N_("Reinstate"),
-        "TokenService/ReinstateToken",
+        N_("Token is back"),
+        TURN_OFF,
     ),
 }
 """The page of a token that removes an obstacle, its link, and its method."""
@@ -183,9 +183,6 @@ def _remedy(may: May, blocker: ExplainedBlocker, username: str) -> tuple[str, st
     if reason is Reason.USER_NOT_ALLOWED and may("AgentService/UpdateAgent"):
         return "/agents", _("Agents")
     action, words, method = _REMEDIES.get(reason, ("", "", ""))
-    if reason is Reason.RECOVERED_TOKEN_REFUSED and not may(method):
-        # The form of emergency access reinstates a token, too.
-        action, method = "emergency-access", TURN_OFF
     if action and blocker.serial and may(method):
         return f"/tokens/{quote(blocker.serial, safe='')}/{action}", _(words)
     return "", ""

@@ -143,6 +143,7 @@ def _environment() -> Environment:
         entry_of=navigation.entry_of,
         token_links=token_menu.token_links,
         action_links=token_menu.action_links,
+        links_at_hand=token_menu.links_at_hand,
         recovery_words=lambda policy: gettext(RECOVERY[policy][0]),
         pin_words=navigation.pin_words,
         code_words=navigation.code_words,

@@ -11,6 +11,11 @@ from sparecode_node.console.kit.languages import gettext as _
 from sparecode_node.domain.pins import PinRule
 from sparecode_node.queries.views import TokenView
 
+TURN_OFF = "EmergencyAccessService/DisableEmergencyAccess"
+"""Ends emergency access, and can reinstate the token: the help desk may call it."""
+AT_HAND = ("reinstate", "turn-off-codes")
+"""Actions that have buttons of their own: a caller asks for them."""
+
 May = Callable[[str], bool]
 
 
@@ -117,11 +122,20 @@ ACTIONS = (
     ),
     TokenAction(
         name="reinstate",
-        words=N_("Reinstate"),
-        button=N_("Reinstate token"),
+        words=N_("Token Is Back"),
+        button=N_("Token is back"),
         done=N_("The token is accepted again."),
-        method="TokenService/ReinstateToken",
+        method=TURN_OFF,
         offered=lambda token: token.lost,
+    ),
+    TokenAction(
+        name="turn-off-codes",
+        words=N_("Turn Off Codes"),
+        button=N_("Turn off codes"),
+        done=N_("The emergency codes are void."),
+        method=TURN_OFF,
+        offered=lambda token: token.live_codes > 0,
+        destructive=True,
     ),
     TokenAction(
         name="expiration",
@@ -157,6 +171,15 @@ def action_links(token: TokenView, may: May) -> list[Link]:
         )
         for action in sorted(ACTIONS, key=lambda action: action.destructive)
         if may(action.method) and action.offered(token)
+    ]
+
+
+def links_at_hand(token: TokenView, may: May) -> list[Link]:
+    """Return links to the actions that a caller asks for, in the words of buttons."""
+    return [
+        Link(f"/tokens/{quote(token.serial)}/{action.name}", _(action.button))
+        for action in ACTIONS
+        if action.name in AT_HAND and may(action.method) and action.offered(token)
     ]
 
 

@@ -132,7 +132,15 @@ async def _resynchronize(visit: Visit, call: CallContext, serial: str) -> Commit
 
 
 async def _reinstate(visit: Visit, call: CallContext, serial: str) -> Committed:
-    return await visit.site.services.tokens.reinstate(call, serial=serial)
+    return await visit.site.services.emergency.disable(
+        call, serial=serial, reinstate_token=True
+    )
+
+
+async def _turn_off_codes(visit: Visit, call: CallContext, serial: str) -> Committed:
+    return await visit.site.services.emergency.disable(
+        call, serial=serial, reinstate_token=False
+    )
 
 
 async def _expiration(visit: Visit, call: CallContext, serial: str) -> Committed:
@@ -159,6 +167,7 @@ _MAKERS: Final[dict[str, _Make]] = {
     "clear-pin": _clear_pin,
     "resynchronize": _resynchronize,
     "reinstate": _reinstate,
+    "turn-off-codes": _turn_off_codes,
     "expiration": _expiration,
     "delete": _delete,
 }
