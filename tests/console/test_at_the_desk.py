@@ -783,6 +783,7 @@ def test_a_lost_node_is_removed_at_another_console(
     expect(page.locator("#members")).to_contain_text("1 of 3 nodes down")
     page.get_by_role("link", name=f"Remove {here.node_id}").click()
     expect(page.locator("main")).to_contain_text("Afterwards 2 nodes vote")
+    page.get_by_label(f"Type {here.node_id} to confirm").fill(here.node_id)
     page.get_by_role("button", name=f"Remove {here.node_id} permanently").click()
     expect(page.locator("#notice")).to_contain_text(
         f"{here.node_id} is no longer a member", timeout=PATIENCE_MS

@@ -267,11 +267,15 @@ async def test_a_member_is_removed_after_a_page_with_the_consequences(
     assert "None may be down." in page.text
     monkeypatch.setattr(membership, "REMOVE_S", 0.3)
     desk.node.replicator.not_ready = 10**6
-    page = await browser.send("Remove n3 permanently")
+    page = await browser.send("Remove n3 permanently", confirm="n2")
+    assert page.status == 422
+    assert "Type n3 to confirm that it leaves." in page.text
+    assert not desk.node.replicator.changes
+    page = await browser.send("Remove n3 permanently", confirm="n3")
     assert page.status == 409
     assert "Only n2 is in contact" in page.text
     desk.node.replicator.not_ready = 0
-    page = await browser.send("Remove n3 permanently")
+    page = await browser.send("Remove n3 permanently", confirm="n3")
     assert page.path == "/cluster"
     assert "n3 is no longer a member. Stop it and wipe its disk" in page.text
     assert desk.node.replicator.changes[-1] == ("remove_member", NodeId("n3"))
@@ -281,7 +285,7 @@ async def test_a_node_is_removed_through_its_own_console(desk: Desk) -> None:
     """Its last page links to the other consoles."""
     browser = await desk.administrator()
     await browser.open("/cluster/members/n1/remove")
-    page = await browser.send("Remove n1 permanently")
+    page = await browser.send("Remove n1 permanently", confirm="n1")
     assert page.status == 200
     assert "continue on another node’s console" in page.text
     assert {"n2", "n3"} <= page.links.keys()

@@ -203,7 +203,7 @@ FORMS = (
         {"node_id": "n7", "address": "n7:7301"},
         "ClusterService/AddMember",
     ),
-    ("/cluster/members/n3/remove", {}, "ClusterService/RemoveMember"),
+    ("/cluster/members/n3/remove", {"confirm": "n3"}, "ClusterService/RemoveMember"),
     (
         "/cluster/authorities/n3/keep",
         {"reason": "destroyed"},

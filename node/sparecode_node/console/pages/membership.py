@@ -137,7 +137,10 @@ async def remove(visit: Visit) -> Response:
     """Show the cluster without a member; remove the member permanently."""
     visit.require(REMOVE)
     node_id = NodeId(visit.request.path_params["node_id"])
-    if visit.is_form:
+    if visit.is_form and visit.form.text("confirm") != node_id:
+        words = _("Type %(node_id)s to confirm that it leaves.", node_id=node_id)
+        visit.add(Problem(words=words, field="confirm"))
+    elif visit.is_form:
         removal = await attempt(
             visit,
             REMOVE,
