@@ -480,3 +480,21 @@ def test_fixed_tokencode_is_shown_as_one(cli: Cli) -> None:
     cli.node.answer("EmergencyAccessService/GetEmergencyAccess", access)
 
     assert "Fixed tokencode issued by root" in cli("emergency", "show", SERIAL).stdout
+
+
+def test_void_codes_are_counted_and_not_listed(issuing: Cli) -> None:
+    """Nobody can use them: the codes that are left should be seen at once."""
+    answer = emergency_access_pb2.GetEmergencyAccessResponse()
+    answer.CopyFrom(answers.ACCESS)
+    for ordinal in (3, 4):
+        answer.emergency_access.sets[0].codes.add(
+            ordinal=ordinal, state=emergency_access_pb2.TOKENCODE_STATE_VOID
+        )
+    issuing.node.answer("EmergencyAccessService/GetEmergencyAccess", answer)
+    lines = issuing("emergency", "show", SERIAL).stdout.splitlines()
+    assert "2 void codes, not listed" in lines
+    table = lines[lines.index("2 void codes, not listed") + 1 :]
+    assert [line.split()[:2] for line in table][-2:] == [["1", "used"], ["2", "live"]]
+    del answer.emergency_access.sets[0].codes[:2]
+    issuing.node.answer("EmergencyAccessService/GetEmergencyAccess", answer)
+    assert "State" not in issuing("emergency", "show", SERIAL).stdout

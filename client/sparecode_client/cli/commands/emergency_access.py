@@ -37,6 +37,7 @@ from sparecode_client.values.emergency_access import (
     RecoveryPolicy,
     SentTokencodes,
     TokencodeSet,
+    TokencodeState,
 )
 from sparecode_client.values.tokens import Token
 from sparecode_client.values.users import Blocker
@@ -397,6 +398,11 @@ def _say_set(output: Output, codes: TokencodeSet) -> None:
         f"{show_time(codes.issue_time)} (node {codes.node_id}, log index {codes.index})"
     )
     output.say(end)
+    shown = [each for each in codes.codes if each.state is not TokencodeState.VOID]
+    if void := len(codes.codes) - len(shown):
+        output.say(f"{plural(void, 'void code')}, not listed")
+    if not shown:
+        return
     output.table(
         [">No.", "State", "Used", "Agent", "Node", ">Log index"],
         (
@@ -408,6 +414,6 @@ def _say_set(output: Output, codes: TokencodeSet) -> None:
                 code.node_id or "-",
                 str(code.index or "-"),
             ]
-            for code in codes.codes
+            for code in shown
         ),
     )
