@@ -320,7 +320,7 @@ async def test_a_command_line_signs_in_with_a_passkey(
         await laptop.page.get_by_role("button", name="Confirm with a passkey").click()
         await laptop.page.get_by_text("Approved. The command line signs in").wait_for()
         await shoot(laptop, "command-line-approved")
-        assert "Signed in as root (super_admin)" in await output_of(waiting)
+        assert "Signed in as root (super-admin)" in await output_of(waiting)
         assert waiting.returncode == 0
         # The session is as good as the browser's, and known by its origin.
         listed = await output_of(await run("sessions", "list", "--output", "json"))
