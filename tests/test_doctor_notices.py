@@ -51,7 +51,7 @@ def changing(folder: Path, *, make: bool = False) -> Iterator[sqlite3.Connection
 def add(folder: Path, name: str, kind: str, *, position: int = 0, on: int = 1) -> None:
     with changing(folder) as db:
         db.execute(
-            "INSERT INTO channels VALUES (?, ?, ?, ?, '', 'tokens', 0, '', X'', 1, 1, 1, "
+            "INSERT INTO channels VALUES (?, ?, ?, ?, '', 'tokens', 0, '', X'', 1, 1, 1, 0, "
             "0, 0, ?, '', '', '')",
             (name, name, kind, on, position),
         )

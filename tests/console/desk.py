@@ -51,8 +51,6 @@ class Desk:
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app),
             base_url=ORIGIN,
-            # What a browser states of a form that this console has served.
-            headers={"sec-fetch-site": "same-origin"},
         )
         return Paper(await self._open.enter_async_context(client))
 

@@ -224,6 +224,8 @@ class Paper:
     """A browser without a script."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
+        # What a browser states of a form that this console has served.
+        client.headers["sec-fetch-site"] = "same-origin"
         self.client = client
         self.page: Page
 

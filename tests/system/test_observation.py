@@ -38,6 +38,8 @@ RARE_METRICS = (
 )
 """Shown only if there is a RADIUS client, an archive or a snapshot."""
 CHANNEL, NOWHERE = "dead-end", "https://127.0.0.1:9/"
+NUMBER = "1"
+"""Stands for the name of the channel: the scrapes show no token."""
 """A channel whose receiver does not listen."""
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -112,13 +114,13 @@ async def test_metrics_show_events_and_name_no_user(cluster: LocalCluster) -> No
         await until(lambda: _serves(second))
         samples = scrape(second)
         await until(lambda: sum(_is_primary(node) for node in cluster.nodes) == 1)
-    waiting = value(samples, "notices_waiting", channel=CHANNEL)
-    oldest_s = value(samples, "notices_oldest_timestamp_seconds", channel=CHANNEL)
+    waiting = value(samples, "notices_waiting", channel=NUMBER)
+    oldest_s = value(samples, "notices_oldest_timestamp_seconds", channel=NUMBER)
     assert waiting is not None
     assert oldest_s is not None
     assert waiting >= 1
     assert oldest_s > 0
-    assert value(samples, "notices_dead", channel=CHANNEL) == 0
+    assert value(samples, "notices_dead", channel=NUMBER) == 0
     assert value(samples, "authentications_total", decision="accepted") == 1
     assert value(samples, "authentications_total", decision="refused") == 1
     called = {"listener": "agents", "method": "AuthenticationService/Authenticate"}
@@ -156,7 +158,7 @@ def _knows(node: LocalNode, peer: str) -> bool:
 
 
 def _has_tried(node: LocalNode) -> bool:
-    labels = {"channel": CHANNEL, "outcome": "failed"}
+    labels = {"channel": NUMBER, "outcome": "failed"}
     return (value(scrape(node), "notice_deliveries_total", **labels) or 0) > 0
 
 
